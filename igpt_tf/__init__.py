@@ -1,0 +1,43 @@
+"""Image GPT (Chen et al., "Generative Pretraining from Pixels", 2020) for Keras 3.
+
+    import igpt_tf as igpt
+
+    model = igpt.ImageGPT.from_preset("nano-cifar10")
+    palette = igpt.load_palette("nano-cifar10")
+    images = palette.dequantize(igpt.sample(model, n=16))
+
+Names are imported when they are first used, so that the parts that need no Keras start at once.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+__version__ = "0.1.0"
+
+_MODULES = {
+    "ImageGPTConfig": "config",
+    "SIZES": "config",
+    "UserError": "errors",
+    "ImageGPT": "model",
+    "ImageGPTClassifier": "classifier",
+    "Palette": "palette",
+    "load_palette": "presets",
+    "sample": "sampling",
+    "complete": "sampling",
+    "score": "evaluation",
+    "evaluate": "evaluation",
+}
+__all__ = ["__version__", *_MODULES]
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name's module on first use (PEP 562)."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"igpt_tf.{_MODULES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    """Every public name, imported yet or not."""
+    return sorted(__all__)

@@ -1,0 +1,102 @@
+"""Image GPT with a linear head on the mean of its last features."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+from keras import ops
+
+from igpt_tf.errors import UserError
+from igpt_tf.model import ImageGPT
+from igpt_tf.objectives import autoregressive_loss
+
+if TYPE_CHECKING:
+    from igpt_tf.palette import Palette
+
+
+class ClassifierHead(keras.layers.Layer):
+    """Mean over positions, then a zero-initialised linear map without bias; the original's scope `clf`."""
+
+    def __init__(self, n_class: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_class = n_class
+
+    def build(self, input_shape) -> None:
+        """Create `wclf` (n_class, n_embd)."""
+        self.wclf = self.add_weight(shape=(self.n_class, input_shape[-1]), initializer="zeros", name="wclf")
+
+    def call(self, features):
+        """(B, T, D) to float32 logits (B, n_class)."""
+        pooled = ops.mean(ops.cast(features, "float32"), axis=1)
+        return ops.matmul(pooled, ops.transpose(ops.cast(self.wclf, "float32")))
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class ImageGPTClassifier(keras.Model):
+    """Class logits (B, C) from tokens (B, T); paper, section 2.2 (fine-tuning).
+
+    Plain Keras: compile with a sparse categorical cross-entropy on logits and `fit(tokens, labels)`. While
+    it trains, the generative loss of the same tokens is added, as the paper found best.
+
+    Args:
+        image_gpt: the model whose features are classified; it is trained too.
+        n_class: number of classes C, at least 2.
+        generative_weight: weight of the generative loss in nats per token; 0 leaves it out. BERT models, whose
+            tokens are all seen here, have none.
+    """
+
+    def __init__(self, image_gpt: ImageGPT, n_class: int, generative_weight: float = 1.0, **kwargs) -> None:
+        if n_class < 2:
+            raise UserError(f"expected at least 2 classes, got n_class={n_class}")
+        super().__init__(**kwargs)
+        self.image_gpt = image_gpt
+        self.n_class = n_class
+        self.generative_weight = generative_weight
+        self.clf = ClassifierHead(n_class, name="clf", dtype=self.dtype_policy)
+        self.build()
+
+    def build(self, input_shape=None) -> None:
+        """Create the head; the rest is there already."""
+        self.clf.build((None, None, self.image_gpt.config.n_embd))
+
+    def call(self, inputs, training=False):
+        """Tokens (B, T) to float32 class logits (B, C)."""
+        features = self.image_gpt.features(inputs)
+        if training and self.generative_weight and not self.image_gpt.config.bert:
+            tokens = inputs["tokens"] if isinstance(inputs, dict) else inputs
+            self.add_loss(self.generative_weight * autoregressive_loss(tokens, self.image_gpt.logits(features)))
+        return self.clf(features)
+
+    def outputs(self, inputs) -> tuple:
+        """The logits of both kinds from one pass: of the tokens (B, T, V) and of the classes (B, C)."""
+        features = self.image_gpt.features(inputs)
+        return self.image_gpt.logits(features), self.clf(features)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, for Keras' own `save`."""
+        return {
+            **super().get_config(),
+            "image_gpt": keras.saving.serialize_keras_object(self.image_gpt),
+            "n_class": self.n_class,
+            "generative_weight": self.generative_weight,
+        }
+
+    @classmethod
+    def from_config(cls, config: dict) -> ImageGPTClassifier:
+        """A classifier from `get_config`'s arguments."""
+        return cls(**{**config, "image_gpt": keras.saving.deserialize_keras_object(config["image_gpt"])})
+
+    @classmethod
+    def from_preset(cls, preset: str | Path, n_class: int | None = None, **kwargs) -> ImageGPTClassifier:
+        """A classifier with the weights of a preset; arguments as in `presets.load_classifier`."""
+        from igpt_tf.presets import load_classifier
+
+        return load_classifier(preset, n_class, **kwargs)
+
+    def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
+        """Write a preset folder with the head in it; arguments as in `presets.save_preset`."""
+        from igpt_tf.presets import save_preset
+
+        save_preset(self, folder, palette)

@@ -1,0 +1,1 @@
+"""The command line: one module a subcommand; only here are arguments parsed and lines printed."""

@@ -1,0 +1,205 @@
+"""`python download.py`: OpenAI's flags, and what is said to the user."""
+
+import argparse
+import json
+import shlex
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from igpt_tf.errors import UserError
+
+if TYPE_CHECKING:
+    from tqdm import tqdm
+
+    from igpt_tf.fetch.batch import Outcome
+    from igpt_tf.fetch.transfer import Meter
+
+EXAMPLE = "python download.py --model s --clusters"
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """End with one line; the usage is a page by itself and would hide it."""
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see python {self.prog} --help\n")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Download what the command line asks for and return the exit code."""
+    try:
+        return _download(_parse(arguments))
+    except UserError as error:
+        _say(str(error))
+        return FAILED
+    except BaseException as error:
+        if not _is_interrupt(error):
+            raise
+        _say("Interrupted; what was fetched is kept: run the same command again to continue.")
+        return INTERRUPTED
+
+
+def _is_interrupt(error: BaseException | None) -> bool:
+    """Whether it was Ctrl-C; libraries hit by it in mid-work raise other errors on top."""
+    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__context__))
+
+
+def _parse(arguments: list[str] | None) -> argparse.Namespace:
+    # Imported late, like all that takes time, so that --help and a Ctrl-C at the start are answered well.
+    from igpt_tf.download import BASE_URL, DATASETS, SHARDS, STEPS
+
+    parser = _Parser(
+        prog="download.py",
+        description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download goes on "
+        "where it stopped.",
+        epilog=f"Example: {EXAMPLE}",
+    )
+    parser.add_argument("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
+    parser.add_argument(
+        "--ckpt", type=int, choices=STEPS, help=f"training step of the checkpoint (default {STEPS[-1]})"
+    )
+    parser.add_argument("--bert", action="store_true", help="the model trained with the BERT objective")
+    parser.add_argument("--clusters", action="store_true", help="the palette: kmeans_centers.npy")
+    parser.add_argument("--dataset", choices=DATASETS, help="a data set as tokens and labels")
+    parser.add_argument(
+        "--download_dir",
+        type=Path,
+        help="folder for all the files (default: checkpoints/igpt-s and the like, checkpoints, checkpoints/datasets)",
+    )
+    parser.add_argument("--base_url", default=BASE_URL, help="a mirror (default: %(default)s)")
+    parser.add_argument("--jobs", type=int, default=4, help="files fetched at once (default %(default)s)")
+    parser.add_argument(
+        "--retries", type=int, default=5, help="tries without progress before a file is given up (default %(default)s)"
+    )
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(arguments)
+
+    if options.model is None and (options.ckpt is not None or options.bert):
+        parser.error("--ckpt and --bert say which checkpoint of a model: expected --model s, m or l as well")
+    if not (options.model or options.clusters or options.dataset):
+        parser.error(f"expected --model, --clusters or --dataset, found none; try {EXAMPLE}")
+    if not options.base_url.startswith(("http://", "https://")):
+        parser.error(f"expected --base_url to start with http:// or https://, found {options.base_url!r}")
+    if options.jobs < 1 or options.retries < 0:
+        parser.error("expected --jobs of at least 1 and --retries of at least 0")
+    options.ckpt = options.ckpt or STEPS[-1]
+    return options
+
+
+def _download(options: argparse.Namespace) -> int:
+    from igpt_tf.download import checkpoint_files, dataset_files, download, palette_file
+    from igpt_tf.fetch.batch import summarize
+    from igpt_tf.fetch.connection import Patience
+
+    files = []
+    if options.model:
+        files += checkpoint_files(options.model, options.ckpt, options.bert, options.download_dir)
+    if options.clusters:
+        files.append(palette_file(options.download_dir))
+    if options.dataset:
+        files += dataset_files(options.dataset, options.download_dir)
+    with _Bar() as bar:
+        outcome = download(
+            files,
+            base_url=options.base_url,
+            jobs=options.jobs,
+            patience=Patience(retries=options.retries),
+            progress=bar.show,
+            notify=bar.say,
+        )
+    _print_result(outcome, options.json)
+    for line in summarize(outcome.failures):
+        _say(line)
+    if outcome.failures:
+        count = f"{len(outcome.arrivals)} of {len(files)} files are in place, {len(outcome.failures)} are not"
+        _say(f"Not complete: {count}; what was fetched is kept.")
+        return FAILED
+    kept = sum(not arrival.fetched for arrival in outcome.arrivals)
+    _say(f"Done: {len(files) - kept} downloaded, {kept} there before.")
+    _say(f"Next: {_next_step(options)}")
+    return DONE
+
+
+def _print_result(outcome: "Outcome", as_json: bool) -> None:
+    if not as_json:
+        for arrival in outcome.arrivals:
+            print(arrival.path)
+        return
+    result: dict[str, Any] = {
+        "files": [
+            {"path": str(arrival.path), "bytes": arrival.bytes, "fetched": arrival.fetched}
+            for arrival in outcome.arrivals
+        ],
+        "failed": [{"url": failure.url, "reason": failure.reason} for failure in outcome.failures],
+    }
+    print(json.dumps(result))
+
+
+def _next_step(options: argparse.Namespace) -> str:
+    """Return the command that makes use of what was downloaded, or fetches what is lacking for it."""
+    from igpt_tf.download import checkpoint_prefix, palette_file
+
+    palette = palette_file(options.download_dir).path
+    place = f" --download_dir {shlex.quote(str(options.download_dir))}" if options.download_dir is not None else ""
+    if not options.model:
+        return f"python download.py --model s{'' if palette.exists() else ' --clusters'}{place}"
+    if not palette.exists():
+        return f"python download.py --clusters{place}"
+    prefix = checkpoint_prefix(options.model, options.ckpt, options.bert, options.download_dir)
+    # A BERT model fills gaps and cannot sample from nothing.
+    command = "probe" if options.bert else "sample"
+    return f"python run.py {command} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}"
+
+
+class _Bar:
+    """One bar for all bytes, on stderr, made when the first of them are expected."""
+
+    def __init__(self) -> None:
+        self._bar: tqdm | None = None
+        self._patient = sys.stderr.isatty()
+
+    def __enter__(self) -> "_Bar":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+
+    def show(self, meter: "Meter") -> None:
+        """Draw where the download stands."""
+        if self._bar is None and meter.total:
+            self._bar = _new_bar(meter)
+        if self._bar is not None:
+            self._bar.total = meter.total
+            self._bar.set_postfix_str(f"waiting: {meter.trouble}" if meter.trouble else "", refresh=False)
+            self._bar.update(meter.done - self._bar.n)
+        elif meter.trouble and self._patient:
+            # Before there is a bar, somebody who looks at a terminal wants to know why nothing happens.
+            self._patient = False
+            _say(f"Waiting for the server: {meter.trouble}.")
+
+    def say(self, line: str) -> None:
+        """Print a line, above the bar if there is one."""
+        if self._bar is None:
+            _say(line)
+        else:
+            self._bar.write(line, file=sys.stderr)
+
+
+def _new_bar(meter: "Meter") -> "tqdm":
+    from tqdm import tqdm
+
+    return tqdm(
+        total=meter.total,
+        initial=meter.done,
+        unit="B",
+        unit_scale=True,
+        dynamic_ncols=True,
+        # A log file is not a terminal: a line at every chance would fill it.
+        mininterval=0.1 if sys.stderr.isatty() else 10.0,
+        file=sys.stderr,
+    )
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr)

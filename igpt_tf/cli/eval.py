@@ -1,0 +1,118 @@
+"""Losses of a model on images, in nats and bits per token, and the accuracy of its head if it has one."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from igpt_tf.cli.options import (
+    add_device_options,
+    add_model_options,
+    load_backend,
+    non_negative,
+    open_model,
+    open_palette,
+    positive,
+)
+from igpt_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from igpt_tf.evaluation import Evaluation
+    from igpt_tf.presets import Preset
+
+# OpenAI's names of the files and of the splits in what it prints.
+SPLITS = {"tr": "train", "va": "valid", "te": "test"}
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_model_options(parser)
+    parser.add_argument(
+        "--data_path",
+        "--data",
+        required=True,
+        help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or an .npy of tokens or "
+        "images, or a folder of pictures",
+    )
+    parser.add_argument("--limit", type=positive, help="only the first so many images of each split")
+    parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability of a pixel to be hidden")
+    parser.add_argument("--seed", type=non_negative, default=42, help="BERT: decides which pixels are hidden")
+    add_device_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Evaluate every split and print a line for each."""
+    if not 0 < options.bert_mask_prob < 1:
+        raise UsageError(f"--bert_mask_prob: expected a probability between 0 and 1, found {options.bert_mask_prob}")
+    load_backend()
+    from igpt_tf.backend import choose_devices, device_scope
+    from igpt_tf.evaluation import evaluate
+    from igpt_tf.presets import load_classifier, load_model
+
+    preset = open_model(options)
+    splits = _read_splits(options, preset)
+    devices = choose_devices(options.n_gpu)
+    with device_scope(devices):
+        model = load_model(preset) if preset.n_class is None else load_classifier(preset)
+    results = {}
+    for name, (tokens, labels) in splits.items():
+        results[name] = evaluate(
+            model,
+            tokens[: options.limit],
+            None if labels is None else labels[: options.limit],
+            batch_size=options.n_sub_batch * len(devices),
+            mask_probability=options.bert_mask_prob,
+            seed=options.seed,
+            progress=True,
+        )
+        if not options.json:
+            print(_line(name, results[name]), flush=True)
+    if options.json:
+        print(json.dumps({name: _fields(result) for name, result in results.items()}))
+
+
+def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+    """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
+    from igpt_tf.data.sources import load_tokens, read_array
+
+    config = preset.config
+
+    def read(path: str) -> np.ndarray:
+        # Found only when there are pictures to turn into tokens.
+        palette = None
+        if options.palette is not None or not path.endswith(".npy") or read_array(path).ndim > 2:
+            palette = open_palette(options, preset)
+        return load_tokens(path, config.n_px, palette, config.n_vocab)
+
+    prefix = options.data_path
+    found = {
+        name: f"{prefix}_{short}X.npy" for short, name in SPLITS.items() if Path(f"{prefix}_{short}X.npy").exists()
+    }
+    if not found:
+        if not Path(prefix).exists():
+            raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, found none")
+        return {"data": (read(prefix), None)}
+    splits = {}
+    for name, path in found.items():
+        labels = path.removesuffix("X.npy") + "Y.npy"
+        splits[name] = (read(path), read_array(labels) if Path(labels).exists() else None)
+    return splits
+
+
+def _line(name: str, result: Evaluation) -> str:
+    line = f"{name} gen: {result.nats:.4f}"
+    if result.accuracy is not None:
+        line += f" clf: {result.class_nats:.4f} acc: {result.accuracy:.2f}"
+    return f"{line} ({result.nats:.4f} nats/token, {result.bits:.4f} bits/token, {result.images} images)"
+
+
+def _fields(result: Evaluation) -> dict[str, float | int]:
+    fields = {"images": result.images, "nats_per_token": result.nats, "bits_per_token": result.bits}
+    if result.accuracy is not None:
+        fields |= {"clf_nats": result.class_nats, "accuracy_percent": result.accuracy}
+    return fields

@@ -1,0 +1,69 @@
+"""`python run.py COMMAND`: finds the command, runs it, and turns mistakes into one line."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser
+from igpt_tf.errors import UsageError, UserError
+
+COMMANDS = {
+    "eval": "losses of a model on images, in nats and bits per token",
+    "sample": "draw images",
+    "complete": "finish pictures of which the first rows are given",
+    "pretrain": "train a model on images of your own",
+    "palette": "choose the colours that images are reduced to",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    try:
+        for one in _commands(arguments):
+            _run(one)
+    except UserError as error:
+        print(f"run.py: {error}", file=sys.stderr)
+        return WRONG_USE if isinstance(error, UsageError) else FAILED
+    except KeyboardInterrupt:
+        print("run.py: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except SystemExit as end:
+        # argparse ends the process; whoever calls this function wants to go on.
+        return end.code if isinstance(end.code, int) else WRONG_USE
+    return DONE
+
+
+def _commands(arguments: list[str]) -> list[list[str]]:
+    """OpenAI's lines choose what to do by flags, several at once: `--eval --sample` means both, in that order."""
+    flags = [flag for flag in ("--eval", "--sample") if flag in arguments]
+    if not flags or arguments[0] in COMMANDS:
+        return [arguments]
+    rest = [argument for argument in arguments if argument not in flags]
+    return [[flag.removeprefix("--"), *_known_to(flag, rest)] for flag in flags]
+
+
+def _known_to(flag: str, rest: list[str]) -> list[str]:
+    """Without OpenAI's options that mean nothing for this flag, as its script takes them all at once."""
+    foreign = {"--eval": ("--save_dir",), "--sample": ("--data_path", "--bert_mask_prob")}[flag]
+    kept, skip = [], False
+    for argument in rest:
+        name, equals, _ = argument.partition("=")
+        if skip:
+            skip = False
+        elif name in foreign:
+            skip = not equals
+        else:
+            kept.append(argument)
+    return kept
+
+
+def _run(arguments: list[str]) -> None:
+    parser = Parser(prog="run.py", description="Image GPT: evaluate, sample, complete and train.")
+    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    for name, summary in COMMANDS.items():
+        module = importlib.import_module(f"igpt_tf.cli.{name}")
+        module.add_options(parsers.add_parser(name, help=summary, description=module.__doc__.strip().splitlines()[0]))
+    options = parser.parse_args(arguments)
+    importlib.import_module(f"igpt_tf.cli.{options.command}").run(options)

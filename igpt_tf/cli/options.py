@@ -1,0 +1,142 @@
+"""Options that several commands share, and what they mean together."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from igpt_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from igpt_tf.palette import Palette
+    from igpt_tf.presets import Preset
+
+DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
+
+
+class Parser(argparse.ArgumentParser):
+    """A parser that says what is wrong in one line and takes `--n-gpu` for `--n_gpu`."""
+
+    def __init__(self, **kwargs) -> None:
+        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        super().__init__(allow_abbrev=False, **kwargs)
+
+    def error(self, message: str) -> NoReturn:
+        """End with one line; the usage is a page by itself and would hide it."""
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see python {self.prog} --help\n")
+
+    def parse_args(self, args=None, namespace=None):
+        """Parse, with dashes inside an option's name read as underscores."""
+        return super().parse_args([_with_underscores(argument) for argument in args or []], namespace)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which model; OpenAI's names for the same options are accepted beside ours."""
+    parser.add_argument(
+        "--model",
+        "--ckpt_path",
+        default="nano-cifar10",
+        help="a bundled name, a preset folder, igpt-s|m|l once downloaded, or the prefix of an OpenAI checkpoint",
+    )
+    parser.add_argument(
+        "--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)"
+    )
+    shape = parser.add_argument_group("shape", "a checkpoint knows its own; what is typed is compared with it")
+    for name in SHAPE_OPTIONS:
+        shape.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS if name != "n_embd" else "and --n_head ...")
+    shape.add_argument("--bert", action="store_true", help="the checkpoint is a BERT model")
+    shape.add_argument("--clf", action="store_true", help="the checkpoint has a trained classification head")
+
+
+def add_device_options(parser: argparse.ArgumentParser) -> None:
+    """How many devices, and how much each does at a time."""
+    parser.add_argument("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
+    parser.add_argument("--n_sub_batch", type=positive, default=8, help="images at a time on each device")
+
+
+def add_sampling_options(parser: argparse.ArgumentParser) -> None:
+    """What decides a drawn image, and where it goes."""
+    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is tamer; 0 takes the likeliest colour")
+    parser.add_argument("--top_k", type=int, help="draw from the k likeliest colours alone")
+    parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")
+    parser.add_argument("--seed", type=non_negative, default=42, help="decides the random numbers")
+    parser.add_argument("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
+    parser.add_argument("--grid", type=Path, help="where the grid of all pictures goes (default: grid.png in --out)")
+    parser.add_argument("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
+    parser.add_argument("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def load_backend() -> None:
+    """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine."""
+    # They are written before any logging can be configured, so the file descriptor has to go for a moment.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    sys.stderr.flush()
+    kept = os.dup(2)
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), 2)
+    try:
+        import keras
+
+        keras.ops.zeros(1)
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+
+
+def open_model(options: argparse.Namespace) -> Preset:
+    """The preset that the options name; what was typed of its shape must be true."""
+    from igpt_tf.presets import check_shape, open_preset
+
+    preset = open_preset(options.model)
+    check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
+    if options.clf and preset.n_class is None:
+        raise UsageError(f"--clf was given, but {preset.source} has no trained classification head: leave it out")
+    return preset
+
+
+def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
+    """The palette that was named or lies beside the model, of as many colours as the model knows."""
+    from igpt_tf.palette import Palette
+    from igpt_tf.presets import load_palette
+
+    if options.palette is None:
+        return load_palette(preset)
+    palette = Palette.load(options.palette)
+    if len(palette) != preset.config.n_vocab:
+        raise UserError(
+            f"{options.palette}: the model knows {preset.config.n_vocab} colours, this palette has {len(palette)}; "
+            "give the palette that it was trained with"
+        )
+    return palette
+
+
+def positive(text: str) -> int:
+    """A whole number above 0."""
+    return _at_least(1, text)
+
+
+def non_negative(text: str) -> int:
+    """A whole number of at least 0."""
+    return _at_least(0, text)
+
+
+def _at_least(least: int, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = least - 1
+    if number < least:
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+    return number
+
+
+def _with_underscores(argument: str) -> str:
+    if not argument.startswith("--"):
+        return argument
+    name, equals, value = argument[2:].partition("=")
+    return f"--{name.replace('-', '_')}{equals}{value}"

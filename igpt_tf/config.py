@@ -1,0 +1,75 @@
+"""The shape of a model, and the sizes that have names."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from igpt_tf.errors import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class ImageGPTConfig:
+    """Hyperparameters of an Image GPT; `src/model.py:default_hparams` in the original.
+
+    Attributes:
+        n_px: height and width of the images, in pixels.
+        n_vocab: number of colours in the palette.
+        n_embd: width of the residual stream.
+        n_head: attention heads; divides `n_embd`.
+        n_layer: transformer blocks.
+        bert: whether the model sees every unmasked token (BERT objective) rather than only those before.
+
+    Raises:
+        UserError: if a number is not positive or `n_head` does not divide `n_embd`.
+    """
+
+    n_px: int = 32
+    n_vocab: int = 512
+    n_embd: int = 512
+    n_head: int = 8
+    n_layer: int = 24
+    bert: bool = False
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no model can have."""
+        for name in ("n_px", "n_vocab", "n_embd", "n_head", "n_layer"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                raise UserError(f"{name} must be a positive integer, got {value!r}")
+        if not isinstance(self.bert, bool):
+            raise UserError(f"bert must be true or false, got {self.bert!r}")
+        if self.n_embd % self.n_head:
+            raise UserError(f"n_head must divide n_embd, got n_head={self.n_head} and n_embd={self.n_embd}")
+
+    @property
+    def n_tokens(self) -> int:
+        """Tokens an image: n_px squared."""
+        return self.n_px**2
+
+    @property
+    def head_size(self) -> int:
+        """Width of one attention head."""
+        return self.n_embd // self.n_head
+
+    def to_dict(self) -> dict[str, int | bool]:
+        """The fields as plain numbers, ready for JSON."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, fields: dict) -> ImageGPTConfig:
+        """A config from `to_dict`'s fields; a field that is not known is a `UserError`."""
+        known = {field.name for field in dataclasses.fields(cls)}
+        if set(fields) - known:
+            raise UserError(f"a model config has the fields {sorted(known)}, found {sorted(set(fields) - known)} too")
+        return cls(**fields)
+
+
+# Appendix of the paper, Table 1: layers and widths. It gives no head counts: those of S, M and L are the
+# ones of the released checkpoints; XL's is our choice, heads of 128 as in M.
+SIZES: dict[str, ImageGPTConfig] = {
+    "s": ImageGPTConfig(n_layer=24, n_embd=512, n_head=8),
+    "m": ImageGPTConfig(n_layer=36, n_embd=1024, n_head=8),
+    "l": ImageGPTConfig(n_layer=48, n_embd=1536, n_head=16),
+    "xl": ImageGPTConfig(n_layer=60, n_embd=3072, n_head=24),
+    "nano": ImageGPTConfig(n_layer=4, n_embd=128, n_head=4),
+}

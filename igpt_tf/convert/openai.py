@@ -1,0 +1,150 @@
+"""OpenAI's checkpoints: TensorFlow 1 format, any number of shards."""
+
+from __future__ import annotations
+
+import glob
+import math
+import re
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from igpt_tf.errors import UserError
+
+_SCOPE = "model/"
+_SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<index>\d{5})-of-(?P<count>\d{5})")
+# The counters of training and the slots of the optimisers that OpenAI used.
+_TRAINING = re.compile(r"(.*/)?(global_step|beta[12]_power|Adam(_1)?|adam_[mv])")
+
+
+class OpenAICheckpoint:
+    """A checkpoint's arrays under OpenAI's names without `model/`, read one at a time.
+
+    Args:
+        path: the prefix (".../model.ckpt-1000000"), one of the checkpoint's files, or a folder with one checkpoint.
+
+    Attributes:
+        prefix: what TensorFlow calls the checkpoint.
+        shapes: name to shape, without the optimiser's slots and counters.
+
+    Raises:
+        UserError: if there is no checkpoint, several, one that is incomplete or damaged, or no TensorFlow to read it.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.prefix = find_prefix(path)
+        shards = find_shards(self.prefix)
+        try:
+            import tensorflow as tf
+        except ImportError as error:
+            raise UserError(
+                f"{self.prefix} is in TensorFlow's format: "
+                "install tensorflow, or save it as a preset where that is installed"
+            ) from error
+        if "[" in str(self.prefix):
+            raise UserError(
+                f"{self.prefix}: TensorFlow takes [ in a path for a pattern; rename the folder or the files"
+            )
+        # A file that ends too early, for one, is an IndexError.
+        self._read_errors = (tf.errors.OpError, RuntimeError, ValueError, LookupError, TypeError)
+        try:
+            self._reader = tf.train.load_checkpoint(str(self.prefix))
+            shapes = {name: tuple(shape) for name, shape in self._reader.get_variable_to_shape_map().items()}
+            dtypes = self._reader.get_variable_to_dtype_map()
+        except self._read_errors as error:
+            raise self._damaged(f"{self.prefix}.index", error) from error
+        self._check_bytes(sum(math.prod(shape) * dtypes[name].size for name, shape in shapes.items()), shards)
+        weights = sorted(name for name in shapes if not _is_training_state(name, shapes))
+        self._names = {name.removeprefix(_SCOPE): name for name in weights}
+        self.shapes = {name: shapes[full_name] for name, full_name in self._names.items()}
+        strange = [f"{dtypes[name].name} in {name}" for name in weights if not dtypes[name].is_floating]
+        if strange or len(self.shapes) < len(weights):
+            found = strange[0] if strange else f"names both with and without {_SCOPE}"
+            raise UserError(f"{self.prefix}: expected float weights of an Image GPT, found {found}")
+
+    def read(self, name: str) -> np.ndarray:
+        """The array of a name in `shapes`.
+
+        Raises:
+            UserError: if its bytes are not there or do not have the checksum that the index holds.
+        """
+        try:
+            return self._reader.get_tensor(self._names[name])
+        except self._read_errors as error:
+            raise self._damaged(f"{self.prefix}, variable {self._names[name]}", error) from error
+
+    def _check_bytes(self, expected: int, shards: list[Path]) -> None:
+        """Tell a truncated shard before anything is read: arrays lie in the shards as they are."""
+        found = sum(shard.stat().st_size for shard in shards)
+        if found < expected:
+            raise UserError(
+                f"{self.prefix}: a shard is truncated: expected {expected} bytes in {len(shards)} shards, "
+                f"found {found}; download them again"
+            )
+
+    @staticmethod
+    def _damaged(what: str, error: Exception) -> UserError:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        return UserError(f"{what}: the checkpoint is damaged or cannot be read, download it again ({reason})")
+
+
+def find_prefix(path: str | Path) -> Path:
+    """The prefix that a path means: itself, that of a file of the checkpoint, or of the only one in a folder."""
+    path = Path(path).expanduser()
+    if path.is_dir():
+        prefixes = checkpoints_in(path)
+        if len(prefixes) != 1:
+            found = f"{len(prefixes)} ({_listed(prefixes)}); name one, as in {prefixes[0]}" if prefixes else "none"
+            raise UserError(f"{path}: expected a folder with one checkpoint (*.index), found {found}")
+        return prefixes[0]
+    shard = _SHARD.fullmatch(path.name)
+    if shard:
+        return path.with_name(shard["prefix"])
+    return path.with_suffix("") if path.suffix in (".index", ".meta") else path
+
+
+def find_shards(prefix: Path) -> list[Path]:
+    """The data files of a checkpoint; a `UserError` names what is missing of it."""
+    found = defaultdict(set)
+    for file in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"):
+        if shard := _SHARD.fullmatch(file.name):
+            found[int(shard["count"])].add(int(shard["index"]))
+    if not Path(f"{prefix}.index").is_file():
+        raise UserError(_no_index(prefix, sum(map(len, found.values()))))
+    if not found:
+        raise UserError(f"{prefix}: all its shards ({prefix.name}.data-*) are missing; download them again")
+    # Another number of shards may be left from an older save; the set that lacks least is meant.
+    count = min(found, key=lambda count: (count - len(found[count]), count))
+    shards = [prefix.with_name(f"{prefix.name}.data-{i:05d}-of-{count:05d}") for i in range(count)]
+    missing = [shard for i, shard in enumerate(shards) if i not in found[count]]
+    if missing:
+        raise UserError(f"{prefix}: {len(missing)} of {count} shards missing ({_listed(missing)}); download them again")
+    return shards
+
+
+def checkpoints_in(folder: Path) -> list[Path]:
+    """The prefixes of the checkpoints in a folder."""
+    return sorted(index.with_suffix("") for index in folder.glob("[!.]*.index"))
+
+
+def _no_index(prefix: Path, n_shards: int) -> str:
+    if n_shards:
+        return f"{prefix}.index is missing beside {n_shards} shards; download it again"
+    if prefix.is_file():
+        return f"{prefix}: expected an OpenAI checkpoint's prefix or a preset folder, found a file of another kind"
+    if not prefix.parent.is_dir():
+        return f"{prefix}: no checkpoint of this name; there is no folder {prefix.parent}"
+    others = checkpoints_in(prefix.parent)
+    folder = prefix.parent.absolute()
+    return f"{prefix}: no checkpoint of this name; {folder} holds {_listed(others) or 'none'}"
+
+
+def _listed(paths: list[Path], most: int = 3) -> str:
+    more = len(paths) - most
+    return ", ".join(path.name for path in paths[:most]) + (f" and {more} more" if more > 0 else "")
+
+
+def _is_training_state(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a variable is a counter or a slot: TensorFlow names the slots of `v` `v/...`, and they have its shape."""
+    return bool(_TRAINING.fullmatch(name)) or shapes.get(name.rpartition("/")[0]) == shapes[name]

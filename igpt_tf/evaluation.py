@@ -1,0 +1,181 @@
+"""How likely images are under a model, and how often its head is right."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import keras
+import numpy as np
+from tqdm import tqdm
+
+from igpt_tf.backend import count_devices, scope_of
+from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.errors import UserError
+from igpt_tf.model import ImageGPT
+from igpt_tf.objectives import NATS_PER_BIT, draw_mask, token_nats
+
+# Images between two updates of the progress bar, in batches; what is kept of them is a few numbers each.
+BATCHES_A_CHUNK = 8
+
+
+@dataclasses.dataclass(frozen=True)
+class Evaluation:
+    """Means over all images of a data set.
+
+    Attributes:
+        images: how many there were.
+        nats: generative loss in nats per token (per masked token for BERT).
+        class_nats: loss of the classification head in nats, None without labels or a trained head.
+        accuracy: per cent of images that the head gets right, likewise.
+    """
+
+    images: int
+    nats: float
+    class_nats: float | None = None
+    accuracy: float | None = None
+
+    @property
+    def bits(self) -> float:
+        """Generative loss in bits per token."""
+        return self.nats / NATS_PER_BIT
+
+
+class _Scorer(keras.Model):
+    """Wraps a model so that Keras' `predict` returns a few numbers for each token instead of its logits."""
+
+    def __init__(self, model: ImageGPT | ImageGPTClassifier) -> None:
+        super().__init__()
+        self.scored = model
+
+    def call(self, inputs):
+        tokens = inputs["tokens"] if isinstance(inputs, dict) else inputs
+        if isinstance(self.scored, ImageGPTClassifier):
+            logits, class_logits = self.scored.outputs(inputs)
+            return {"nats": token_nats(tokens, logits), "class_logits": class_logits}
+        return {"nats": token_nats(tokens, self.scored(inputs))}
+
+    def predict_padded(self, inputs: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
+        """As `predict`, with full batches alone: a device that was handed an empty part would fail."""
+        n_images = len(inputs["tokens"])
+        padding = -n_images % batch_size
+        padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
+        outputs = self.predict(padded if len(padded) > 1 else padded["tokens"], batch_size=batch_size, verbose=0)
+        return {name: array[:n_images] for name, array in outputs.items()}
+
+
+def score(model: ImageGPT, tokens: np.ndarray, mask: np.ndarray | None = None, batch_size: int = 8) -> np.ndarray:
+    """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
+
+    Args:
+        model: the model that judges.
+        tokens: (B, T) integers.
+        mask: (B, T), for BERT models: 1 where a token is seen, 0 where it is hidden; None shows all.
+        batch_size: images at a time, over all devices.
+
+    Raises:
+        UserError: if the tokens do not fit the model.
+    """
+    check_tokens(model, tokens)
+    with scope_of(model):
+        scorer = _Scorer(model)
+    inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
+    return scorer.predict_padded(inputs, _whole_batch(model, batch_size, len(tokens)))["nats"]
+
+
+def evaluate(
+    model: ImageGPT | ImageGPTClassifier,
+    tokens: np.ndarray,
+    labels: np.ndarray | None = None,
+    *,
+    batch_size: int = 8,
+    mask_probability: float = 0.15,
+    seed: int = 0,
+    progress: bool = False,
+) -> Evaluation:
+    """Mean losses over all images, whatever the batch size; the original's `evaluate`.
+
+    Args:
+        model: a model, or a classifier, whose head is judged too where there are labels.
+        tokens: (N, T) integers; may be memory-mapped.
+        labels: (N,) integers or (N, C) one-hot.
+        batch_size: images at a time, over all devices.
+        mask_probability: for BERT models: of a token to be hidden.
+        seed: for BERT models: decides what is hidden.
+        progress: show a bar on standard error.
+
+    Raises:
+        UserError: if the tokens do not fit the model, or the labels do not fit the tokens or the head.
+    """
+    image_gpt = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+    check_tokens(image_gpt, tokens)
+    classes = None
+    if isinstance(model, ImageGPTClassifier) and labels is not None:
+        classes = _class_numbers(labels, len(tokens), model.n_class)
+    batch_size = _whole_batch(model, batch_size, len(tokens))
+    with scope_of(model):
+        scorer = _Scorer(model if classes is not None else image_gpt)
+    totals = {"nats": 0.0, "class_nats": 0.0, "correct": 0}
+    chunk = BATCHES_A_CHUNK * batch_size
+    with tqdm(total=len(tokens), unit="image", disable=not progress, leave=False) as bar:
+        for start in range(0, len(tokens), chunk):
+            inputs = {"tokens": np.asarray(tokens[start : start + chunk], "int32")}
+            if image_gpt.config.bert:
+                inputs["mask"] = draw_mask(seed, start, *inputs["tokens"].shape, mask_probability)
+            outputs = scorer.predict_padded(inputs, batch_size)
+            totals["nats"] += _mean_by_image(outputs["nats"], inputs.get("mask")).sum()
+            if classes is not None:
+                logits, expected = outputs["class_logits"].astype(np.float64), classes[start : start + chunk]
+                chosen = logits[np.arange(len(expected)), expected]
+                totals["class_nats"] += (np.logaddexp.reduce(logits, axis=1) - chosen).sum()
+                totals["correct"] += int((logits.argmax(1) == expected).sum())
+            bar.update(len(inputs["tokens"]))
+    n_images = len(tokens)
+    if classes is None:
+        return Evaluation(n_images, totals["nats"] / n_images)
+    return Evaluation(
+        n_images, totals["nats"] / n_images, totals["class_nats"] / n_images, 100 * totals["correct"] / n_images
+    )
+
+
+def check_tokens(model: ImageGPT, tokens: np.ndarray) -> None:
+    """Raise a `UserError` unless tokens are (B, T) integers that the model knows, B at least 1."""
+    config = model.config
+    shape = np.shape(tokens)
+    if len(shape) != 2 or shape[1] != config.n_tokens or not shape[0]:
+        raise UserError(
+            f"expected tokens of shape (images, {config.n_tokens}), as the model's images are {config.n_px} pixels "
+            f"wide, found {shape}"
+        )
+    if not np.issubdtype(np.asarray(tokens[:1]).dtype, np.integer):
+        raise UserError(f"expected integer tokens, found {np.asarray(tokens[:1]).dtype}")
+    low, high = int(np.min(tokens)), int(np.max(tokens))
+    if low < 0 or high >= config.n_vocab:
+        found = low if low < 0 else high
+        raise UserError(f"expected tokens from 0 to {config.n_vocab - 1}, found {found}; made with another palette?")
+
+
+def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
+    nats = nats.astype(np.float64)
+    return nats.mean(axis=1) if mask is None else np.average(nats, axis=1, weights=1 - mask)
+
+
+def _whole_batch(model: keras.Model, batch_size: int, n_images: int) -> int:
+    """A batch no larger than needed that every device gets an equal part of."""
+    if batch_size < 1:
+        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    n_devices = count_devices(model)
+    return -(-min(batch_size, n_images) // n_devices) * n_devices
+
+
+def _class_numbers(labels: np.ndarray, n_images: int, n_class: int) -> np.ndarray:
+    labels = np.asarray(labels)
+    if len(labels) != n_images:
+        raise UserError(f"expected one label an image, found {len(labels)} labels and {n_images} images")
+    if labels.ndim == 2 and labels.shape[1] > 1:
+        if labels.shape[1] != n_class:
+            raise UserError(f"the head has {n_class} classes, found one-hot labels of {labels.shape[1]}")
+        return labels.argmax(axis=1)
+    labels = labels.reshape(-1).astype(np.int64)
+    if labels.min() < 0 or labels.max() >= n_class:
+        raise UserError(f"the head has classes 0 to {n_class - 1}, found labels {labels.min()} to {labels.max()}")
+    return labels

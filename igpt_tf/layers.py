@@ -1,0 +1,207 @@
+"""The transformer block of Image GPT, in `keras.ops` alone.
+
+Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are cached.
+"""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from igpt_tf.initial import InitialNormal
+
+# Queries are taken this many at a time, each group against the keys up to its own end, so that
+# most of the upper triangle of the attention matrix is never computed.
+QUERY_CHUNK = 256
+
+# A key/value pair of one layer, each (B, H, S, E): the layout that a decoding step streams.
+Cache = tuple[keras.KerasTensor, keras.KerasTensor]
+
+
+def quick_gelu(x):
+    """Approximate GELU, x * sigmoid(1.702 x); the original's `gelu2`."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+def rms_norm(name: str, dtype=None) -> keras.layers.RMSNormalization:
+    """RMS norm over the width, no mean and no bias; the original's `norm`."""
+    return keras.layers.RMSNormalization(epsilon=1e-5, name=name, dtype=dtype)
+
+
+def softmax_float32(scores):
+    """Softmax over the last axis in float32 whatever the policy, cast back to the dtype of `scores`."""
+    return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
+
+
+def weighted_values(queries, keys, values, visible=None):
+    """Attend: softmax(q k / sqrt(E)) v.
+
+    Args:
+        queries: (B, H, T, E), already scaled by 1/sqrt(E).
+        keys: (B, H, S, E).
+        values: (B, H, S, E).
+        visible: boolean, broadcastable to (B, H, T, S); None means everything is.
+
+    Returns:
+        (B, H, T, E).
+    """
+    scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+    if visible is not None:
+        scores = ops.where(visible, scores, ops.cast(-1e10, scores.dtype))
+    return ops.matmul(softmax_float32(scores), values)
+
+
+def causal_attention(queries, keys, values):
+    """Each position attends to itself and those before it; arguments and result (B, H, T, E)."""
+    length = queries.shape[2]
+    outputs = []
+    for start in range(0, length, QUERY_CHUNK):
+        end = min(start + QUERY_CHUNK, length)
+        visible = ops.expand_dims(ops.arange(start, end), 1) >= ops.arange(end)
+        chunk = weighted_values(queries[:, :, start:end], keys[:, :, :end], values[:, :, :end], visible)
+        outputs.append(chunk)
+    return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=2)
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention without biases; the original's `attn`.
+
+    Args:
+        n_embd: width D.
+        n_head: heads H.
+        n_layer: blocks of the whole model, which scale the initial output projection.
+        causal: whether a position sees only itself and those before it.
+    """
+
+    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+        self.head_size = n_embd // n_head
+        self.causal = causal
+        split = {"equation": "bsf,hef->bshe", "output_shape": (None, n_head, self.head_size)}
+        merge = {"equation": "bshe,hef->bsf", "output_shape": (None, n_embd)}
+
+        def projection(name, shapes, stddev):
+            initializer = InitialNormal(stddev=stddev)
+            return keras.layers.EinsumDense(
+                **shapes, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
+
+        self.q_proj = projection("q_proj", split, n_embd**-0.5)
+        self.k_proj = projection("k_proj", split, n_embd**-0.5)
+        self.v_proj = projection("v_proj", split, n_embd**-0.5)
+        self.c_proj = projection("c_proj", merge, (n_embd * n_layer) ** -0.5)
+
+    def build(self, input_shape) -> None:
+        """Create the four projections."""
+        for layer in (self.q_proj, self.k_proj, self.v_proj):
+            layer.build((None, None, self.n_embd))
+        self.c_proj.build((None, None, self.n_embd // self.head_size, self.head_size))
+
+    def project(self, x):
+        """(B, T, D) to queries, scaled by 1/sqrt(E), keys and values, each (B, H, T, E)."""
+        queries = self.q_proj(x) * self.head_size**-0.5
+        return tuple(ops.swapaxes(states, 1, 2) for states in (queries, self.k_proj(x), self.v_proj(x)))
+
+    def merge(self, heads):
+        """(B, H, T, E) to (B, T, D)."""
+        return self.c_proj(ops.swapaxes(heads, 1, 2))
+
+    def prefill(self, x):
+        """Attend within x (B, T, D); also return its keys and values for a cache."""
+        queries, keys, values = self.project(x)
+        attend = causal_attention if self.causal else weighted_values
+        return self.merge(attend(queries, keys, values)), (keys, values)
+
+    def call(self, x):
+        """Attend within x: (B, T, D) to (B, T, D)."""
+        return self.prefill(x)[0]
+
+    def step(self, x, past: Cache, recent: Cache, index):
+        """Attend from one new position to the cached ones and itself.
+
+        The cache is in two parts so that a decoding loop carries and updates only the small one:
+        XLA would copy a large one at every slice.
+
+        Args:
+            x: (B, 1, D).
+            past: keys and values that are all visible, each (B, H, S, E); S may be 0.
+            recent: keys and values of which the first `index` are filled, each (B, H, S', E).
+            index: where in `recent` the new position goes.
+
+        Returns:
+            (B, 1, D), and `recent` with the new position in it.
+        """
+        queries, keys, values = self.project(x)
+        recent = tuple(
+            ops.slice_update(old, (0, 0, index, 0), new) for old, new in zip(recent, (keys, values), strict=True)
+        )
+        n_past = past[0].shape[2]
+        scores = ops.matmul(queries, ops.swapaxes(recent[0], -1, -2))
+        scores = ops.where(ops.arange(recent[0].shape[2]) <= index, scores, ops.cast(-1e10, scores.dtype))
+        if not n_past:
+            return self.merge(ops.matmul(softmax_float32(scores), recent[1])), recent
+        scores = ops.concatenate([ops.matmul(queries, ops.swapaxes(past[0], -1, -2)), scores], axis=-1)
+        weights = softmax_float32(scores)
+        heads = ops.matmul(weights[..., :n_past], past[1]) + ops.matmul(weights[..., n_past:], recent[1])
+        return self.merge(heads), recent
+
+
+class MLP(keras.layers.Layer):
+    """Two dense layers without biases, four times as wide in the middle; the original's `mlp`."""
+
+    def __init__(self, n_embd: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+
+        def dense(name, units, activation=None):
+            initializer = InitialNormal(stddev=0.02)
+            return keras.layers.Dense(
+                units, activation, use_bias=False, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
+
+        self.c_fc = dense("c_fc", 4 * n_embd, quick_gelu)
+        self.c_proj = dense("c_proj", n_embd)
+
+    def build(self, input_shape) -> None:
+        """Create the two dense layers."""
+        self.c_fc.build((None, None, self.n_embd))
+        self.c_proj.build((None, None, 4 * self.n_embd))
+
+    def call(self, x):
+        """(B, T, D) to (B, T, D)."""
+        return self.c_proj(self.c_fc(x))
+
+
+class Block(keras.layers.Layer):
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); the original's `block`. Arguments as in `Attention`."""
+
+    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+        self.ln_1 = rms_norm("ln_1", self.dtype_policy)
+        self.attn = Attention(n_embd, n_head, n_layer, causal, name="attn", dtype=self.dtype_policy)
+        self.ln_2 = rms_norm("ln_2", self.dtype_policy)
+        self.mlp = MLP(n_embd, name="mlp", dtype=self.dtype_policy)
+
+    def build(self, input_shape) -> None:
+        """Create the four parts."""
+        for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
+            layer.build((None, None, self.n_embd))
+
+    def call(self, x):
+        """(B, T, D) to (B, T, D)."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+    def prefill(self, x):
+        """As `call`; also return the keys and values, each (B, H, T, E)."""
+        attended, cache = self.attn.prefill(self.ln_1(x))
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), cache
+
+    def step(self, x, past: Cache, recent: Cache, index):
+        """One new position (B, 1, D) over a cache; arguments and results as in `Attention.step`."""
+        attended, recent = self.attn.step(self.ln_1(x), past, recent, index)
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), recent

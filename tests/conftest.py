@@ -1,0 +1,53 @@
+"""What every test shares: a tiny model with weights that tell a transposed matrix from a right one."""
+
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+# Two CPU devices stand for two GPUs under JAX; for TensorFlow the fixtures below split the CPU.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+
+import keras
+import numpy as np
+import pytest
+
+if keras.backend.backend() == "tensorflow":
+    import tensorflow as tf
+
+    # Before the first operation, or TensorFlow refuses.
+    tf.config.set_logical_device_configuration(
+        tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
+    )
+
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.model import ImageGPT
+
+TINY = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=16, n_head=4, n_layer=2)
+
+
+def randomise(model, seed=0, scale=0.3):
+    """Give every weight a large asymmetric value, so that no mistake in the wiring cancels out."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        values = rng.normal(size=tuple(variable.shape)) * scale
+        variable.assign(1 + values if variable.path.endswith("scale") else values)
+    return model
+
+
+@pytest.fixture(scope="session")
+def tiny_model():
+    """An autoregressive model of 8x8 images, 2 layers and 16 wide."""
+    return randomise(ImageGPT(TINY))
+
+
+@pytest.fixture
+def tokens():
+    """Tokens (5, 64) for `tiny_model`."""
+    return np.random.default_rng(1).integers(0, TINY.n_vocab, (5, TINY.n_tokens)).astype("int32")
+
+
+@pytest.fixture
+def two_devices():
+    """A strategy over two logical CPU devices, which stand for two GPUs."""
+    if keras.backend.backend() != "tensorflow":
+        pytest.skip("tf.distribute is TensorFlow's")
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])

@@ -1,0 +1,162 @@
+"""Evaluation counts every image once, whatever the batch size and the devices, and tells mistakes in one line."""
+
+import dataclasses
+
+import keras
+import numpy as np
+import pytest
+import reference
+from conftest import TINY, randomise
+
+import igpt_tf as igpt
+from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.errors import UserError
+from igpt_tf.model import ImageGPT
+from igpt_tf.objectives import draw_mask
+
+pytestmark = pytest.mark.both_backends
+N_CLASS = 3
+LABELS = np.array([0, 2, 1, 1, 0])
+BATCH_SIZES = [1, 3, 4, 64]
+
+
+@pytest.fixture(scope="module")
+def bert_model():
+    return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
+
+
+@pytest.fixture(scope="module")
+def classifier():
+    return randomise(ImageGPTClassifier(ImageGPT(TINY), N_CLASS))
+
+
+def nats_of(model, tokens, mask=None):
+    inputs = tokens if mask is None else {"tokens": tokens, "mask": mask}
+    return reference.token_nats(tokens, keras.ops.convert_to_numpy(model(inputs)))
+
+
+def copy_on(strategy, model):
+    """The same autoregressive model on the devices of a strategy."""
+    with strategy.scope():
+        copy = ImageGPT(TINY)
+    copy.set_weights(model.get_weights())
+    return copy
+
+
+@pytest.mark.parametrize("batch_size", [2, 8])
+def test_score_is_each_tokens_nats(tiny_model, tokens, batch_size):
+    nats = igpt.score(tiny_model, tokens, batch_size=batch_size)
+    assert nats.dtype == np.float32
+    np.testing.assert_allclose(nats, nats_of(tiny_model, tokens), rtol=1e-4, atol=1e-4)
+
+
+def test_score_with_a_mask(bert_model, tokens):
+    mask = draw_mask(0, 0, *tokens.shape)
+    np.testing.assert_allclose(
+        igpt.score(bert_model, tokens, mask), nats_of(bert_model, tokens, mask), rtol=1e-4, atol=1e-4
+    )
+    np.testing.assert_allclose(igpt.score(bert_model, tokens), nats_of(bert_model, tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_mean_over_all_images_whatever_the_batch_size(tiny_model, tokens, batch_size):
+    result = igpt.evaluate(tiny_model, tokens, batch_size=batch_size)
+    assert result.nats == pytest.approx(nats_of(tiny_model, tokens).mean(), rel=1e-5)
+    assert result.bits == pytest.approx(result.nats / np.log(2))
+    assert (result.images, result.class_nats, result.accuracy) == (5, None, None)
+
+
+def test_more_images_than_one_chunk(tiny_model):
+    tokens = np.random.default_rng(2).integers(0, TINY.n_vocab, (19, TINY.n_tokens))
+    result = igpt.evaluate(tiny_model, tokens, batch_size=2)
+    assert result.images == 19
+    assert result.nats == pytest.approx(nats_of(tiny_model, tokens).mean(), rel=1e-5)
+
+
+@pytest.mark.parametrize("n_images", [1, 4, 5])
+def test_two_devices_find_what_one_does(tiny_model, tokens, two_devices, n_images):
+    copy, tokens = copy_on(two_devices, tiny_model), tokens[:n_images]
+    expected = nats_of(tiny_model, tokens)
+    assert igpt.evaluate(copy, tokens, batch_size=4).nats == pytest.approx(expected.mean(), rel=1e-5)
+    np.testing.assert_allclose(igpt.score(copy, tokens, batch_size=4), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+def test_bert_is_judged_on_masks_that_the_seed_decides(bert_model, tokens, batch_size):
+    mask = draw_mask(3, 0, *tokens.shape)
+    nats = nats_of(bert_model, tokens, mask)
+    expected = np.mean([nats[i][mask[i] == 0].mean() for i in range(len(tokens))])
+    result = igpt.evaluate(bert_model, tokens, batch_size=batch_size, seed=3)
+    assert result.nats == pytest.approx(expected, rel=1e-5)
+
+
+def test_another_seed_or_probability_hides_other_tokens(bert_model, tokens):
+    results = [
+        igpt.evaluate(bert_model, tokens, seed=seed, mask_probability=probability).nats
+        for seed, probability in [(0, 0.15), (0, 0.15), (1, 0.15), (0, 0.5)]
+    ]
+    assert results[0] == results[1]
+    assert len(set(results)) == 3
+
+
+@pytest.mark.parametrize("labels", [LABELS, LABELS[:, None], LABELS.tolist(), np.eye(N_CLASS)[LABELS]])
+def test_the_head_is_judged_too(classifier, tokens, labels):
+    result = igpt.evaluate(classifier, tokens, labels, batch_size=4)
+    class_logits = keras.ops.convert_to_numpy(classifier(tokens))
+    assert result.nats == pytest.approx(nats_of(classifier.image_gpt, tokens).mean(), rel=1e-5)
+    assert result.class_nats == pytest.approx(reference.token_nats(LABELS, class_logits).mean(), rel=1e-5)
+    assert result.accuracy == 100 * (class_logits.argmax(-1) == LABELS).mean()
+
+
+def test_without_labels_or_a_head_there_is_no_accuracy(classifier, tiny_model, tokens):
+    for result in (igpt.evaluate(classifier, tokens), igpt.evaluate(tiny_model, tokens, LABELS)):
+        assert result.class_nats is None
+        assert result.accuracy is None
+
+
+def test_tokens_may_stay_on_disk(tiny_model, tokens, tmp_path):
+    np.save(tmp_path / "tokens.npy", tokens.astype("uint16"))
+    on_disk = np.load(tmp_path / "tokens.npy", mmap_mode="r", allow_pickle=False)
+    assert igpt.evaluate(tiny_model, on_disk) == igpt.evaluate(tiny_model, tokens)
+    np.testing.assert_array_equal(igpt.score(tiny_model, on_disk), igpt.score(tiny_model, tokens))
+
+
+@pytest.mark.parametrize(
+    "labels, message",
+    [
+        (LABELS[:4], "expected one label an image, found 4 labels and 5 images"),
+        (LABELS + 1, "the head has classes 0 to 2, found labels 1 to 3"),
+        (LABELS - 1, "the head has classes 0 to 2, found labels -1 to 1"),
+        (np.eye(4)[LABELS], "the head has 3 classes, found one-hot labels of 4"),
+    ],
+)
+def test_labels_that_do_not_fit_are_refused(classifier, tokens, labels, message):
+    with pytest.raises(UserError) as error:
+        igpt.evaluate(classifier, tokens, labels)
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("function", [igpt.score, igpt.evaluate])
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda tokens: tokens[:, :-1], "expected tokens of shape (images, 64), as the model's images are 8 pixels"),
+        (lambda tokens: tokens.reshape(5, 8, 8), "expected tokens of shape (images, 64)"),
+        (lambda tokens: tokens[:0], "expected tokens of shape (images, 64)"),
+        (lambda tokens: tokens / 1, "expected integer tokens, found float64"),
+        (lambda tokens: tokens + 1, "expected tokens from 0 to 10, found 11; made with another palette?"),
+        (lambda tokens: tokens - 1, "expected tokens from 0 to 10, found -1"),
+    ],
+)
+def test_tokens_that_do_not_fit_are_refused(tiny_model, tokens, function, change, message):
+    tokens[0, :11] = np.arange(11)
+    with pytest.raises(UserError) as error:
+        function(tiny_model, change(tokens))
+    assert str(error.value).startswith(message)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("function", [igpt.score, igpt.evaluate])
+def test_a_batch_of_nothing_is_refused(tiny_model, tokens, function):
+    with pytest.raises(UserError, match="expected a batch size of at least 1, got 0"):
+        function(tiny_model, tokens, batch_size=0)

@@ -25,6 +25,7 @@ _MODULES = {
     "load_palette": "presets",
     "sample": "sampling",
     "complete": "sampling",
+    "known_rows": "sampling",
     "score": "evaluation",
     "evaluate": "evaluation",
 }

@@ -44,7 +44,7 @@ class _Scorer(keras.Model):
     """Wraps a model so that Keras' `predict` returns a few numbers for each token instead of its logits."""
 
     def __init__(self, model: ImageGPT | ImageGPTClassifier) -> None:
-        super().__init__()
+        super().__init__(name="scorer")
         self.scored = model
 
     def call(self, inputs):
@@ -73,9 +73,12 @@ def score(model: ImageGPT, tokens: np.ndarray, mask: np.ndarray | None = None, b
         batch_size: images at a time, over all devices.
 
     Raises:
-        UserError: if the tokens do not fit the model.
+        UserError: if the tokens or the mask do not fit the model.
     """
     check_tokens(model, tokens)
+    if mask is not None and not (model.config.bert and np.shape(mask) == np.shape(tokens)):
+        kind = f"BERT model expects a mask of shape {np.shape(tokens)}" if model.config.bert else "model takes no mask"
+        raise UserError(f"this {kind}, found one of shape {np.shape(mask)}")
     with scope_of(model):
         scorer = _Scorer(model)
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
@@ -169,12 +172,14 @@ def _whole_batch(model: keras.Model, batch_size: int, n_images: int) -> int:
 
 def _class_numbers(labels: np.ndarray, n_images: int, n_class: int) -> np.ndarray:
     labels = np.asarray(labels)
-    if len(labels) != n_images:
-        raise UserError(f"expected one label an image, found {len(labels)} labels and {n_images} images")
+    if labels.ndim not in (1, 2) or len(labels) != n_images:
+        raise UserError(f"expected one label an image, found labels of shape {labels.shape} and {n_images} images")
     if labels.ndim == 2 and labels.shape[1] > 1:
         if labels.shape[1] != n_class:
             raise UserError(f"the head has {n_class} classes, found one-hot labels of {labels.shape[1]}")
         return labels.argmax(axis=1)
+    if not np.issubdtype(labels.dtype, np.integer):
+        raise UserError(f"expected labels that are integers or one-hot, found {labels.dtype}")
     labels = labels.reshape(-1).astype(np.int64)
     if labels.min() < 0 or labels.max() >= n_class:
         raise UserError(f"the head has classes 0 to {n_class - 1}, found labels {labels.min()} to {labels.max()}")

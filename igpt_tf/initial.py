@@ -21,6 +21,9 @@ class InitialNormal(keras.initializers.RandomNormal):
         placeholders = _placeholders.get()
         if placeholders is None:
             return super().__call__(shape, dtype)
+        if keras.distribution.distribution() is not None:
+            # Large weights come into being on their devices, each in a traced function of its own: nothing to share.
+            return keras.ops.zeros(shape, dtype)
         key = tuple(shape), dtype
         if key not in placeholders:
             placeholders[key] = keras.ops.zeros(shape, dtype)

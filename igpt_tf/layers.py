@@ -103,6 +103,19 @@ class Attention(keras.layers.Layer):
         queries = self.q_proj(x) * self.head_size**-0.5
         return tuple(ops.swapaxes(states, 1, 2) for states in (queries, self.k_proj(x), self.v_proj(x)))
 
+    def project_position(self, x):
+        """As `project` for a single position: (B, 1, D) to three of (B, H, 1, E)."""
+
+        def heads(layer):
+            if layer.quantization_mode is not None:
+                return ops.swapaxes(layer(x), 1, 2)
+            # One plain matrix product: XLA streams it three times faster than the einsum of a few rows.
+            kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)
+            states = ops.matmul(x[:, 0], ops.transpose(kernel))
+            return ops.reshape(states, (-1, self.n_embd // self.head_size, 1, self.head_size))
+
+        return heads(self.q_proj) * self.head_size**-0.5, heads(self.k_proj), heads(self.v_proj)
+
     def merge(self, heads):
         """(B, H, T, E) to (B, T, D)."""
         return self.c_proj(ops.swapaxes(heads, 1, 2))
@@ -132,7 +145,7 @@ class Attention(keras.layers.Layer):
         Returns:
             (B, 1, D), and `recent` with the new position in it.
         """
-        queries, keys, values = self.project(x)
+        queries, keys, values = self.project_position(x)
         recent = tuple(
             ops.slice_update(old, (0, 0, index, 0), new) for old, new in zip(recent, (keys, values), strict=True)
         )

@@ -30,7 +30,7 @@ class ImageGPT(keras.Model):
         config: the model's shape.
 
     Raises:
-        UserError: if the tokens are not (B, n_px * n_px) long.
+        UserError: if there are more tokens an image than n_px * n_px; fewer are the first of an image.
     """
 
     def __init__(self, config: ImageGPTConfig, **kwargs) -> None:

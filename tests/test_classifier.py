@@ -12,7 +12,11 @@ from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
 
-pytestmark = pytest.mark.both_backends
+pytestmark = [
+    pytest.mark.both_backends,
+    # Keras tells so where nothing generative is trained: the class logits do not read `wtet`.
+    pytest.mark.filterwarnings("ignore:Gradients do not exist for variables .*wtet'\\]:UserWarning"),
+]
 N_CLASS = 3
 LABELS = np.array([0, 2, 1, 1, 0])
 
@@ -54,14 +58,13 @@ def test_a_bert_model_has_no_generative_loss(tokens):
     assert float(loss) == pytest.approx(class_loss, rel=1e-5)
 
 
-@pytest.mark.parametrize("generative_weight", [0.0, 1.0])
-def test_plain_keras_trains_it(generative_weight):
+def test_plain_keras_trains_it():
     """Images of low and of high colours."""
     keras.utils.set_random_seed(0)
     rng = np.random.default_rng(0)
     labels = np.arange(32) % 2
     tokens = rng.integers(0, 5, (32, TINY.n_tokens)) + 6 * labels[:, None]
-    classifier = ImageGPTClassifier(ImageGPT(TINY), 2, generative_weight=generative_weight)
+    classifier = ImageGPTClassifier(ImageGPT(dataclasses.replace(TINY, n_layer=1)), 2)
     classifier.compile(
         keras.optimizers.Adam(0.01), keras.losses.SparseCategoricalCrossentropy(from_logits=True), metrics=["accuracy"]
     )

@@ -11,13 +11,13 @@ from conftest import TINY, randomise
 import igpt_tf as igpt
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UserError
+from igpt_tf.evaluation import BATCHES_A_CHUNK
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import draw_mask
 
 pytestmark = pytest.mark.both_backends
 N_CLASS = 3
 LABELS = np.array([0, 2, 1, 1, 0])
-BATCH_SIZES = [1, 3, 4, 64]
 
 
 @pytest.fixture(scope="module")
@@ -28,6 +28,12 @@ def bert_model():
 @pytest.fixture(scope="module")
 def classifier():
     return randomise(ImageGPTClassifier(ImageGPT(TINY), N_CLASS))
+
+
+@pytest.fixture
+def many_tokens():
+    """More images than are read at a time in batches of 2."""
+    return np.random.default_rng(2).integers(0, TINY.n_vocab, (2 * BATCHES_A_CHUNK + 3, TINY.n_tokens))
 
 
 def nats_of(model, tokens, mask=None):
@@ -58,7 +64,7 @@ def test_score_with_a_mask(bert_model, tokens):
     np.testing.assert_allclose(igpt.score(bert_model, tokens), nats_of(bert_model, tokens), rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", BATCH_SIZES)
+@pytest.mark.parametrize("batch_size", [1, 3, 4, 64])
 def test_mean_over_all_images_whatever_the_batch_size(tiny_model, tokens, batch_size):
     result = igpt.evaluate(tiny_model, tokens, batch_size=batch_size)
     assert result.nats == pytest.approx(nats_of(tiny_model, tokens).mean(), rel=1e-5)
@@ -66,27 +72,30 @@ def test_mean_over_all_images_whatever_the_batch_size(tiny_model, tokens, batch_
     assert (result.images, result.class_nats, result.accuracy) == (5, None, None)
 
 
-def test_more_images_than_one_chunk(tiny_model):
-    tokens = np.random.default_rng(2).integers(0, TINY.n_vocab, (19, TINY.n_tokens))
-    result = igpt.evaluate(tiny_model, tokens, batch_size=2)
+def test_more_images_than_are_read_at_a_time(tiny_model, many_tokens):
+    result = igpt.evaluate(tiny_model, many_tokens, batch_size=2)
     assert result.images == 19
-    assert result.nats == pytest.approx(nats_of(tiny_model, tokens).mean(), rel=1e-5)
+    assert result.nats == pytest.approx(nats_of(tiny_model, many_tokens).mean(), rel=1e-5)
 
 
-@pytest.mark.parametrize("n_images", [1, 4, 5])
+@pytest.mark.parametrize("n_images", [1, 5])
 def test_two_devices_find_what_one_does(tiny_model, tokens, two_devices, n_images):
     copy, tokens = copy_on(two_devices, tiny_model), tokens[:n_images]
     expected = nats_of(tiny_model, tokens)
     assert igpt.evaluate(copy, tokens, batch_size=4).nats == pytest.approx(expected.mean(), rel=1e-5)
-    np.testing.assert_allclose(igpt.score(copy, tokens, batch_size=4), expected, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("batch_size", BATCH_SIZES)
-def test_bert_is_judged_on_masks_that_the_seed_decides(bert_model, tokens, batch_size):
-    mask = draw_mask(3, 0, *tokens.shape)
-    nats = nats_of(bert_model, tokens, mask)
-    expected = np.mean([nats[i][mask[i] == 0].mean() for i in range(len(tokens))])
-    result = igpt.evaluate(bert_model, tokens, batch_size=batch_size, seed=3)
+def test_two_devices_score_as_one(tiny_model, tokens, two_devices):
+    nats = igpt.score(copy_on(two_devices, tiny_model), tokens, batch_size=4)
+    np.testing.assert_allclose(nats, nats_of(tiny_model, tokens), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("batch_size", [2, 3, 64])
+def test_bert_is_judged_on_masks_that_the_seed_decides(bert_model, many_tokens, batch_size):
+    mask = draw_mask(3, 0, *many_tokens.shape)
+    nats = nats_of(bert_model, many_tokens, mask)
+    expected = np.mean([nats[i][mask[i] == 0].mean() for i in range(len(many_tokens))])
+    result = igpt.evaluate(bert_model, many_tokens, batch_size=batch_size, seed=3)
     assert result.nats == pytest.approx(expected, rel=1e-5)
 
 
@@ -124,9 +133,11 @@ def test_tokens_may_stay_on_disk(tiny_model, tokens, tmp_path):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (LABELS[:4], "expected one label an image, found 4 labels and 5 images"),
+        (LABELS[:4], "expected one label an image, found labels of shape (4,) and 5 images"),
         (LABELS + 1, "the head has classes 0 to 2, found labels 1 to 3"),
         (LABELS - 1, "the head has classes 0 to 2, found labels -1 to 1"),
+        (LABELS.reshape(5, 1, 1), "expected one label an image, found labels of shape (5, 1, 1) and 5 images"),
+        (LABELS / 2, "expected labels that are integers or one-hot, found float64"),
         (np.eye(4)[LABELS], "the head has 3 classes, found one-hot labels of 4"),
     ],
 )
@@ -154,6 +165,15 @@ def test_tokens_that_do_not_fit_are_refused(tiny_model, tokens, function, change
         function(tiny_model, change(tokens))
     assert str(error.value).startswith(message)
     assert "\n" not in str(error.value)
+
+
+def test_masks_that_do_not_fit_are_refused(tiny_model, bert_model, tokens):
+    with pytest.raises(
+        UserError, match=r"this BERT model expects a mask of shape \(5, 64\), found one of shape \(64,\)$"
+    ):
+        igpt.score(bert_model, tokens, np.ones(64))
+    with pytest.raises(UserError, match=r"this model takes no mask, found one of shape \(5, 64\)$"):
+        igpt.score(tiny_model, tokens, np.ones((5, 64)))
 
 
 @pytest.mark.parametrize("function", [igpt.score, igpt.evaluate])

@@ -18,7 +18,7 @@ from igpt_tf.convert.openai import OpenAICheckpoint
 from igpt_tf.errors import UserError
 from igpt_tf.presets import load_classifier, load_model, load_palette, open_preset
 
-pytestmark = pytest.mark.both_backends
+both_backends = pytest.mark.both_backends
 NAME = "model.ckpt-1000000"
 WEIGHTS = random_weights(TINY)
 GOLDEN = Path(__file__).parent / "goldens" / "ar"
@@ -73,16 +73,19 @@ def test_every_weight_arrives_and_nothing_of_the_training(tmp_path, n_shards, sl
     assert_holds(model, weights)
 
 
+@both_backends
 def test_the_first_shard_may_be_8_bytes_long(written):
     assert file_of(written, ".data-00000-of-00004").stat().st_size == 8
     assert file_of(GOLDEN / NAME, ".data-00000-of-00004").stat().st_size == 8
     assert_holds(load_model(written), WEIGHTS)
 
 
+@both_backends
 def test_a_checkpoint_without_training_state(prefix):
     assert_holds(load_model(prefix), WEIGHTS)
 
 
+@both_backends
 @pytest.mark.parametrize(
     "config",
     [
@@ -117,6 +120,7 @@ def test_another_float_type_is_cast(tmp_path):
     assert_holds(model, {name: array.astype("float16").astype("float32") for name, array in WEIGHTS.items()})
 
 
+@both_backends
 @pytest.mark.parametrize("policy", ["mixed_bfloat16", "bfloat16"])
 def test_under_another_dtype_policy(written, policy):
     model = load_model(written, dtype=policy)
@@ -135,6 +139,7 @@ def test_a_model_on_two_devices(written, two_devices):
 # The head
 
 
+@both_backends
 def test_a_trained_head_gives_a_classifier(tmp_path):
     weights = random_weights(TINY, n_class=10)
     prefix = write_checkpoint(tmp_path / NAME, training_state(weights), 2)
@@ -375,6 +380,7 @@ def test_a_keras_checkpoint_is_another_kind(tmp_path):
 # What else it takes
 
 
+@both_backends
 def test_without_tensorflow(written, monkeypatch):
     monkeypatch.setitem(sys.modules, "tensorflow", None)
     refused(written, "install tensorflow, or save it as a preset")
@@ -401,6 +407,7 @@ def test_the_palette_beside_the_checkpoint_or_one_folder_up(prefix):
         load_palette(folder)
 
 
+@both_backends
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel's peak is read as Linux tells it")
 def test_memory_is_little_more_than_the_model(tmp_path):
     config = ImageGPTConfig(n_px=8, n_vocab=64, n_embd=512, n_head=8, n_layer=6)

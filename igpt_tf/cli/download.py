@@ -146,8 +146,8 @@ def _next_step(options: argparse.Namespace) -> str:
     if not palette.exists():
         return f"python download.py --clusters{place}"
     prefix = checkpoint_prefix(options.model, options.ckpt, options.bert, options.download_dir)
-    # A BERT model fills gaps and cannot sample from nothing.
-    command = "probe" if options.bert else "sample"
+    # A BERT model cannot draw pixels one after another.
+    command = "eval --data_path FOLDER_OF_PICTURES" if options.bert else "sample"
     return f"python run.py {command} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}"
 
 

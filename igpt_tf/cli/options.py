@@ -47,7 +47,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     )
     shape = parser.add_argument_group("shape", "a checkpoint knows its own; what is typed is compared with it")
     for name in SHAPE_OPTIONS:
-        shape.add_argument(f"--{name}", type=int, help=argparse.SUPPRESS if name != "n_embd" else "and --n_head ...")
+        shape.add_argument(f"--{name}", type=int, metavar="N", help=f"the checkpoint's {name}")
     shape.add_argument("--bert", action="store_true", help="the checkpoint is a BERT model")
     shape.add_argument("--clf", action="store_true", help="the checkpoint has a trained classification head")
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.backend import list_gpus, on_tensorflow
+from igpt_tf.backend import list_gpus, on_tensorflow, scope_of
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
@@ -98,7 +98,8 @@ def pretrain(
     if model.config.bert:
         raise UserError("pretraining is for autoregressive models; this one has the BERT objective")
     n_periods, period = settings.plan(len(tokens))
-    compile_model(model, settings, n_periods * period)
+    with scope_of(model):
+        compile_model(model, settings, n_periods * period)
     course = {**dataclasses.asdict(settings), **model.config.to_dict(), "n_images": len(tokens)}
     checkpoint = RunCheckpoint(folder, course)
     done = checkpoint.restore(model)

@@ -1,0 +1,262 @@
+"""The command line: what it writes and prints, OpenAI's own lines, and one clear line for every mistake."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+from conftest import TINY, randomise
+from http_server import Remote, serving
+
+from igpt_tf.cli.main import main
+from igpt_tf.evaluation import evaluate
+from igpt_tf.model import ImageGPT
+from igpt_tf.palette import Palette
+
+GOLDENS = Path(__file__).parent / "goldens"
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def palette():
+    """Colours that 8-bit images hold exactly."""
+    levels = np.random.default_rng(0).choice(256**3, TINY.n_vocab, replace=False)
+    colors = np.stack([levels // 256**2, levels // 256 % 256, levels % 256], axis=1)
+    return Palette(colors.astype("float32") / 127.5 - 1)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory, palette):
+    """A tiny preset folder."""
+    folder = tmp_path_factory.mktemp("preset")
+    randomise(ImageGPT(TINY)).save_to_preset(folder, palette)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, palette):
+    """A folder of three pictures in the palette's colours, which no conversion changes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    tokens = np.random.default_rng(2).integers(0, TINY.n_vocab, (3, TINY.n_tokens))
+    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
+        imageio.imwrite(folder / f"{name}.png", picture)
+    return folder
+
+
+def write_splits(folder, config_folder="ar", splits=("va", "te"), one_hot=True):
+    """OpenAI's files from a golden's inputs; returns their prefix."""
+    reference = np.load(GOLDENS / config_folder / "reference.npz")
+    for split in splits:
+        np.save(folder / f"cifar10_{split}X.npy", reference["x"])
+        np.save(folder / f"cifar10_{split}Y.npy", reference["y"] if one_hot else reference["y"].argmax(1))
+    return str(folder / "cifar10")
+
+
+def golden_config(name):
+    return json.loads((GOLDENS / name / "config.json").read_text())
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a command line."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+def test_sample_writes_pictures_and_a_grid(capsys, tmp_path, preset):
+    code, out, _ = run(capsys, "sample", "--model", preset, "--n", 3, "--out", tmp_path, "--gif")
+    assert code == 0
+    expected = [tmp_path / name for name in ("sample_0.png", "sample_1.png", "sample_2.png", "drawing.gif", "grid.png")]
+    assert [Path(line) for line in out.splitlines()] == expected
+    assert imageio.imread(tmp_path / "sample_0.png").shape == (8, 8, 3)
+    assert len(imageio.imread(tmp_path / "drawing.gif", index=None)) > 10
+
+
+def test_the_same_seed_draws_the_same_pictures(capsys, tmp_path, preset):
+    for name, seed in (("a", 1), ("b", 1), ("c", 2)):
+        run(capsys, "sample", "--model", preset, "--n", 2, "--seed", seed, "--out", tmp_path / name)
+    a, b, c = ((tmp_path / name / "sample_1.png").read_bytes() for name in "abc")
+    assert a == b != c
+
+
+def test_openais_own_sampling_line(capsys, tmp_path):
+    np.save(tmp_path / "kmeans_centers.npy", np.random.default_rng(0).uniform(-1, 1, (32, 3)))
+    shape = ["--n_embd", 48, "--n_head", 4, "--n_layer", 3, "--n_px", 8, "--n_vocab", 32]
+    files = ["--ckpt_path", GOLDENS / "ar/model.ckpt-1000000", "--color_cluster_path", tmp_path / "kmeans_centers.npy"]
+    rest = ["--save_dir", tmp_path / "save", "--n_gpu", 1, "--n_sub_batch", 2, "--seed", 42]
+    code, _, err = run(capsys, "--sample", *shape, *files, *rest)
+    assert code == 0, err
+    assert {path.name for path in (tmp_path / "save").iterdir()} == {"sample_0.png", "sample_1.png", "grid.png"}
+
+
+@pytest.mark.parametrize("sub_batch", [1, 3, 8])
+def test_openais_own_evaluation_line(capsys, tmp_path, sub_batch):
+    prefix = write_splits(tmp_path)
+    checkpoint = GOLDENS / "ar/model.ckpt-1000000"
+    line = ["--eval", "--ckpt_path", checkpoint, "--data_path", prefix, "--n_sub_batch", sub_batch, "--n_gpu", 1]
+    code, out, err = run(capsys, *line, "--save_dir", "unused")
+    assert code == 0, err
+    loss = golden_config("ar")["gen_loss"]
+    assert [line.split(" (")[0] for line in out.splitlines()] == [f"valid gen: {loss:.4f}", f"test gen: {loss:.4f}"]
+    assert f"{loss / np.log(2):.4f} bits/token" in out
+
+
+@pytest.mark.parametrize("one_hot", [True, False])
+def test_accuracy_is_printed_for_a_trained_head(capsys, tmp_path, one_hot):
+    prefix = write_splits(tmp_path, "clf", ["te"], one_hot)
+    code, out, err = run(capsys, "eval", "--model", GOLDENS / "clf", "--data_path", prefix, "--clf")
+    assert code == 0, err
+    config = golden_config("clf")
+    line = f"test gen: {config['gen_loss']:.4f} clf: {config['clf_loss']:.4f} acc: {config['accuracy']:.2f}"
+    assert out.startswith(line)
+
+
+def test_eval_of_a_bert_model_and_json(capsys, tmp_path):
+    prefix = write_splits(tmp_path, "bert", ["te"])
+    found = [
+        run(capsys, "eval", "--model", GOLDENS / "bert", "--data_path", prefix, "--json", "--n_sub_batch", size)
+        for size in (2, 5)
+    ]
+    a, b = (json.loads(out)["test"] for _, out, _ in found)
+    assert a["nats_per_token"] == pytest.approx(b["nats_per_token"], rel=1e-6)
+    assert a["bits_per_token"] == pytest.approx(a["nats_per_token"] / np.log(2))
+
+
+def test_eval_of_a_folder_of_pictures(capsys, preset, pictures, palette):
+    code, out, err = run(capsys, "eval", "--model", preset, "--data_path", pictures, "--json")
+    assert code == 0, err
+    images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
+    expected = evaluate(ImageGPT.from_preset(preset), palette.quantize(images)).nats
+    assert json.loads(out)["data"]["nats_per_token"] == pytest.approx(expected, rel=1e-6)
+
+
+def test_complete_keeps_the_rows_that_are_given(capsys, tmp_path, preset, pictures):
+    code, out, err = run(
+        capsys, "complete", pictures, pictures / "a.png", "--model", preset, "--rows", 5, "--n", 2, "--out", tmp_path
+    )
+    assert code == 0, err
+    names = [f"{name}_{k}.png" for name in ("a", "b", "c", "a-2") for k in range(2)]
+    assert [Path(line).name for line in out.splitlines()] == [*names, "grid.png"]
+    original, first, second = (
+        imageio.imread(path) for path in (pictures / "b.png", tmp_path / "b_0.png", tmp_path / "b_1.png")
+    )
+    np.testing.assert_array_equal(first[:5], original[:5])
+    assert (first[5:] != second[5:]).any()
+
+
+def test_complete_takes_addresses(capsys, tmp_path, preset, pictures):
+    with serving() as server:
+        server.files["/some%20where/b.png"] = Remote((pictures / "b.png").read_bytes())
+        address = f"{server.url}/some%20where/b.png"
+        code, _, err = run(capsys, "complete", address, "--model", preset, "--n", 1, "--out", tmp_path)
+        assert code == 0, err
+        assert (tmp_path / "b_0.png").exists()
+        code, _, err = run(capsys, "complete", f"{server.url}/missing.png", "--model", preset, "--out", tmp_path)
+        assert code == 1
+        assert "404" in err and len(err.splitlines()) == 1
+
+
+def test_two_devices_give_what_one_gives(capsys, tmp_path, preset, pictures):
+    outputs = []
+    for n_gpu, sub_batch in ((1, 4), (2, 2)):
+        devices = ["--n_gpu", n_gpu, "--n_sub_batch", sub_batch, "--model", preset]
+        code, out, err = run(capsys, "eval", "--data", pictures, *devices)
+        assert code == 0, err
+        code, _, err = run(capsys, "complete", pictures, "--out", tmp_path / str(n_gpu), *devices)
+        assert code == 0, err
+        outputs.append((out, (tmp_path / str(n_gpu) / "grid.png").read_bytes()))
+    assert outputs[0] == outputs[1]
+
+
+def test_palette_then_pretrain_then_sample(capsys, tmp_path, pictures):
+    colors, model = tmp_path / "palette.npy", tmp_path / "model"
+    code, out, err = run(capsys, "palette", "--data", pictures, "--n_colors", 6, "--n_px", 8, "--out", colors)
+    assert code == 0, err
+    assert "6 colours" in out
+    shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
+    training = ["--epochs", 4, "--n_sub_batch", 2, "--warmup-steps", 1, "--validation", pictures]
+    line = ["pretrain", "--data", pictures, "--palette", colors, "--out", model, *shape, *training]
+    code, out, err = run(capsys, *line)
+    assert code == 0, err
+    assert "val_loss" in out and "step" in err
+    assert run(capsys, *line)[:2] == (0, out)
+    code, _, err = run(capsys, "sample", "--model", model, "--n", 1, "--out", tmp_path)
+    assert code == 0, err
+
+
+def test_two_devices_train_like_one(capsys, tmp_path, pictures, palette):
+    palette.save(tmp_path / "palette.npy")
+    losses = []
+    for n_gpu, sub_batch in ((1, 2), (2, 1)):
+        line = ["pretrain", "--data", pictures, "--palette", tmp_path / "palette.npy", "--out", tmp_path / str(n_gpu)]
+        shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1, "--epochs", 8, "--warmup_steps", 2]
+        code, out, err = run(capsys, *line, *shape, "--n_gpu", n_gpu, "--n_sub_batch", sub_batch, "--json")
+        assert code == 0, err
+        losses.append(json.loads(out)["loss"])
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+
+
+MISTAKES = [
+    (["sample", "--model", "nowhere"], 1, "no such model"),
+    (["sample", "--model", "{goldens}/ar"], 1, "palette"),
+    (["sample", "--model", "{goldens}/ar", "--n_embd", "512"], 2, "n_embd 48"),
+    (["sample", "--model", "{goldens}/bert", "--palette", "{colors}"], 1, "BERT"),
+    (["sample", "--model", "{preset}", "--palette", "{colors}"], 1, "knows 11 colours, this palette has 32"),
+    (["sample", "--model", "{preset}", "--temperature", "-1"], 2, "temperature"),
+    (["sample", "--model", "{preset}", "--top_p", "2"], 2, "top_p"),
+    (["sample", "--model", "{preset}", "--n", "0"], 2, "at least 1"),
+    (["sample", "--model", "{preset}", "--n_gpu", "9"], 2, "--n_gpu 9"),
+    (["sample", "--model", "{preset}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
+    (["sample", "--wrong"], 2, "--wrong"),
+    (["paint"], 2, "invalid choice"),
+    ([], 2, "COMMAND"),
+    (["complete", "--model", "{preset}"], 2, "pictures"),
+    (["complete", "--model", "{preset}", "{empty}"], 1, "{empty}"),
+    (["complete", "--model", "{preset}", "{empty}/none.png"], 1, "none.png"),
+    (["complete", "--model", "{preset}", "{pictures}", "--rows", "9"], 2, "0 to 8"),
+    (["complete", "--model", "{preset}", "http://127.0.0.1:9/a.png"], 1, "http://127.0.0.1:9/a.png"),
+    (["eval", "--model", "{preset}"], 2, "--data_path"),
+    (["eval", "--model", "{preset}", "--data_path", "{empty}/cifar10"], 1, "cifar10_teX.npy"),
+    (["eval", "--model", "{preset}", "--data_path", "{colors}"], 1, "(N, 64)"),
+    (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--clf"], 2, "head"),
+    (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--bert"], 2, "--bert"),
+    (["palette", "--data", "{pictures}", "--n_colors", "5000"], 1, "5000"),
+    (["pretrain", "--data", "{pictures}", "--out", "{empty}/x"], 1, "palette"),
+    (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
+    (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),
+]
+
+
+@pytest.mark.parametrize("line, code, message", MISTAKES, ids=lambda value: None)
+def test_a_mistake_gets_one_line_and_the_right_exit_code(capsys, tmp_path, preset, pictures, line, code, message):
+    np.save(tmp_path / "colors.npy", np.random.default_rng(0).uniform(-1, 1, (32, 3)).astype("float32"))
+    (tmp_path / "empty").mkdir()
+    places = {
+        "goldens": GOLDENS,
+        "preset": preset,
+        "pictures": pictures,
+        "colors": tmp_path / "colors.npy",
+        "empty": tmp_path / "empty",
+    }
+    found, out, err = run(capsys, *(argument.format(**places) for argument in line))
+    assert (found, out) == (code, "")
+    assert message.format(**places) in err
+    assert len(err.splitlines()) == 1
+
+
+def test_as_a_program_only_results_go_to_standard_output(tmp_path, preset):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    line = [sys.executable, ROOT / "run.py", "sample", "--model", preset, "--n", "1", "--out", tmp_path]
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment, cwd=tmp_path, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert ended.stdout.splitlines() == [str(tmp_path / "sample_0.png"), str(tmp_path / "grid.png")]
+    assert "port.cc" not in ended.stderr and "Traceback" not in ended.stderr
+
+
+def test_help_starts_no_framework():
+    code = "import sys; from igpt_tf.cli.main import main; main(['--help']); assert 'keras' not in sys.modules"
+    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)

@@ -1,5 +1,6 @@
 # make setup · demo · test · lint · bench
-PYTHON ?= python3
+# The newest Python that all requirements have a build for.
+PYTHON ?= $(firstword $(foreach v,3.13 3.12 3.11,$(shell command -v python$(v) 2>/dev/null)) python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PHOTOS := examples/photos
@@ -9,8 +10,8 @@ PHOTOS := examples/photos
 setup: $(VENV)/.installed
 
 $(VENV)/bin/python:
-	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "igpt_tf needs Python 3.11 or newer; give one with: make PYTHON=python3.11")'
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -c 'import sys; sys.exit(None if (3, 11) <= sys.version_info < (3, 14) else "igpt_tf needs Python 3.11 to 3.13, found " + sys.version.split()[0] + "; name one with: make PYTHON=python3.12")'
+	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); exit 1; }
 
 $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --upgrade pip

@@ -1,6 +1,6 @@
 """How long loading weights takes, and how much memory.
 
-    python benchmarks/loading.py --size s --backend tensorflow
+    python -m benchmarks.loading --size s --backend tensorflow
 
 Writes a checkpoint of random weights as OpenAI's are (Adam slots, as many shards) into a temporary folder, about
 12 bytes a parameter and 4 more for the preset made of it (s: 1.2 GB, m: 7.3 GB, l: 21.8 GB), and deletes it at the

@@ -26,7 +26,10 @@ def list_gpus() -> list[str]:
         import tensorflow as tf
 
         return [device.name for device in tf.config.list_logical_devices("GPU")]
-    return keras.distribution.list_devices("gpu")
+    try:
+        return keras.distribution.list_devices("gpu")
+    except RuntimeError:  # what JAX says where TensorFlow has an empty list
+        return []
 
 
 def list_cpus() -> list[str]:
@@ -78,15 +81,18 @@ def device_scope(devices: list[str]) -> Iterator[None]:
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
-    """The scope in which to create a model that wraps `model`."""
-    return model.distribute_strategy.scope() if on_tensorflow() else contextlib.nullcontext()
+    """The scope of the devices that `model` is on, in which to wrap, compile and run it."""
+    if on_tensorflow():
+        return model.distribute_strategy.scope()
+    devices = [shard.device for shard in model.variables[0].value.addressable_shards]
+    return device_scope([f"{device.platform}:{device.id}" for device in devices])
 
 
 def count_devices(model: keras.Model) -> int:
     """How many devices hold a copy of the model."""
     if on_tensorflow():
         return model.distribute_strategy.num_replicas_in_sync
-    return max(len(variable.value.addressable_shards) for variable in model.variables)
+    return len(model.variables[0].value.addressable_shards)
 
 
 class Replica:

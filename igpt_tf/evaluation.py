@@ -63,7 +63,18 @@ class _Scorer(keras.Model):
         return {name: array[:n_images] for name, array in outputs.items()}
 
 
-def score(model: ImageGPT, tokens: np.ndarray, mask: np.ndarray | None = None, batch_size: int = 8) -> np.ndarray:
+def _scorer(model: ImageGPT | ImageGPTClassifier) -> _Scorer:
+    """The model's scorer with what it has compiled, kept in the instance's dictionary, where Keras does not look."""
+    kept = vars(model)
+    # LoRA and quantisation add variables, and with them a new scorer.
+    if "_igpt_scorer" not in kept or kept["_igpt_scorer"][0] != len(model.variables):
+        kept["_igpt_scorer"] = len(model.variables), _Scorer(model)
+    return kept["_igpt_scorer"][1]
+
+
+def score(
+    model: ImageGPT | ImageGPTClassifier, tokens: np.ndarray, mask: np.ndarray | None = None, batch_size: int = 8
+) -> np.ndarray:
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
     Args:
@@ -75,14 +86,14 @@ def score(model: ImageGPT, tokens: np.ndarray, mask: np.ndarray | None = None, b
     Raises:
         UserError: if the tokens or the mask do not fit the model.
     """
+    model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
     check_tokens(model, tokens)
     if mask is not None and not (model.config.bert and np.shape(mask) == np.shape(tokens)):
         kind = f"BERT model expects a mask of shape {np.shape(tokens)}" if model.config.bert else "model takes no mask"
         raise UserError(f"this {kind}, found one of shape {np.shape(mask)}")
-    with scope_of(model):
-        scorer = _Scorer(model)
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
-    return scorer.predict_padded(inputs, _whole_batch(model, batch_size, len(tokens)))["nats"]
+    with scope_of(model):
+        return _scorer(model).predict_padded(inputs, _whole_batch(model, batch_size, len(tokens)))["nats"]
 
 
 def evaluate(
@@ -115,11 +126,10 @@ def evaluate(
     if isinstance(model, ImageGPTClassifier) and labels is not None:
         classes = _class_numbers(labels, len(tokens), model.n_class)
     batch_size = _whole_batch(model, batch_size, len(tokens))
-    with scope_of(model):
-        scorer = _Scorer(model if classes is not None else image_gpt)
     totals = {"nats": 0.0, "class_nats": 0.0, "correct": 0}
     chunk = BATCHES_A_CHUNK * batch_size
-    with tqdm(total=len(tokens), unit="image", disable=not progress, leave=False) as bar:
+    with scope_of(model), tqdm(total=len(tokens), unit="image", disable=not progress, leave=False) as bar:
+        scorer = _scorer(model if classes is not None else image_gpt)
         for start in range(0, len(tokens), chunk):
             inputs = {"tokens": np.asarray(tokens[start : start + chunk], "int32")}
             if image_gpt.config.bert:

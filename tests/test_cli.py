@@ -148,6 +148,15 @@ def test_complete_keeps_the_rows_that_are_given(capsys, tmp_path, preset, pictur
     assert (first[5:] != second[5:]).any()
 
 
+def test_pictures_of_one_name_do_not_overwrite_each_other(capsys, tmp_path, preset, pictures):
+    for folder, name in (("x", "a"), ("y", "a"), ("y", "a-2")):
+        (tmp_path / folder).mkdir(exist_ok=True)
+        (tmp_path / folder / f"{name}.png").write_bytes((pictures / "a.png").read_bytes())
+    sources = [tmp_path / "x/a.png", tmp_path / "y/a.png", tmp_path / "y/a-2.png"]
+    _, out, _ = run(capsys, "complete", *sources, "--model", preset, "--n", 1, "--out", tmp_path)
+    assert [Path(line).name for line in out.splitlines()] == ["a_0.png", "a-2_0.png", "a-2-2_0.png", "grid.png"]
+
+
 def test_complete_takes_addresses(capsys, tmp_path, preset, pictures):
     with serving() as server:
         server.files["/some%20where/b.png"] = Remote((pictures / "b.png").read_bytes())
@@ -158,6 +167,15 @@ def test_complete_takes_addresses(capsys, tmp_path, preset, pictures):
         code, _, err = run(capsys, "complete", f"{server.url}/missing.png", "--model", preset, "--out", tmp_path)
         assert code == 1
         assert "404" in err and len(err.splitlines()) == 1
+
+
+def test_tokens_may_be_square(capsys, tmp_path):
+    tokens = np.load(GOLDENS / "ar/reference.npz")["x"]
+    np.save(tmp_path / "p_teX.npy", tokens.reshape(-1, 8, 8).astype("int64"))
+    np.save(tmp_path / "p_teY.npy", np.array(3))
+    code, out, err = run(capsys, "eval", "--model", GOLDENS / "ar", "--data_path", tmp_path / "p", "--limit", 1)
+    assert code == 0, err
+    assert "1 images" in out
 
 
 def test_two_devices_give_what_one_gives(capsys, tmp_path, preset, pictures):
@@ -219,6 +237,9 @@ MISTAKES = [
     (["complete", "--model", "{preset}", "{empty}/none.png"], 1, "none.png"),
     (["complete", "--model", "{preset}", "{pictures}", "--rows", "9"], 2, "0 to 8"),
     (["complete", "--model", "{preset}", "http://127.0.0.1:9/a.png"], 1, "http://127.0.0.1:9/a.png"),
+    (["complete", "--model", "{preset}", "http://[::1/a.png"], 1, "http://[::1/a.png"),
+    (["complete", "--model", "{preset}", "{pictures}", "--grid", "{empty}"], 2, "--grid"),
+    (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--n_embd", "9"], 2, "n_head"),
     (["eval", "--model", "{preset}"], 2, "--data_path"),
     (["eval", "--model", "{preset}", "--data_path", "{empty}/cifar10"], 1, "cifar10_teX.npy"),
     (["eval", "--model", "{preset}", "--data_path", "{colors}"], 1, "(N, 64)"),
@@ -246,6 +267,15 @@ def test_a_mistake_gets_one_line_and_the_right_exit_code(capsys, tmp_path, prese
     assert (found, out) == (code, "")
     assert message.format(**places) in err
     assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("backend, code", [("jax", 0), ("nonsense", 1)])
+def test_other_backends(tmp_path, preset, backend, code):
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend}
+    line = [sys.executable, ROOT / "run.py", "sample", "--model", preset, "--n", "1", "--out", tmp_path]
+    ended = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
+    assert ended.returncode == code, ended.stderr
+    assert "Traceback" not in ended.stderr
 
 
 def test_as_a_program_only_results_go_to_standard_output(tmp_path, preset):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 from conftest import TINY
 
+from igpt_tf.backend import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
@@ -59,6 +60,17 @@ def test_a_run_that_died_goes_on_exactly(tmp_path, steps):
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-6)
     for a, b in zip(whole.variables, resumed.variables, strict=True):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
+
+
+def test_two_devices_train_and_go_on_like_one(tmp_path):
+    expected = pretrain(new_model(), stripes(), SETTINGS, tmp_path / "one")
+    with device_scope(list_cpus()[:2]):
+        first, second = new_model(), new_model()
+    assert count_devices(first) == 2
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(first, stripes(), SETTINGS, tmp_path / "two", callbacks=[StopAfter(6)])
+    found = pretrain(second, stripes(), SETTINGS, tmp_path / "two")
+    np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path):

@@ -1,10 +1,14 @@
 """The cached, compiled decoder draws what the naive sampler draws, and every control means what it says."""
 
+import os
+import signal
+
 import keras
 import numpy as np
 import pytest
 from conftest import TINY, randomise
 from reference import filtered_probabilities, naive_complete
+from tqdm import tqdm
 
 import igpt_tf as igpt
 from igpt_tf.config import ImageGPTConfig
@@ -137,11 +141,32 @@ def test_a_colour_of_no_probability_is_never_drawn():
         ({"top_p": 1.5}, "top_p must be more than 0"),
         ({"batch_size": 0}, "batch size"),
         ({"n": 0}, "at least 1 image"),
+        ({"seed": -1}, "seed"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tiny_model, controls, message):
     with pytest.raises(UserError, match=message):
         igpt.sample(tiny_model, **{"n": 1, **controls})
+
+
+def test_ctrl_c_ends_the_work_at_the_next_row(tiny_model, monkeypatch):
+    rows = []
+
+    class Bar(tqdm):
+        def update(self, count=1):
+            rows.append(count)
+            if len(rows) == 3:
+                os.kill(os.getpid(), signal.SIGINT)
+
+    monkeypatch.setattr(decode, "tqdm", Bar)
+    with pytest.raises(KeyboardInterrupt):
+        igpt.sample(tiny_model, 200, batch_size=1)
+    assert len(rows) < 100
+
+
+def test_a_classifier_draws_with_the_model_in_it(tiny_model):
+    drawn = igpt.sample(igpt.ImageGPTClassifier(tiny_model, 3), 2, seed=5)
+    np.testing.assert_array_equal(drawn, igpt.sample(tiny_model, 2, seed=5))
 
 
 def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):

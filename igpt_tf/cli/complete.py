@@ -17,6 +17,7 @@ from igpt_tf.cli.options import (
     open_palette,
     positive,
 )
+from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -38,13 +39,14 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
 
     from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.cli.pictures import film, in_rows, seen, write_results
+    from igpt_tf.cli.pictures import check_places, film, in_rows, seen, write_results
     from igpt_tf.data.sources import quantize
     from igpt_tf.presets import load_model
     from igpt_tf.sampling import complete, known_rows
     from igpt_tf.sampling.filters import check_filters
 
     check_filters(options.temperature, options.top_k, options.top_p)
+    check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     n_px = preset.config.n_px
@@ -69,8 +71,8 @@ def run(options: argparse.Namespace) -> None:
     given = seen(palette.dequantize(tokens), known)
     rows = [[given[i], *completions[i], originals[i]] for i in range(len(names))]
     named = {f"{name}_{k}.png": completions[i][k] for i, name in enumerate(names) for k in range(options.n)}
-    options.film = film(palette, drawn, np.asarray(known), options.n) if options.gif else None
-    write_results(options, named, rows)
+    frames = film(palette, drawn, np.asarray(known), options.n) if options.gif else None
+    write_results(options, named, rows, frames)
 
 
 def _read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:
@@ -83,14 +85,26 @@ def _read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray
     names, pictures = [], []
     for source in sources:
         if source.lower().startswith(("http://", "https://")):
+            try:
+                picture = read_image(read_url(source))
+            except UserError as error:
+                raise error if source in str(error) else UserError(f"{source}: {error}") from error
             names.append(Path(unquote(urlsplit(source).path)).stem or "picture")
-            pictures.append(resize_and_crop(read_image(read_url(source)), n_px)[None])
+            pictures.append(resize_and_crop(picture, n_px)[None])
         else:
             files = find_images(source)
             names += [file.stem for file in files]
             pictures.append(load_images(files, n_px))
-    counts: dict[str, int] = {}
-    for i, name in enumerate(names):
-        counts[name] = counts.get(name, 0) + 1
-        names[i] = name if counts[name] == 1 else f"{name}-{counts[name]}"
-    return names, np.concatenate(pictures)
+    return _distinct(names), np.concatenate(pictures)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, those that were there before with a number behind them."""
+    taken: dict[str, None] = {}
+    for name in names:
+        free, number = name, 1
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken[free] = None
+    return list(taken)

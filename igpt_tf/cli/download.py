@@ -5,8 +5,9 @@ import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
+from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, Parser
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -16,13 +17,6 @@ if TYPE_CHECKING:
     from igpt_tf.fetch.transfer import Meter
 
 EXAMPLE = "python download.py --model s --clusters"
-DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
-
-
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        """End with one line; the usage is a page by itself and would hide it."""
-        self.exit(WRONG_USE, f"{self.prog}: {message}; see python {self.prog} --help\n")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -48,8 +42,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     # Imported late, like all that takes time, so that --help and a Ctrl-C at the start are answered well.
     from igpt_tf.download import BASE_URL, DATASETS, SHARDS, STEPS
 
-    parser = _Parser(
+    parser = Parser(
         prog="download.py",
+        formatter_class=argparse.HelpFormatter,
         description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download goes on "
         "where it stopped.",
         epilog=f"Example: {EXAMPLE}",

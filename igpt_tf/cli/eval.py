@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     from igpt_tf.evaluation import Evaluation
     from igpt_tf.presets import Preset
 
-# OpenAI's names of the files and of the splits in what it prints.
-SPLITS = {"tr": "train", "va": "valid", "te": "test"}
+# OpenAI's names of the files and of the splits in what it prints; the largest comes last.
+SPLITS = {"te": "test", "va": "valid", "tr": "train"}
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -64,7 +64,7 @@ def run(options: argparse.Namespace) -> None:
         results[name] = evaluate(
             model,
             tokens[: options.limit],
-            None if labels is None else labels[: options.limit],
+            labels,
             batch_size=options.n_sub_batch * len(devices),
             mask_probability=options.bert_mask_prob,
             seed=options.seed,
@@ -78,14 +78,14 @@ def run(options: argparse.Namespace) -> None:
 
 def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
-    from igpt_tf.data.sources import load_tokens, read_array
+    from igpt_tf.data.sources import holds_pictures, load_tokens, read_array
 
     config = preset.config
 
     def read(path: str) -> np.ndarray:
         # Found only when there are pictures to turn into tokens.
         palette = None
-        if options.palette is not None or not path.endswith(".npy") or read_array(path).ndim > 2:
+        if not path.endswith(".npy") or holds_pictures(read_array(path)):
             palette = open_palette(options, preset)
         return load_tokens(path, config.n_px, palette, config.n_vocab)
 
@@ -100,8 +100,18 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
     splits = {}
     for name, path in found.items():
         labels = path.removesuffix("X.npy") + "Y.npy"
-        splits[name] = (read(path), read_array(labels) if Path(labels).exists() else None)
+        judged = preset.n_class is not None and Path(labels).exists()
+        splits[name] = (read(path), _read_labels(labels)[: options.limit] if judged else None)
     return splits
+
+
+def _read_labels(path: str) -> np.ndarray:
+    from igpt_tf.data.sources import read_array
+
+    labels = read_array(path)
+    if labels.ndim not in (1, 2):
+        raise UserError(f"{path}: expected labels (N,) or one-hot (N, classes), found {labels.dtype} {labels.shape}")
+    return labels
 
 
 def _line(name: str, result: Evaluation) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser
+from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
 from igpt_tf.errors import UsageError, UserError
 
 COMMANDS = {
@@ -37,6 +37,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 def _commands(arguments: list[str]) -> list[list[str]]:
     """OpenAI's lines choose what to do by flags, several at once: `--eval --sample` means both, in that order."""
+    arguments = [with_underscores(argument) for argument in arguments]
     flags = [flag for flag in ("--eval", "--sample") if flag in arguments]
     if not flags or arguments[0] in COMMANDS:
         return [arguments]

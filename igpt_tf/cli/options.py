@@ -31,7 +31,8 @@ class Parser(argparse.ArgumentParser):
 
     def parse_args(self, args=None, namespace=None):
         """Parse, with dashes inside an option's name read as underscores."""
-        return super().parse_args([_with_underscores(argument) for argument in args or []], namespace)
+        args = sys.argv[1:] if args is None else args
+        return super().parse_args([with_underscores(argument) for argument in args], namespace)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -83,6 +84,13 @@ def load_backend() -> None:
         import keras
 
         keras.ops.zeros(1)
+        if keras.backend.backend() not in ("tensorflow", "jax"):
+            raise ValueError(f"{keras.backend.backend()} is none of tensorflow and jax")
+    except (ImportError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"Keras' backend cannot be loaded ({reason}): install tensorflow, or jax and set KERAS_BACKEND=jax"
+        ) from error
     finally:
         os.dup2(kept, 2)
         os.close(kept)
@@ -135,7 +143,8 @@ def _at_least(least: int, text: str) -> int:
     return number
 
 
-def _with_underscores(argument: str) -> str:
+def with_underscores(argument: str) -> str:
+    """An argument with the dashes inside an option's name as underscores."""
     if not argument.startswith("--"):
         return argument
     name, equals, value = argument[2:].partition("=")

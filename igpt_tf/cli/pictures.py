@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 from typing import TYPE_CHECKING
 
 import numpy as np
+
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.palette import Palette
@@ -16,15 +19,32 @@ BLANK = 220
 FRAMES = 64
 
 
+def check_places(options: argparse.Namespace) -> None:
+    """Refuse places that cannot be written before the work is done, not after."""
+    if options.grid is not None and (options.grid.suffix.lower() != ".png" or options.grid.is_dir()):
+        raise UsageError(f"--grid: expected the name of a .png file, found {options.grid}")
+    for folder in (options.out, *([options.grid.parent] if options.grid else [])):
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
+        if not os.access(folder, os.W_OK):
+            raise UserError(f"{folder}: cannot be written (no permission); choose another folder")
+
+
 def write_results(
-    options: argparse.Namespace, named: dict[str, np.ndarray], rows: list[list[np.ndarray | None]]
+    options: argparse.Namespace,
+    named: dict[str, np.ndarray],
+    rows: list[list[np.ndarray]],
+    frames: list[np.ndarray] | None,
 ) -> None:
     """Write each picture under its name and the grid of `rows`, and print the paths, the grid's last.
 
     Args:
-        options: `out`, `grid`, `scale` and `json` of the sampling options, and `film`, the frames of a GIF or None.
+        options: `out`, `grid`, `scale` and `json` of the sampling options.
         named: file name to picture (n_px, n_px, channels) uint8.
         rows: pictures of the grid, row by row.
+        frames: of drawing.gif, or None.
     """
     from igpt_tf.imaging import grid, write_gif, write_png
 
@@ -34,9 +54,9 @@ def write_results(
     grid_path = options.grid or options.out / "grid.png"
     write_png(grid_path, grid(rows, scale=options.scale))
     result = {"images": [str(path) for path in paths], "grid": str(grid_path)}
-    if options.film is not None:
+    if frames is not None:
         gif_path = options.out / "drawing.gif"
-        write_gif(gif_path, options.film, scale=options.scale)
+        write_gif(gif_path, frames, scale=options.scale)
         result["gif"] = str(gif_path)
     if options.json:
         print(json.dumps(result))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, load_backend, non_negative, positive
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     import keras
@@ -84,7 +84,10 @@ def _config(options: argparse.Namespace, palette: Palette | None) -> ImageGPTCon
     typed = {name: value for name in SHAPE_OPTIONS if (value := getattr(options, name)) is not None}
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
         raise UsageError(f"--n_vocab {typed['n_vocab']} was given, but {options.palette} has {len(palette)} colours")
-    return dataclasses.replace(SIZES[options.size], **typed)
+    try:
+        return dataclasses.replace(SIZES[options.size], **typed)
+    except UserError as error:
+        raise UsageError(str(error)) from error
 
 
 def _read_data(

@@ -30,12 +30,13 @@ def run(options: argparse.Namespace) -> None:
     import numpy as np
 
     from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.cli.pictures import film, in_rows, write_results
+    from igpt_tf.cli.pictures import check_places, film, in_rows, write_results
     from igpt_tf.presets import load_model
     from igpt_tf.sampling import sample
     from igpt_tf.sampling.filters import check_filters
 
     check_filters(options.temperature, options.top_k, options.top_p)
+    check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     devices = choose_devices(options.n_gpu)
@@ -55,6 +56,6 @@ def run(options: argparse.Namespace) -> None:
     pictures = list(palette.dequantize(tokens))
     columns = math.ceil(math.sqrt(len(pictures)))
     nothing = np.zeros(tokens.shape[1], bool)
-    options.film = film(palette, tokens, nothing, columns) if options.gif else None
+    frames = film(palette, tokens, nothing, columns) if options.gif else None
     named = {f"sample_{i}.png": picture for i, picture in enumerate(pictures)}
-    write_results(options, named, in_rows(pictures, columns))
+    write_results(options, named, in_rows(pictures, columns), frames)

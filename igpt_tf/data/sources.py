@@ -36,9 +36,15 @@ def load_pixels(source: str | Path, n_px: int) -> np.ndarray:
     images = read_array(source)
     if images.dtype != np.uint8 or images.ndim not in (3, 4) or images.shape[1:3] != (n_px, n_px):
         raise UserError(
-            f"{source}: expected images, uint8 (N, {n_px}, {n_px}[, channels]), found {images.dtype} {images.shape}"
+            f"{source}: expected images, uint8 (N, {n_px}, {n_px}[, channels]) for n_px {n_px}, "
+            f"found {images.dtype} {images.shape}"
         )
     return images
+
+
+def holds_pictures(array: np.ndarray) -> bool:
+    """Whether an array is of pictures, uint8 (N, H, W[, C]), and not of tokens, integers (N, T) or (N, H, W)."""
+    return array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8)
 
 
 def draw_pixels(source: str | Path, n_px: int, most: int, seed: int = 0) -> np.ndarray:
@@ -73,7 +79,7 @@ def load_tokens(source: str | Path, n_px: int, palette: Palette | None, n_vocab:
     source = Path(source)
     if source.suffix == ".npy":
         array = read_array(source)
-        if array.ndim == 2 or (array.ndim == 3 and array.dtype != np.uint8):
+        if not holds_pictures(array):
             return _checked_tokens(source, array, n_px, n_vocab if palette is None else len(palette))
     if palette is None:
         raise UserError(f"{source}: pictures need a palette to become tokens; give one with --palette")

@@ -15,6 +15,7 @@ def read_url(url: str) -> bytes:
         UserError: if it cannot be reached, answers with an error or an HTML page, or is larger than 64 MiB.
     """
     import requests
+    import urllib3
 
     try:
         with requests.get(url, stream=True, timeout=TIMEOUT, headers={"User-Agent": "igpt_tf"}) as answer:
@@ -30,7 +31,10 @@ def read_url(url: str) -> bytes:
                 data += chunk
                 if len(data) > LIMIT:
                     raise UserError(f"{url}: expected at most {LIMIT // 2**20} MiB; download it and give the file")
-    except requests.RequestException as error:
+    except UserError:
+        raise
+    # An address that is none can be a ValueError of either library under requests.
+    except (requests.RequestException, urllib3.exceptions.HTTPError, ValueError) as error:
         reason = str(error.args[0] if error.args else error).splitlines()[0]
         raise UserError(
             f"{url}: cannot be read ({type(error).__name__}: {reason}); check the address and the network"

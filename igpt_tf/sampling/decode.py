@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING
@@ -36,7 +37,7 @@ def sample(
     """Draw n images from an autoregressive model: tokens (n, T) int32.
 
     Args:
-        model: the model to draw from.
+        model: the model to draw from; a classifier stands for the model in it.
         n: number of images.
         temperature: below 1 nearer to the likeliest, 0 the likeliest colour always, above 1 wilder.
         top_k: draw from the k likeliest colours alone.
@@ -50,6 +51,7 @@ def sample(
     """
     if n < 1:
         raise UserError(f"expected to draw at least 1 image, got n={n}")
+    model = getattr(model, "image_gpt", model)
     tokens = np.zeros((n, model.config.n_tokens), "int32")
     return complete(
         model,
@@ -97,27 +99,41 @@ def complete(
         UserError: if the model is a BERT model, the shapes do not fit or a number means nothing.
     """
     check_filters(temperature, top_k, top_p)
+    if seed < 0:
+        raise UserError(f"expected a seed of at least 0, got {seed}")
+    model = getattr(model, "image_gpt", model)
     tokens, known = _check(model, tokens, known)
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     decoders = _decoders(model, (temperature, top_k, top_p))
     size = -(-min(batch_size, len(tokens)) // len(decoders))
     starts = range(0, len(tokens), size)
+    stopped = threading.Event()
     with (
         tqdm(total=len(starts) * model.config.n_px, unit="row", disable=not progress, leave=False) as bar,
         ThreadPoolExecutor(len(decoders)) as threads,
     ):
 
+        def on_rows(count: int) -> None:
+            if stopped.is_set():
+                raise InterruptedError
+            bar.update(count)
+
         def decode(number: int, start: int) -> np.ndarray:
             # The last batch is padded, as another size would be compiled anew.
             rows = np.minimum(np.arange(start, start + size), len(tokens) - 1)
             uniforms = draw_uniforms(seed, start, size, model.config.n_tokens)
-            return decoders[number].decode(tokens[rows], known[rows], uniforms, bar.update)
+            return decoders[number].decode(tokens[rows], known[rows], uniforms, on_rows)
 
         def decode_every(number: int) -> list[np.ndarray]:
             return [decode(number, start) for start in starts[number :: len(decoders)]]
 
-        by_device = list(threads.map(decode_every, range(len(decoders))))
+        try:
+            by_device = list(threads.map(decode_every, range(len(decoders))))
+        except BaseException:
+            # Ctrl-C reaches this thread alone, and a device that fails leaves the others at work.
+            stopped.set()
+            raise
     done = [by_device[i % len(decoders)][i // len(decoders)] for i in range(len(starts))]
     return np.concatenate(done)[: len(tokens)]
 

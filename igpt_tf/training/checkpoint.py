@@ -35,8 +35,14 @@ class RunCheckpoint(keras.callbacks.Callback):
         """Load the latest state into a compiled model and return the epoch to go on with (0 for a new run).
 
         Raises:
-            UserError: if the folder holds a run with other settings, or its state cannot be read.
+            UserError: if the folder cannot be written, holds a run with other settings, or its state cannot be read.
         """
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(
+                f"Cannot write {self.folder}: {error.strerror}. Choose a folder that is writable."
+            ) from error
         state = read_state(self.folder)
         if state is None:
             return 0
@@ -58,11 +64,15 @@ class RunCheckpoint(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the state after `epoch`."""
         self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        self.folder.mkdir(parents=True, exist_ok=True)
         weights = self.folder / f"epoch-{epoch + 1:05d}.weights.h5"
         partial = weights.with_name(f".partial-{weights.name}")
-        self.model.save_weights(partial, overwrite=True)
-        partial.replace(weights)
+        try:
+            self.model.save_weights(partial, overwrite=True)
+            partial.replace(weights)
+        except OSError as error:
+            raise UserError(f"Cannot write {weights}: {error}. Make room; the same command then goes on.") from error
+        finally:
+            partial.unlink(missing_ok=True)
         state = {"weights": weights.name, "settings": self.settings, "history": self.history}
         with atomic_write(self.folder / STATE_FILE) as file:
             file.write(json.dumps(state, indent=1).encode())

@@ -93,29 +93,43 @@ def pretrain(
         Keras' logs of every period: `loss` and, with validation, `val_loss`, in nats per token.
 
     Raises:
-        UserError: if `folder` holds a run with other settings or data.
+        UserError: if `folder` holds a run with other settings or another number of images.
     """
     if model.config.bert:
         raise UserError("pretraining is for autoregressive models; this one has the BERT objective")
     n_periods, period = settings.plan(len(tokens))
-    with scope_of(model):
-        compile_model(model, settings, n_periods * period)
     course = {**dataclasses.asdict(settings), **model.config.to_dict(), "n_images": len(tokens)}
     checkpoint = RunCheckpoint(folder, course)
-    done = checkpoint.restore(model)
-    validation = None if validation_tokens is None else (np.asarray(validation_tokens, "int32"),) * 2
-    if done < n_periods:
-        batches = TrainingBatches(tokens, settings.batch_size, period, settings.seed)
-        # Keras looks at batches and ends an epoch before the first one begins: only its own count can be trusted.
-        clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))
-        model.fit(
-            batches,
-            shuffle=False,
-            epochs=n_periods,
-            initial_epoch=done,
-            validation_data=validation,
-            validation_batch_size=settings.batch_size,
-            callbacks=[clock, *(callbacks or []), checkpoint],
-            verbose=0,
-        )
+    with scope_of(model):
+        compile_model(model, settings, n_periods * period)
+        done = checkpoint.restore(model)
+        if done < n_periods:
+            _fit(
+                model, tokens, settings, validation_tokens, (done, n_periods, period), [*(callbacks or []), checkpoint]
+            )
     return checkpoint.history
+
+
+def _fit(
+    model: ImageGPT,
+    tokens: np.ndarray,
+    settings: PretrainSettings,
+    validation_tokens: np.ndarray | None,
+    periods: tuple[int, int, int],
+    callbacks: list[keras.callbacks.Callback],
+) -> None:
+    """Keras' `fit` over the periods that are left: (done, all, steps in each)."""
+    done, n_periods, period = periods
+    batches = TrainingBatches(tokens, settings.batch_size, period, settings.seed)
+    # Keras looks at batches and ends an epoch before the first one begins: only its own count can be trusted.
+    clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))
+    model.fit(
+        batches,
+        shuffle=False,
+        epochs=n_periods,
+        initial_epoch=done,
+        validation_data=None if validation_tokens is None else (np.asarray(validation_tokens, "int32"),) * 2,
+        validation_batch_size=settings.batch_size,
+        callbacks=[clock, *callbacks],
+        verbose=0,
+    )

@@ -41,6 +41,11 @@ def list_cpus() -> list[str]:
     return keras.distribution.list_devices("cpu")
 
 
+def jit_compile() -> bool | str:
+    """Keras' `jit_compile` for training and evaluation: not on TensorFlow's CPUs, where XLA keeps to one core."""
+    return False if on_tensorflow() and not list_gpus() else "auto"
+
+
 def choose_devices(n_gpu: int | None) -> list[str]:
     """The devices for `--n_gpu`: that many GPUs, all of them for None, and the CPU where there is no GPU.
 

@@ -8,7 +8,7 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from igpt_tf.backend import count_devices, scope_of
+from igpt_tf.backend import count_devices, jit_compile, scope_of
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
@@ -68,7 +68,9 @@ def _scorer(model: ImageGPT | ImageGPTClassifier) -> _Scorer:
     kept = vars(model)
     # LoRA and quantisation add variables, and with them a new scorer.
     if "_igpt_scorer" not in kept or kept["_igpt_scorer"][0] != len(model.variables):
-        kept["_igpt_scorer"] = len(model.variables), _Scorer(model)
+        scorer = _Scorer(model)
+        scorer.compile(jit_compile=jit_compile())
+        kept["_igpt_scorer"] = len(model.variables), scorer
     return kept["_igpt_scorer"][1]
 
 

@@ -140,13 +140,14 @@ def complete(
 
 def _decoders(model: ImageGPT, controls: tuple) -> list[_Decoder]:
     """A decoder for each of the model's devices and these controls, with all that they have compiled."""
-    # In the instance's dictionary, so that they live as long as the model and Keras takes no notice of them. LoRA
-    # and quantisation add variables, and with them new decoders.
-    decoders = vars(model).setdefault("_igpt_decoders", {})
-    key = (controls, len(model.variables))
-    if key not in decoders:
-        decoders[key] = [_Decoder(model, Replica(model, i), controls) for i in range(count_devices(model))]
-    return decoders[key]
+    # The latest ones stay in the instance's dictionary, where Keras does not look, so that they live as long as the
+    # model. LoRA and quantisation add variables, and with them new decoders.
+    kept = vars(model)
+    key = controls, len(model.variables)
+    if "_igpt_decoders" not in kept or kept["_igpt_decoders"][0] != key:
+        decoders = [_Decoder(model, Replica(model, i), controls) for i in range(count_devices(model))]
+        kept["_igpt_decoders"] = key, decoders
+    return kept["_igpt_decoders"][1]
 
 
 class _Decoder:

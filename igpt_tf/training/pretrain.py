@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.backend import list_gpus, on_tensorflow, scope_of
+from igpt_tf.backend import jit_compile, scope_of
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
@@ -66,8 +66,7 @@ def compile_model(model: keras.Model, settings: PretrainSettings, n_steps: int) 
     model.compile(
         optimizer=keras.optimizers.Adam(schedule, beta_1=0.9, beta_2=0.95),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        # XLA makes a step on TensorFlow's CPU devices slower, not faster.
-        jit_compile=False if on_tensorflow() and not list_gpus() else "auto",
+        jit_compile=jit_compile(),
     )
 
 

@@ -26,8 +26,8 @@ demo: setup
 	$(BIN)/python run.py complete $(PHOTOS) --n 4 --n_sub_batch 32 --out out/demo --grid out/demo.png
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -m both_backends
+	$(BIN)/python -m pytest -n 2
+	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m both_backends
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

@@ -108,9 +108,8 @@ def test_interrupt_stops_threads_that_wait_for_a_retry(server, tmp_path):
         {},
         {"md5": "auto", "etag": None},
         {"etag": None, "last_modified": "Mon, 01 Jun 2020 00:00:00 GMT"},
-        {"etag": None},
     ],
-    ids=["etag", "md5", "date", "nothing to tell by"],
+    ids=["etag", "md5", "date"],
 )
 def test_file_that_changed_between_runs(server, tmp_path, manners):
     half_done(server, tmp_path, **manners)
@@ -209,6 +208,13 @@ def test_range_refused_with_416(server, tmp_path):
     server.files["/x"].faults = [answer(416, {"Content-Range": "bytes */5"})]
     fetch(server, tmp_path)
     assert (tmp_path / "x").read_bytes() == DATA
+
+
+def test_server_that_dates_nothing_is_continued_by_the_length(server, tmp_path):
+    half_done(server, tmp_path, etag=None)
+    fetch(server, tmp_path)
+    assert (tmp_path / "x").read_bytes() == DATA
+    assert server.ranges("/x") == ["bytes=70000-"]
 
 
 def test_part_of_unknown_origin_is_not_continued(server, tmp_path):

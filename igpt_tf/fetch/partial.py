@@ -56,13 +56,18 @@ class Identity:
         return False
 
     def continues(self, earlier: "Identity") -> bool:
-        """Whether bytes fetched under `earlier` are certainly the first bytes of this file."""
+        """Whether bytes fetched under `earlier` are the first bytes of this file, by all that the server tells."""
         if self.source != earlier.source or (self.size and earlier.size and self.size != earlier.size):
             return False
         if self.md5 and earlier.md5:
             return self.md5 == earlier.md5
         # ETags and dates of two servers have nothing to do with each other.
-        return bool(self.url == earlier.url and self.validator and self.validator == earlier.validator)
+        if self.url != earlier.url:
+            return False
+        if self.validator or earlier.validator:
+            return self.validator == earlier.validator
+        # A server that dates nothing: the length is all there is to go by.
+        return bool(self.size and self.size == earlier.size)
 
 
 class Part:

@@ -122,7 +122,7 @@ class Transfer:
     def _offset(self) -> int:
         """Where to go on; 0 where the bytes there might be those of another file."""
         size = self._part.size
-        known = self.identity.validator or self.identity.md5
+        known = self.identity.validator or self.identity.md5 or self.identity.size
         too_long = self.identity.size is not None and size > self.identity.size
         return size if self._ranges and known and not too_long else 0
 

@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checkpoints import in_scope, random_weights, training_state, write_checkpoint
 from conftest import TINY, randomise
 from safetensors.numpy import load_file, save_file
 
+from checkpoints import in_scope, random_weights, training_state, write_checkpoint
 from igpt_tf import presets
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.config import ImageGPTConfig
@@ -553,3 +553,8 @@ def test_a_shape_that_agrees_is_welcome():
 )
 def test_a_shape_that_contradicts_is_refused(typed, match):
     refused(check_shape, TINY, **typed, match=match)
+
+
+def test_others_may_read_a_preset(tmp_path, tiny_model):
+    tiny_model.save_to_preset(tmp_path)
+    assert (tmp_path / "model.safetensors").stat().st_mode == (tmp_path / "config.json").stat().st_mode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -103,7 +104,10 @@ def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> N
     with atomic_write(folder / WEIGHTS_FILE) as file:
         try:
             # By name, because that streams; into an open file only a second copy of the weights in memory could go.
+            mode = os.fstat(file.fileno()).st_mode
             save_file(arrays, file.name)
+            # The library puts a file in its place that nobody but the owner may read.
+            os.chmod(file.name, mode)
         except SafetensorError as error:
             raise UserError(f"Cannot write {folder / WEIGHTS_FILE}: {error}") from error
     with atomic_write(folder / CONFIG_FILE) as file:

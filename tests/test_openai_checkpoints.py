@@ -9,7 +9,7 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from checkpoints import in_scope, random_weights, training_state, write_checkpoint
+from checkpoint_files import in_scope, random_weights, training_state, write_checkpoint
 from conftest import TINY
 
 from igpt_tf.config import ImageGPTConfig

@@ -7,10 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+from checkpoint_files import in_scope, random_weights, training_state, write_checkpoint
 from conftest import TINY, randomise
 from safetensors.numpy import load_file, save_file
 
-from checkpoints import in_scope, random_weights, training_state, write_checkpoint
 from igpt_tf import presets
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.config import ImageGPTConfig

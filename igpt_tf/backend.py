@@ -74,7 +74,9 @@ def device_scope(devices: list[str]) -> Iterator[None]:
     elif on_tensorflow():
         import tensorflow as tf
 
-        with tf.distribute.MirroredStrategy(devices).scope():
+        # Without GPUs the default are collectives, and those of two strategies in one process get mixed up.
+        reduction = None if list_gpus() else tf.distribute.ReductionToOneDevice()
+        with tf.distribute.MirroredStrategy(devices, reduction).scope():
             yield
     else:
         before = keras.distribution.distribution()

@@ -1,6 +1,7 @@
 """What every test shares: a tiny model with weights that tell a transposed matrix from a right one."""
 
 import os
+import signal
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 # Two CPU devices stand for two GPUs under JAX; for TensorFlow the fixtures below split the CPU.
@@ -20,6 +21,9 @@ if keras.backend.backend() == "tensorflow":
 
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model import ImageGPT
+
+# A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=16, n_head=4, n_layer=2)
 
@@ -50,4 +54,4 @@ def two_devices():
     """A strategy over two logical CPU devices, which stand for two GPUs."""
     if keras.backend.backend() != "tensorflow":
         pytest.skip("tf.distribute is TensorFlow's")
-    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"])
+    return tf.distribute.MirroredStrategy(["CPU:0", "CPU:1"], tf.distribute.ReductionToOneDevice())

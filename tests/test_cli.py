@@ -101,7 +101,7 @@ def test_openais_own_evaluation_line(capsys, tmp_path, sub_batch):
     code, out, err = run(capsys, *line, "--save_dir", "unused")
     assert code == 0, err
     loss = golden_config("ar")["gen_loss"]
-    assert [line.split(" (")[0] for line in out.splitlines()] == [f"valid gen: {loss:.4f}", f"test gen: {loss:.4f}"]
+    assert [line.split(" (")[0] for line in out.splitlines()] == [f"test gen: {loss:.4f}", f"valid gen: {loss:.4f}"]
     assert f"{loss / np.log(2):.4f} bits/token" in out
 
 

@@ -149,14 +149,12 @@ class Attention(keras.layers.Layer):
         recent = tuple(
             ops.slice_update(old, (0, 0, index, 0), new) for old, new in zip(recent, (keys, values), strict=True)
         )
-        n_past = past[0].shape[2]
+        n_recent = recent[0].shape[2]
         scores = ops.matmul(queries, ops.swapaxes(recent[0], -1, -2))
-        scores = ops.where(ops.arange(recent[0].shape[2]) <= index, scores, ops.cast(-1e10, scores.dtype))
-        if not n_past:
-            return self.merge(ops.matmul(softmax_float32(scores), recent[1])), recent
-        scores = ops.concatenate([ops.matmul(queries, ops.swapaxes(past[0], -1, -2)), scores], axis=-1)
+        scores = ops.where(ops.arange(n_recent) <= index, scores, ops.cast(-1e10, scores.dtype))
+        scores = ops.concatenate([scores, ops.matmul(queries, ops.swapaxes(past[0], -1, -2))], axis=-1)
         weights = softmax_float32(scores)
-        heads = ops.matmul(weights[..., :n_past], past[1]) + ops.matmul(weights[..., n_past:], recent[1])
+        heads = ops.matmul(weights[..., :n_recent], recent[1]) + ops.matmul(weights[..., n_recent:], past[1])
         return self.merge(heads), recent
 
 

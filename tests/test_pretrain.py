@@ -11,6 +11,7 @@ from igpt_tf.backend import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
+from igpt_tf.objectives import draw_mask
 from igpt_tf.training.pretrain import PretrainSettings, pretrain
 
 pytestmark = pytest.mark.both_backends
@@ -86,11 +87,38 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
 
 def test_every_example_is_seen_once_a_pass_and_the_order_depends_on_the_step_alone():
     tokens = np.arange(10)[:, None]
-    batches = TrainingBatches(tokens, batch_size=4, steps_per_epoch=5, seed=3)
-    seen = np.concatenate([batches[i][0][:, 0] for i in range(5)])
+    batches = TrainingBatches(tokens, batch_size=4, seed=3)
+    # Out of order, and twice, as Keras may ask.
+    items = {i: batches[i][0][:, 0] for i in (0, 4, 0, 1, 2, 3, 1)}
+    seen = np.concatenate([items[i] for i in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
-    batches.epoch = 1
-    later = TrainingBatches(tokens, batch_size=4, steps_per_epoch=5, seed=3, epoch=1)
-    np.testing.assert_array_equal(batches[2][0], later[2][0])
-    one_epoch = TrainingBatches(tokens, batch_size=4, steps_per_epoch=10, seed=3)
-    np.testing.assert_array_equal(one_epoch[7][0], later[2][0])
+    assert list(seen[:10]) != list(seen[10:])
+    later = TrainingBatches(tokens, batch_size=4, seed=3, first=2)
+    np.testing.assert_array_equal(later[1][0][:, 0], items[3])
+
+
+def test_processes_share_every_batch():
+    tokens = np.arange(11)[:, None]
+    whole = TrainingBatches(tokens, batch_size=6, seed=3)
+    shares = [TrainingBatches(tokens, batch_size=6, seed=3, share=(i, 3)) for i in range(3)]
+    for step in range(4):
+        np.testing.assert_array_equal(np.concatenate([share[step][0] for share in shares]), whole[step][0])
+
+
+def test_masks_and_augmentation_belong_to_the_example_not_to_the_batch():
+    def augment(tokens, generators):
+        return tokens + np.array([generator.integers(1000) for generator in generators])[:, None]
+
+    def mask(first, n_images, n_tokens):
+        return draw_mask(7, first, n_images, n_tokens)
+
+    tokens = np.zeros((5, 9), "uint8")
+    whole = TrainingBatches(tokens, batch_size=4, augment=augment, mask=mask)
+    halves = TrainingBatches(tokens, batch_size=2, augment=augment, mask=mask)
+    values = []
+    for step in range(5):
+        for name in ("tokens", "mask"):
+            parts = [halves[2 * step + i][0][name] for i in (0, 1)]
+            np.testing.assert_array_equal(np.concatenate(parts), whole[step][0][name])
+        values.extend(whole[step][1][:, 0])
+    assert len(set(values)) > 15, "an example is augmented anew in every pass"

@@ -1,49 +1,122 @@
-"""The order in which training sees its examples."""
+"""The order in which training sees its examples, and what it sees of each."""
 
 from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import keras
 import numpy as np
 
+# Batches that are read while the model is at work on one.
+AHEAD = 3
+# Rows whose values stand for all of an array that knows no fingerprint of its own.
+SAMPLED_ROWS = 256
+
+Batch = tuple[np.ndarray, np.ndarray] | tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+
 
 class TrainingBatches(keras.utils.PyDataset):
-    """Batches of (tokens, tokens), each example once a pass, in an order that the seed and the step decide alone.
+    """An endless row of batches (tokens, tokens), each example once a pass, that the seed and the step decide alone.
 
     Passes follow each other without a seam: a batch may hold the end of one and the start of the next, so
-    no example is dropped, and a run that starts again at any step reads what it would have read.
+    no example is dropped. Item i is the same whoever asks for it and when, so Keras may look ahead as it likes,
+    and a run that starts again at any step reads what it would have read. `fit` needs `steps_per_epoch`.
 
     Args:
-        tokens: (N, T) integers; may be memory-mapped.
-        batch_size: examples a step.
-        steps_per_epoch: steps that Keras counts as one epoch, whatever N is.
-        seed: decides the order.
-        epoch: the epoch whose steps are read; set it before each.
+        tokens: anything with a length of N whose `[rows]` is (n, T) integers; may lie on disk.
+        batch_size: examples an item, over all processes.
+        seed: decides the order, and by `augment` and `mask` all else.
+        first: the step that is item 0.
+        share: (number of this process, processes): each reads only its part of every batch, the parts in order.
+        augment: (tokens (n, T), one random generator an example) to tokens (n, T).
+        mask: (first example, n, T) to BERT masks (n, T), of examples numbered from the start of the run on; items
+            are then ({tokens, mask}, tokens, weights), weights as in `masked_sample_weights`.
     """
 
     def __init__(
-        self, tokens: np.ndarray, batch_size: int, steps_per_epoch: int, seed: int = 0, epoch: int = 0
+        self,
+        tokens: np.ndarray,
+        batch_size: int,
+        seed: int = 0,
+        first: int = 0,
+        share: tuple[int, int] = (0, 1),
+        augment: Callable[[np.ndarray, list[np.random.Generator]], np.ndarray] | None = None,
+        mask: Callable[[int, int, int], np.ndarray] | None = None,
     ) -> None:
         super().__init__()
         self.tokens = tokens
         self.batch_size = batch_size
-        self.steps_per_epoch = steps_per_epoch
         self.seed = seed
-        self.epoch = epoch
+        self.first = first
+        self.share = share
+        self.augment = augment
+        self.mask = mask
         self._order: tuple[int, np.ndarray] | None = None
+        self._lock = threading.Lock()
+        self._thread: ThreadPoolExecutor | None = None
+        self._ahead: dict[int, Future[Batch]] = {}
 
-    def __len__(self) -> int:
-        """Steps an epoch."""
-        return self.steps_per_epoch
+    @property
+    def num_batches(self) -> None:
+        """There is no end."""
+        return None
 
-    def __getitem__(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Step `index` of the current epoch: inputs and targets, the same (B, T) int32 tokens."""
-        first = (self.epoch * self.steps_per_epoch + index) * self.batch_size
-        passes, places = np.divmod(np.arange(first, first + self.batch_size), len(self.tokens))
-        rows = [self._order_of(number)[place] for number, place in zip(passes, places, strict=True)]
-        batch = self.tokens[rows].astype("int32")
-        return batch, batch
+    def __getitem__(self, index: int) -> Batch:
+        """Item `index`; those after it are begun in another thread."""
+        with self._lock:
+            self._thread = self._thread or ThreadPoolExecutor(1, "batches")
+            wanted = self._ahead.pop(index, None)
+            # Whoever asks twice, or out of order, gets the right item later rather than a wrong one.
+            kept = {i: future for i, future in self._ahead.items() if index < i <= index + AHEAD}
+            wanted = wanted or self._thread.submit(self.read, index)
+            for i in range(index + 1, index + 1 + AHEAD):
+                kept[i] = kept.get(i) or self._thread.submit(self.read, i)
+            self._ahead = kept
+        return wanted.result()
+
+    def read(self, index: int) -> Batch:
+        """Item `index`, read here and now."""
+        process, n_processes = self.share
+        start = (self.first + index) * self.batch_size
+        numbers = np.arange(
+            start + process * self.batch_size // n_processes, start + (process + 1) * self.batch_size // n_processes
+        )
+        passes, places = np.divmod(numbers, len(self.tokens))
+        rows = np.concatenate([self._order_of(number)[places[passes == number]] for number in np.unique(passes)])
+        batch = np.asarray(self.tokens[rows]).astype("int32")
+        if self.augment is not None:
+            # The last number keeps these generators apart from those of the order.
+            generators = [np.random.default_rng([self.seed, *where, 1]) for where in zip(passes, rows, strict=True)]
+            batch = np.asarray(self.augment(batch, generators)).astype("int32")
+        if self.mask is None:
+            return batch, batch
+        mask = self.mask(int(numbers[0]), *batch.shape)
+        return {"tokens": batch, "mask": mask}, batch, masked_sample_weights(mask)
 
     def _order_of(self, number: int) -> np.ndarray:
-        if self._order is None or self._order[0] != number:
-            self._order = (number, np.random.default_rng([self.seed, number]).permutation(len(self.tokens)))
-        return self._order[1]
+        order = self._order
+        if order is None or order[0] != number:
+            order = self._order = (number, np.random.default_rng([self.seed, number]).permutation(len(self.tokens)))
+        return order[1]
+
+
+def masked_sample_weights(mask: np.ndarray) -> np.ndarray:
+    """Weights (n, T) float32 that make Keras' mean over tokens the mean over images of that over masked tokens.
+
+    `mask` (n, T) is 1 where a token is seen; the same as T times `objectives.masked_weights`.
+    """
+    hidden = 1.0 - mask.astype("float32")
+    return hidden * (mask.shape[1] / hidden.sum(axis=1, keepdims=True))
+
+
+def fingerprint(tokens: np.ndarray) -> str:
+    """What tells these tokens from others: their own `fingerprint`, or a digest of some rows spread over all."""
+    own = getattr(tokens, "fingerprint", None)
+    if own is not None:
+        return str(own)
+    rows = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_ROWS).astype(int))
+    sample = np.ascontiguousarray(np.asarray(tokens[rows]).astype("<i4"))
+    return hashlib.blake2b(f"{len(tokens)} {sample.shape}".encode() + sample.tobytes(), digest_size=8).hexdigest()

@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
+import math
+import time
+import warnings
+import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
@@ -10,86 +17,260 @@ import keras
 from igpt_tf.errors import UserError
 from igpt_tf.files import atomic_write
 
-STATE_FILE = "training.json"
+LOG_FILE = "log.csv"
+# What may be another when a run goes on, if that is said explicitly: nothing here changes what the files hold.
+CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
+
+
+class NotFiniteError(UserError):
+    """A loss or a weight that is not a number any more."""
 
 
 class RunCheckpoint(keras.callbacks.Callback):
-    """After every epoch, write weights and optimiser state, then the file that names them.
+    """After every period, write weights and optimiser state, then the file that vouches for them, then a log.
 
-    `training.json` is renamed into place last and holds the history and the settings as well, so whenever
-    the process dies the folder describes one moment of the run; the weights of the moment before stay
-    until it does.
+    `epoch-00007.json` is renamed into place after `epoch-00007.weights.h5` and holds its length and checksum, the
+    course of the run and all of its history, so each pair describes one moment by itself: whenever the process
+    dies, or a file is damaged, the newest whole pair is where the run goes on. Nothing that is not finite is saved.
 
     Args:
         folder: the run's folder; created if needed.
-        settings: what decides the course of the run; a run with other settings is not resumed.
+        course: what decides the course of the run; a run of another course is not resumed.
+        keep: how many of the latest pairs stay, beside the best by validation loss.
+        steps_a_period: for the log.
+        accept_changes: go on although some of the course (`CHANGEABLE`) is another than before.
+        writes: whether this process writes; of several on one run, one does.
+        warn: told in one line of checkpoints that cannot be used.
     """
 
-    def __init__(self, folder: str | Path, settings: dict) -> None:
+    def __init__(
+        self,
+        folder: str | Path,
+        course: dict,
+        keep: int = 3,
+        steps_a_period: int = 1,
+        accept_changes: bool = False,
+        writes: bool = True,
+        warn: Callable[[str], None] = warnings.warn,
+    ) -> None:
         super().__init__()
         self.folder = Path(folder)
-        self.settings = settings
+        self.course = json.loads(json.dumps(course))
+        self.keep = keep
+        self.steps_a_period = steps_a_period
+        self.accept_changes = accept_changes
+        self.writes = writes
+        self.warn = warn
         self.history: list[dict[str, float]] = []
+        self.seconds: list[float] = []
+        self._began = 0.0
 
     def restore(self, model: keras.Model) -> int:
-        """Load the latest state into a compiled model and return the epoch to go on with (0 for a new run).
+        """Load the newest state that is whole into a compiled model and return its number of periods, 0 for none.
 
         Raises:
-            UserError: if the folder cannot be written, holds a run with other settings, or its state cannot be read.
+            UserError: if the folder cannot be written, holds a run of another course, or nothing in it is whole.
         """
-        try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(
-                f"Cannot write {self.folder}: {error.strerror}. Choose a folder that is writable."
-            ) from error
-        state = read_state(self.folder)
-        if state is None:
-            return 0
-        if state["settings"] != self.settings:
-            changed = [k for k in self.settings if self.settings[k] != state["settings"].get(k)]
-            told = ", ".join(f"{k} was {state['settings'].get(k)} and is now {self.settings[k]}" for k in changed)
-            raise UserError(f"{self.folder} holds another run ({told}): give its settings to go on, or another --out")
-        model.optimizer.build(model.trainable_variables)
-        weights = self.folder / state["weights"]
-        try:
-            model.load_weights(weights)
-        except (OSError, ValueError, KeyError) as error:
-            raise UserError(
-                f"{weights}: expected this run's weights, found {error}; start anew with another --out"
-            ) from error
-        self.history = state["history"]
-        return len(self.history)
+        if self.writes:
+            require_writable(self.folder)
+            for leftover in [*self.folder.glob(".partial-*"), *self.folder.glob(".*.part")]:
+                leftover.unlink(missing_ok=True)
+        problem = None
+        for path in sorted(self.folder.glob("epoch-*.json"), reverse=True):
+            try:
+                state = read_state(path)
+            except UserError as error:
+                problem = str(error)
+                self.warn(f"{problem}: going back to the checkpoint before it")
+                continue
+            self._check_course(state["course"])
+            try:
+                load_weights(model, path.parent, state)
+            except UserError as error:
+                problem = str(error)
+                self.warn(f"{problem}: going back to the checkpoint before it")
+                continue
+            self.history, self.seconds = state["history"], state["seconds"]
+            self._write_log()
+            return len(self.history)
+        if problem is not None:
+            raise UserError(f"{problem}, and no checkpoint before it is left: start anew with another --out")
+        return 0
+
+    def best_period(self) -> int | None:
+        """Number, from 1, of the period with the lowest validation loss; None without validation."""
+        return best_period(self.history)
+
+    def load_best(self, model: keras.Model) -> None:
+        """Load the weights of the best period.
+
+        Raises:
+            UserError: if they are damaged.
+        """
+        load_weights(model, self.folder, read_state(self.folder / f"epoch-{self.best_period():05d}.json"))
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the clock."""
+        self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the state after `epoch`."""
-        self.history.append({name: float(value) for name, value in (logs or {}).items()})
-        weights = self.folder / f"epoch-{epoch + 1:05d}.weights.h5"
-        partial = weights.with_name(f".partial-{weights.name}")
+        require_finite(self.model, (epoch + 1) * self.steps_a_period)
+        self.history.append(
+            {
+                **{name: float(value) for name, value in (logs or {}).items()},
+                "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
+            }
+        )
+        self.seconds.append(round(time.monotonic() - self._began, 3))
+        if not self.writes:
+            return
+        stem = f"epoch-{epoch + 1:05d}"
+        state = {
+            **self._write_weights(self.folder / f"{stem}.weights.h5"),
+            "course": self.course,
+            "history": self.history,
+            "seconds": self.seconds,
+        }
+        with atomic_write(self.folder / f"{stem}.json") as file:
+            file.write(json.dumps(state, indent=1).encode())
+        self._write_log()
+        self._forget()
+
+    def _write_weights(self, path: Path) -> dict[str, str | int]:
+        """Write the file whole or not at all; its name, length and checksum."""
+        partial = path.with_name(f".partial-{path.name}")
         try:
             self.model.save_weights(partial, overwrite=True)
-            partial.replace(weights)
-        except OSError as error:
-            raise UserError(f"Cannot write {weights}: {error}. Make room; the same command then goes on.") from error
+            size, checksum = measure(partial)
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # h5py has both for a disk that is full
+            raise UserError(
+                f"Cannot write {path}: {one_line(error)}. Make room; the same command then goes on."
+            ) from error
         finally:
             partial.unlink(missing_ok=True)
-        state = {"weights": weights.name, "settings": self.settings, "history": self.history}
-        with atomic_write(self.folder / STATE_FILE) as file:
-            file.write(json.dumps(state, indent=1).encode())
-        for old in self.folder.glob("*.weights.h5"):
-            if old != weights:
-                old.unlink(missing_ok=True)
+        return {"weights": path.name, "bytes": size, "crc32": checksum}
+
+    def _write_log(self) -> None:
+        """All of the history as a table, so that no row is there twice or missing whatever happened before."""
+        if not self.writes:
+            return
+        names = list(dict.fromkeys(name for logs in self.history for name in logs))
+        table = io.StringIO()
+        rows = csv.writer(table, lineterminator="\n")
+        rows.writerow(["period", "step", "images", *names, "seconds"])
+        for period, (logs, seconds) in enumerate(zip(self.history, self.seconds, strict=True), 1):
+            step = period * self.steps_a_period
+            images = step * self.course.get("batch_size", 1)
+            rows.writerow([period, step, images, *(logs.get(name, "") for name in names), seconds])
+        with atomic_write(self.folder / LOG_FILE) as file:
+            file.write(table.getvalue().encode())
+
+    def _forget(self) -> None:
+        """Delete all but the latest pairs and the best one."""
+        last = len(self.history)
+        kept = {*range(max(1, last - self.keep + 1), last + 1), self.best_period()}
+        names = {f"epoch-{number:05d}{suffix}" for number in kept if number for suffix in (".json", ".weights.h5")}
+        # First what vouches, then the weights: a pair without its weights would count as damaged.
+        for pattern in ("epoch-*.json", "epoch-*.weights.h5"):
+            for old in self.folder.glob(pattern):
+                if old.name not in names:
+                    old.unlink(missing_ok=True)
+
+    def _check_course(self, before: dict) -> None:
+        now = self.course
+        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
+        told = ", ".join(f"{name} was {before.get(name)} and is now {now.get(name)}" for name in changed)
+        if not changed:
+            return
+        if any(name not in CHANGEABLE for name in changed):
+            raise UserError(f"{self.folder} holds another run ({told}): give its settings to go on, or another --out")
+        if not self.accept_changes:
+            raise UserError(
+                f"{self.folder} holds another run ({told}): give its settings to go on, --accept_changes to go on "
+                "with these, or another --out"
+            )
 
 
-def read_state(folder: str | Path) -> dict | None:
-    """The state that `RunCheckpoint` wrote last, or None where no run has been."""
-    path = Path(folder) / STATE_FILE
+def best_period(history: list[dict[str, float]]) -> int | None:
+    """Number, from 1, of the first period with the lowest validation loss; None without validation."""
+    losses = [logs.get("val_loss", math.inf) for logs in history]
+    return 1 + losses.index(min(losses)) if losses and min(losses) < math.inf else None
+
+
+def read_state(path: Path) -> dict:
+    """What `RunCheckpoint` wrote beside the weights of a period.
+
+    Raises:
+        UserError: if the file is missing or damaged.
+    """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        return {key: state[key] for key in ("weights", "settings", "history")}
-    except FileNotFoundError:
-        return None
+        return {key: state[key] for key in ("weights", "bytes", "crc32", "course", "history", "seconds")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"{path}: expected the state of a training run, found {error}; start anew with another --out"
-        ) from error
+        raise UserError(f"{path}: expected the state of a training run, found {one_line(error)}") from error
+
+
+def load_weights(model: keras.Model, folder: Path, state: dict) -> None:
+    """Load the weights and the optimiser's state that a state of `read_state` vouches for.
+
+    Raises:
+        UserError: if they are missing, damaged or another model's.
+    """
+    path = folder / state["weights"]
+    try:
+        found = measure(path)
+        if found != (state["bytes"], state["crc32"]):
+            raise UserError(
+                f"{path}: expected {state['bytes']} bytes with the checksum {state['crc32']:08x}, "
+                f"found {found[0]} with {found[1]:08x}"
+            )
+        model.optimizer.build(model.trainable_variables)
+        model.load_weights(path)
+    except UserError:
+        raise
+    except (OSError, ValueError, KeyError) as error:
+        raise UserError(f"{path}: expected this run's weights, found {one_line(error)}") from error
+
+
+def measure(path: Path) -> tuple[int, int]:
+    """A file's length in bytes and its CRC-32."""
+    checksum = 0
+    size = 0
+    with open(path, "rb") as file:
+        while chunk := file.read(1 << 22):
+            checksum = zlib.crc32(chunk, checksum)
+            size += len(chunk)
+    return size, checksum
+
+
+def require_writable(folder: Path) -> None:
+    """Create a folder if needed and prove that files can be written into it.
+
+    Raises:
+        UserError: if they cannot.
+    """
+    probe = folder / ".partial-probe"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror}. Choose a folder that is writable.") from error
+
+
+def require_finite(model: keras.Model, step: int) -> None:
+    """Refuse weights and optimiser states that hold NaN or infinity.
+
+    Raises:
+        NotFiniteError: if there are any.
+    """
+    for variable in [*model.trainable_variables, *model.optimizer.variables]:
+        if "float" in variable.dtype and not bool(keras.ops.all(keras.ops.isfinite(variable))):
+            raise NotFiniteError(f"{variable.path} became NaN or infinite by step {step}")
+
+
+def one_line(error: Exception) -> str:
+    """An error's message without its line breaks."""
+    return " ".join(str(error).split()) or type(error).__name__

@@ -1,70 +1,63 @@
-"""Pretraining in its simplest form: Keras `fit` on tokens."""
+"""Pretraining: Keras `fit` on tokens, with either of the paper's objectives."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
-import math
+import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
-from igpt_tf.backend import jit_compile, scope_of
-from igpt_tf.data.batches import TrainingBatches
+from igpt_tf.backend import count_devices, jit_compile, on_tensorflow, scope_of
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.data.batches import TrainingBatches, fingerprint, masked_sample_weights
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
-from igpt_tf.training.checkpoint import RunCheckpoint
+from igpt_tf.objectives import draw_mask
+from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience
+from igpt_tf.training.checkpoint import NotFiniteError, RunCheckpoint
+from igpt_tf.training.schedule import InParts, warmup_cosine
+from igpt_tf.training.settings import PretrainSettings
+
+# Validation has masks of its own, the same whatever the run's seed.
+VALIDATION_MASKS = 0
 
 
-@dataclasses.dataclass(frozen=True)
-class PretrainSettings:
-    """What decides the course of a run; the defaults are ours for small models, the paper's where it names one.
+def new_model(config: ImageGPTConfig, mixed_precision: bool = False, rematerialise: bool = False) -> ImageGPT:
+    """A model to train, with OpenAI's initial distributions.
 
-    Attributes:
-        epochs: passes over the data; may be a fraction.
-        batch_size: images a step, over all devices (the paper: 128).
-        learning_rate: the peak (the paper: 0.003 for S).
-        warmup_steps: linear warm-up, then cosine decay to 0 at the last step.
-        save_every: steps between checkpoints (and validations); None means about one pass over the data.
-        seed: of the initial weights and of the order of the data.
+    Args:
+        config: its shape.
+        mixed_precision: compute in bfloat16; weights, norms, softmax and losses stay float32.
+        rematerialise: keep only what goes from block to block for the backward pass and compute the rest again,
+            which takes longer and much less memory.
     """
-
-    epochs: float = 1.0
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    warmup_steps: int = 200
-    save_every: int | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        """Refuse numbers that no run can have."""
-        for name in ("epochs", "batch_size", "learning_rate"):
-            if not 0 < getattr(self, name) < math.inf:
-                raise UsageError(f"{name} must be positive, got {getattr(self, name)}")
-        if self.warmup_steps < 0:
-            raise UsageError(f"warmup_steps must be at least 0, got {self.warmup_steps}")
-        if self.save_every is not None and self.save_every < 1:
-            raise UsageError(f"save_every must be at least 1, got {self.save_every}")
-
-    def plan(self, n_images: int) -> tuple[int, int]:
-        """Periods of the run and steps in each; together at least `epochs` passes over `n_images`."""
-        steps = math.ceil(self.epochs * n_images / self.batch_size)
-        save_every = self.save_every or math.ceil(n_images / self.batch_size)
-        n_periods = max(1, round(steps / save_every))
-        return n_periods, math.ceil(steps / n_periods)
+    blocks = [f"h{i}" for i in range(config.n_layer)]
+    scope = keras.RematScope("list_of_layers", layer_names=blocks) if rematerialise else contextlib.nullcontext()
+    with scope:
+        return ImageGPT(config, dtype="mixed_bfloat16" if mixed_precision else None)
 
 
-def compile_model(model: keras.Model, settings: PretrainSettings, n_steps: int) -> None:
+def compile_model(model: keras.Model, settings: PretrainSettings, n_steps: int, warmup: int) -> None:
     """Compile for the paper's objective: Adam (0.9, 0.95), linear warm-up, cosine decay to 0 after `n_steps`."""
-    warmup = min(settings.warmup_steps, n_steps - 1)
-    schedule = keras.optimizers.schedules.CosineDecay(
-        0.0 if warmup else settings.learning_rate,
-        n_steps - warmup,
-        warmup_target=settings.learning_rate if warmup else None,
-        warmup_steps=warmup,
-    )
+    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps)
+    parts = settings.accumulate
+    average = {"use_ema": False}
+    if settings.ema is not None:
+        # Keras averages after every part of a step.
+        average = {"use_ema": True, "ema_momentum": settings.ema ** (1 / parts)}
     model.compile(
-        optimizer=keras.optimizers.Adam(schedule, beta_1=0.9, beta_2=0.95),
+        optimizer=keras.optimizers.Adam(
+            InParts(schedule, parts) if parts > 1 else schedule,
+            beta_1=0.9,
+            beta_2=0.95,
+            global_clipnorm=settings.clip_norm,
+            gradient_accumulation_steps=parts if parts > 1 else None,
+            **average,
+        ),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=jit_compile(),
     )
@@ -77,35 +70,58 @@ def pretrain(
     folder: str | Path,
     validation_tokens: np.ndarray | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
+    *,
+    keep: int = 3,
+    accept_changes: bool = False,
+    share: tuple[int, int] = (0, 1),
+    warn: Callable[[str], None] = warnings.warn,
 ) -> list[dict[str, float]]:
-    """Train an autoregressive model on tokens, going on where an earlier run in `folder` stopped.
+    """Train a model on tokens, going on where an earlier run in `folder` stopped.
+
+    The model ends with the weights of the last step; with the averaged ones where `settings.ema` has them averaged,
+    which are also those that are validated; and with those of the best period where `settings.patience` is given.
 
     Args:
-        model: an autoregressive `ImageGPT`, built under the `tf.distribute` strategy it is to train under.
-        tokens: (N, T) integers; may be memory-mapped.
+        model: an `ImageGPT`, built under the `tf.distribute` strategy it is to train under.
+        tokens: (N, T) integers, or anything with a length and `[rows]`; may lie on disk.
         settings: the course of the run.
-        folder: where the run keeps its state.
+        folder: where the run keeps its state and `log.csv`.
         validation_tokens: (M, T), scored after every period.
-        callbacks: more Keras callbacks.
+        callbacks: more Keras callbacks, asked before a period is saved.
+        keep: latest checkpoints that are kept, beside the best one.
+        accept_changes: go on although the learning rate, the clipping or the precision is another than before.
+        share: (number of this process, processes) where several train together; number 0 alone writes.
+        warn: told in one line of checkpoints that cannot be used.
 
     Returns:
-        Keras' logs of every period: `loss` and, with validation, `val_loss`, in nats per token.
+        The logs of every period: `loss` and, with validation, `val_loss`, in nats per token (of a BERT model, per
+        masked token), and `learning_rate`.
 
     Raises:
-        UserError: if `folder` holds a run with other settings or another number of images.
+        UserError: if `folder` cannot be written or holds a run of another course or data, or the loss becomes NaN.
+        UsageError: if the settings do not fit each other or the devices.
     """
-    if model.config.bert:
-        raise UserError("pretraining is for autoregressive models; this one has the BERT objective")
+    _check(model, settings, validation_tokens, share)
     n_periods, period = settings.plan(len(tokens))
-    course = {**dataclasses.asdict(settings), **model.config.to_dict(), "n_images": len(tokens)}
-    checkpoint = RunCheckpoint(folder, course)
+    course = {
+        **dataclasses.asdict(settings),
+        **model.config.to_dict(),
+        "compute_dtype": model.compute_dtype,
+        "n_images": len(tokens),
+        "data": fingerprint(tokens),
+    }
+    checkpoint = RunCheckpoint(folder, course, keep, period, accept_changes, share[0] == 0, warn)
     with scope_of(model):
-        compile_model(model, settings, n_periods * period)
+        compile_model(model, settings, n_periods * period, settings.warmup(len(tokens)))
         done = checkpoint.restore(model)
-        if done < n_periods:
-            _fit(
-                model, tokens, settings, validation_tokens, (done, n_periods, period), [*(callbacks or []), checkpoint]
-            )
+        if done < n_periods and not is_out_of_patience(checkpoint.history, settings.patience):
+            try:
+                _fit(model, tokens, settings, validation_tokens, callbacks or [], checkpoint, share)
+            except NotFiniteError as error:
+                raise UserError(f"{error}. {_way_on(checkpoint, settings)}") from error
+        if settings.patience is not None:
+            checkpoint.load_best(model)
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     return checkpoint.history
 
 
@@ -114,21 +130,100 @@ def _fit(
     tokens: np.ndarray,
     settings: PretrainSettings,
     validation_tokens: np.ndarray | None,
-    periods: tuple[int, int, int],
     callbacks: list[keras.callbacks.Callback],
+    checkpoint: RunCheckpoint,
+    share: tuple[int, int],
 ) -> None:
-    """Keras' `fit` over the periods that are left: (done, all, steps in each)."""
-    done, n_periods, period = periods
-    batches = TrainingBatches(tokens, settings.batch_size, period, settings.seed)
-    # Keras looks at batches and ends an epoch before the first one begins: only its own count can be trusted.
-    clock = keras.callbacks.LambdaCallback(on_epoch_begin=lambda epoch, logs: setattr(batches, "epoch", epoch))
+    """Keras' `fit` over the periods that are left."""
+    n_periods, period = settings.plan(len(tokens))
+    parts = period * settings.accumulate
+    done = len(checkpoint.history)
+    batches = TrainingBatches(
+        tokens,
+        settings.part_size,
+        settings.seed,
+        first=done * parts,
+        share=share,
+        mask=_training_masks(settings) if model.config.bert else None,
+    )
     model.fit(
         batches,
         shuffle=False,
+        steps_per_epoch=parts,
         epochs=n_periods,
         initial_epoch=done,
-        validation_data=None if validation_tokens is None else (np.asarray(validation_tokens, "int32"),) * 2,
-        validation_batch_size=settings.batch_size,
-        callbacks=[clock, *callbacks],
+        validation_data=_validation(model, settings, validation_tokens, share),
+        validation_batch_size=settings.part_size // share[1],
+        callbacks=[
+            FiniteLoss(parts, settings.accumulate),
+            *([ValidateAverage()] if settings.ema is not None else []),
+            *callbacks,
+            checkpoint,
+            *([EarlyStop(checkpoint.history, settings.patience)] if settings.patience is not None else []),
+        ],
         verbose=0,
+    )
+
+
+def _training_masks(settings: PretrainSettings) -> Callable[[int, int, int], np.ndarray]:
+    """Masks of the examples from one on, by their number in the run."""
+    # Not the seed itself: the order of pass n and the mask of example n would come from the same random numbers.
+    seed = int(np.random.SeedSequence([settings.seed, 2]).generate_state(1)[0])
+    return lambda first, n_images, n_tokens: draw_mask(seed, first, n_images, n_tokens, settings.bert_mask_prob)
+
+
+def _validation(
+    model: ImageGPT, settings: PretrainSettings, tokens: np.ndarray | None, share: tuple[int, int]
+) -> tuple | None:
+    """Keras' inputs, targets and weights for validation: this process's share of the images, each counted once."""
+    if tokens is None:
+        return None
+    process, n_processes = share
+    tokens = np.asarray(tokens, "int32")
+    weights = np.ones(tokens.shape, "float32")
+    mask = None
+    if model.config.bert:
+        mask = draw_mask(VALIDATION_MASKS, 0, *tokens.shape, settings.bert_mask_prob)
+        weights = masked_sample_weights(mask)
+    # A last batch that the devices cannot divide is filled with images that count for nothing.
+    n_devices = count_devices(model) * n_processes
+    missing = -len(tokens) % n_devices
+    weights = np.pad(weights, ((0, missing), (0, 0))) * ((len(tokens) + missing) / len(tokens))
+    tokens = np.pad(tokens, ((0, missing), (0, 0)))
+    mine = slice(process * len(tokens) // n_processes, (process + 1) * len(tokens) // n_processes)
+    if mask is None:
+        inputs = tokens[mine]
+    else:
+        inputs = {"tokens": tokens[mine], "mask": np.pad(mask, ((0, missing), (0, 0)))[mine]}
+    return inputs, tokens[mine], weights[mine].astype("float32")
+
+
+def _check(
+    model: ImageGPT, settings: PretrainSettings, validation_tokens: np.ndarray | None, share: tuple[int, int]
+) -> None:
+    """Refuse what would fail only later, or mean something else than it says."""
+    n_devices = count_devices(model) * share[1]
+    if settings.part_size % n_devices:
+        raise UsageError(
+            f"expected a batch that {n_devices} devices and accumulate {settings.accumulate} divide, "
+            f"found {settings.batch_size} images"
+        )
+    if settings.patience is not None and validation_tokens is None:
+        raise UsageError("patience waits for a better validation loss: give images for validation too")
+    if on_tensorflow() and n_devices > 1 and (settings.accumulate > 1 or settings.ema is not None):
+        raise UsageError(
+            "accumulating gradients and averaging weights (accumulate, ema) on several devices need the JAX backend: "
+            "Keras cannot do them under tf.distribute; set KERAS_BACKEND=jax, or use one device"
+        )
+
+
+def _way_on(checkpoint: RunCheckpoint, settings: PretrainSettings) -> str:
+    """What to do after a loss that is not a number."""
+    done = len(checkpoint.history)
+    advice = f"a lower --learning_rate than {settings.learning_rate:g}, or --clip_norm"
+    if not done:
+        return f"There is no checkpoint yet: give the command again with {advice}"
+    return (
+        f"The last good checkpoint, of step {done * checkpoint.steps_a_period}, is untouched: "
+        f"go on from it with the same command, --accept_changes and {advice}"
     )

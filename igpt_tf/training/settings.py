@@ -1,0 +1,89 @@
+"""What decides the course of a pretraining run."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+
+from igpt_tf.errors import UsageError
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings:
+    """What decides the course of a run; the defaults are ours for small models, the paper's where it names one.
+
+    Attributes:
+        epochs: passes over the data; may be a fraction.
+        steps: optimiser steps of the whole run; if given, `epochs` does not count.
+        batch_size: images an optimiser step, over all devices (the paper: 128).
+        learning_rate: the peak (the paper: 0.003 for S).
+        warmup_steps: linear warm-up, then cosine decay to 0 at the last step.
+        warmup_epochs: the warm-up in passes over the data; if given, `warmup_steps` does not count.
+        save_every: steps between checkpoints (and validations); None means about one pass over the data.
+        seed: of the initial weights, of the order of the data, of masks and of augmentation.
+        accumulate: parts in which a batch is computed, one after another; the step is that of the whole batch.
+        clip_norm: longest gradient, all weights together; longer ones are scaled down to it. None: as they are.
+        ema: how much of the average of the weights a step keeps, such as 0.999; None: no average is kept.
+        patience: periods without a better validation loss after which training ends; None: it never does.
+        bert_mask_prob: how much of an image a BERT model does not see (the paper: 0.15).
+        augment: names of augmentations, in the order in which they are applied.
+
+    Raises:
+        UsageError: if a number is one that no run can have.
+    """
+
+    epochs: float = 1.0
+    steps: int | None = None
+    batch_size: int = 16
+    learning_rate: float = 3e-3
+    warmup_steps: int = 200
+    warmup_epochs: float | None = None
+    save_every: int | None = None
+    seed: int = 0
+    accumulate: int = 1
+    clip_norm: float | None = None
+    ema: float | None = None
+    patience: int | None = None
+    bert_mask_prob: float = 0.15
+    augment: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse numbers that no run can have."""
+        for name in ("epochs", "batch_size", "learning_rate", "steps", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < math.inf:
+                raise UsageError(f"{name} must be positive, got {value}")
+        for name in ("warmup_steps", "warmup_epochs"):
+            value = getattr(self, name)
+            if value is not None and not 0 <= value < math.inf:
+                raise UsageError(f"{name} must be at least 0, got {value}")
+        for name in ("save_every", "patience", "accumulate"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UsageError(f"{name} must be at least 1, got {value}")
+        for name in ("ema", "bert_mask_prob"):
+            value = getattr(self, name)
+            if value is not None and not 0 < value < 1:
+                raise UsageError(f"{name} must be between 0 and 1, got {value}")
+        if self.batch_size % self.accumulate:
+            raise UsageError(f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}")
+
+    @property
+    def part_size(self) -> int:
+        """Images that are computed at a time, over all devices."""
+        return self.batch_size // self.accumulate
+
+    def plan(self, n_images: int) -> tuple[int, int]:
+        """Periods of the run and steps in each; together at least `steps`, or `epochs` passes over `n_images`."""
+        steps = self.steps or self._steps_in(self.epochs, n_images)
+        save_every = self.save_every or self._steps_in(1, n_images)
+        n_periods = max(1, round(steps / save_every))
+        return n_periods, math.ceil(steps / n_periods)
+
+    def warmup(self, n_images: int) -> int:
+        """Steps of the warm-up, at most all but the last of the run."""
+        steps = self.warmup_steps if self.warmup_epochs is None else self._steps_in(self.warmup_epochs, n_images)
+        return min(steps, math.prod(self.plan(n_images)) - 1)
+
+    def _steps_in(self, epochs: float, n_images: int) -> int:
+        return math.ceil(epochs * n_images / self.batch_size)

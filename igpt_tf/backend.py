@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 
 
 def on_tensorflow() -> bool:
@@ -39,6 +39,59 @@ def list_cpus() -> list[str]:
 
         return [device.name for device in tf.config.list_logical_devices("CPU")]
     return keras.distribution.list_devices("cpu")
+
+
+def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
+    """Make this process one of several, on one machine or many, that train one model together; waits for all.
+
+    Call it before anything else touches a device. The processes then see each other's devices, of which
+    `device_scope` takes them all.
+
+    Args:
+        coordinator: host and port of process 0, "HOST:PORT".
+        n_processes: how many there are.
+        process_id: which this one is, from 0.
+
+    Raises:
+        UsageError: on TensorFlow, or for an address or a number that means nothing.
+        UserError: if the others cannot be reached.
+    """
+    if on_tensorflow():
+        raise UsageError(
+            "several processes train on JAX alone, as Keras' fit does not run under TensorFlow's "
+            "MultiWorkerMirroredStrategy: give --backend jax"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"expected the coordinator as HOST:PORT, the address of process 0, found {coordinator!r}")
+    if not 0 <= process_id < n_processes:
+        raise UsageError(f"expected a process id from 0 to {n_processes - 1}, found {process_id}")
+    try:
+        keras.distribution.initialize(coordinator, n_processes, process_id)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"process {process_id} of {n_processes} could not join the others at {coordinator} ({reason}): start one "
+            "process for every id from 0 on, with the same address, and see that the port is free and reachable"
+        ) from error
+
+
+def process_share() -> tuple[int, int]:
+    """Which process this is, from 0, and how many train together."""
+    if on_tensorflow():
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def from_first_process(arrays: list[np.ndarray]) -> list[np.ndarray]:
+    """What process 0 passes, in every process; the shapes and dtypes must be the same in all."""
+    if process_share()[1] == 1:
+        return arrays
+    from jax.experimental import multihost_utils
+
+    return [np.asarray(array) for array in multihost_utils.broadcast_one_to_all(arrays)]
 
 
 def jit_compile() -> bool | str:
@@ -79,20 +132,38 @@ def device_scope(devices: list[str]) -> Iterator[None]:
         with tf.distribute.MirroredStrategy(devices, reduction).scope():
             yield
     else:
-        before = keras.distribution.distribution()
-        keras.distribution.set_distribution(keras.distribution.DataParallel(devices=devices))
-        try:
+        # Every process reads its own share of the data, so there is nothing left to shard.
+        with distribution_scope(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)):
             yield
-        finally:
-            keras.distribution.set_distribution(before)
+
+
+@contextlib.contextmanager
+def distribution_scope(distribution: keras.distribution.Distribution) -> Iterator[None]:
+    """Create models in this scope to have them distributed in Keras' own way, which JAX understands."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(distribution)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
 
 
 def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
     """The scope of the devices that `model` is on, in which to wrap, compile and run it."""
     if on_tensorflow():
         return model.distribute_strategy.scope()
-    devices = [shard.device for shard in model.variables[0].value.addressable_shards]
-    return device_scope([f"{device.platform}:{device.id}" for device in devices])
+    import jax
+
+    sharding = model.variables[0].value.sharding
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return contextlib.nullcontext()
+    names = [f"{device.platform}:{device.id}" for device in sharding.mesh.devices.flat]
+    mesh = keras.distribution.DeviceMesh(sharding.mesh.devices.shape, sharding.mesh.axis_names, names)
+    if len(mesh.shape) == 1:
+        return distribution_scope(keras.distribution.DataParallel(mesh, auto_shard_dataset=False))
+    # Where each variable lies was decided when the model was made.
+    layout = keras.distribution.LayoutMap(mesh)
+    return distribution_scope(keras.distribution.ModelParallel(layout_map=layout, auto_shard_dataset=False))
 
 
 def count_devices(model: keras.Model) -> int:
@@ -111,9 +182,17 @@ class Replica:
     Args:
         model: the model whose variables the functions read.
         number: of the device, from 0.
+
+    Raises:
+        UserError: if the model is split between its devices.
     """
 
     def __init__(self, model: keras.Model, number: int) -> None:
+        if not on_tensorflow() and not all(variable.value.is_fully_replicated for variable in model.variables):
+            raise UserError(
+                "expected a model that is whole on each device, found one split between several: save it and load it "
+                "without model parallelism to draw from it"
+            )
         self.model = model
         self.number = number
 

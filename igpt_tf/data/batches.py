@@ -10,6 +10,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import keras
 import numpy as np
 
+from igpt_tf.data.augment import generators_of
+
 # Batches that are read while the model is at work on one.
 AHEAD = 3
 # Rows whose values stand for all of an array that knows no fingerprint of its own.
@@ -88,8 +90,7 @@ class TrainingBatches(keras.utils.PyDataset):
         rows = np.concatenate([self._order_of(number)[places[passes == number]] for number in np.unique(passes)])
         batch = np.asarray(self.tokens[rows]).astype("int32")
         if self.augment is not None:
-            # The last number keeps these generators apart from those of the order.
-            generators = [np.random.default_rng([self.seed, *where, 1]) for where in zip(passes, rows, strict=True)]
+            generators = [g for n in np.unique(passes) for g in generators_of(self.seed, int(n), rows[passes == n])]
             batch = np.asarray(self.augment(batch, generators)).astype("int32")
         if self.mask is None:
             return batch, batch

@@ -71,14 +71,24 @@ class FiniteLoss(keras.callbacks.Callback):
                 raise NotFiniteError(f"{name} became {value} at step {step}")
 
 
+def put_averages(model: keras.Model) -> None:
+    """Give the model the optimiser's averaged weights; nothing happens where it keeps none."""
+    if not model.optimizer.use_ema:
+        return
+    model.optimizer.finalize_variable_values(model.trainable_variables)
+    for variable in model.trainable_variables:
+        # On JAX it shares the average's memory now, which the next step of training would free.
+        variable.assign(np.array(variable))
+
+
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
     """In this scope the model has the optimiser's averaged weights, where it keeps any; then its own, bit by bit."""
     if not model.optimizer.use_ema:
         yield
         return
-    before = [keras.ops.convert_to_numpy(variable) for variable in model.trainable_variables]
-    model.optimizer.finalize_variable_values(model.trainable_variables)
+    before = [np.array(variable) for variable in model.trainable_variables]
+    put_averages(model)
     try:
         yield
     finally:

@@ -13,13 +13,14 @@ import numpy as np
 
 from igpt_tf.backend import count_devices, jit_compile, on_tensorflow, scope_of
 from igpt_tf.config import ImageGPTConfig
+from igpt_tf.data.augment import Augmentation
 from igpt_tf.data.batches import TrainingBatches, fingerprint, masked_sample_weights
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import draw_mask
-from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience
+from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience, put_averages
 from igpt_tf.training.checkpoint import NotFiniteError, RunCheckpoint
-from igpt_tf.training.schedule import InParts, warmup_cosine
+from igpt_tf.training.optimizer import new_optimizer
 from igpt_tf.training.settings import PretrainSettings
 
 # Validation has masks of its own, the same whatever the run's seed.
@@ -42,22 +43,9 @@ def new_model(config: ImageGPTConfig, mixed_precision: bool = False, remateriali
 
 
 def compile_model(model: keras.Model, settings: PretrainSettings, n_steps: int, warmup: int) -> None:
-    """Compile for the paper's objective: Adam (0.9, 0.95), linear warm-up, cosine decay to 0 after `n_steps`."""
-    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps)
-    parts = settings.accumulate
-    average = {"use_ema": False}
-    if settings.ema is not None:
-        # Keras averages after every part of a step.
-        average = {"use_ema": True, "ema_momentum": settings.ema ** (1 / parts)}
+    """Compile for a run of `n_steps`, the first `warmup` of them with a rising learning rate."""
     model.compile(
-        optimizer=keras.optimizers.Adam(
-            InParts(schedule, parts) if parts > 1 else schedule,
-            beta_1=0.9,
-            beta_2=0.95,
-            global_clipnorm=settings.clip_norm,
-            gradient_accumulation_steps=parts if parts > 1 else None,
-            **average,
-        ),
+        optimizer=new_optimizer(settings, n_steps, warmup),
         loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=jit_compile(),
     )
@@ -121,7 +109,7 @@ def pretrain(
                 raise UserError(f"{error}. {_way_on(checkpoint, settings)}") from error
         if settings.patience is not None:
             checkpoint.load_best(model)
-        model.optimizer.finalize_variable_values(model.trainable_variables)
+        put_averages(model)
     return checkpoint.history
 
 
@@ -144,6 +132,7 @@ def _fit(
         settings.seed,
         first=done * parts,
         share=share,
+        augment=Augmentation(settings.augment, model.config.n_px) if settings.augment else None,
         mask=_training_masks(settings) if model.config.bert else None,
     )
     model.fit(
@@ -210,10 +199,10 @@ def _check(
         )
     if settings.patience is not None and validation_tokens is None:
         raise UsageError("patience waits for a better validation loss: give images for validation too")
-    if on_tensorflow() and n_devices > 1 and (settings.accumulate > 1 or settings.ema is not None):
+    if on_tensorflow() and n_devices > 1 and settings.accumulate > 1:
         raise UsageError(
-            "accumulating gradients and averaging weights (accumulate, ema) on several devices need the JAX backend: "
-            "Keras cannot do them under tf.distribute; set KERAS_BACKEND=jax, or use one device"
+            "accumulating gradients on several devices needs the JAX backend, as Keras cannot do it under "
+            "tf.distribute: set KERAS_BACKEND=jax, or use one device"
         )
 
 

@@ -1,0 +1,82 @@
+"""Adam as the paper has it, and the learning rate of every step."""
+
+from __future__ import annotations
+
+import keras
+from keras import ops
+
+from igpt_tf.training.settings import PretrainSettings
+
+
+def new_optimizer(settings: PretrainSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
+    """Adam (0.9, 0.95), linear warm-up, cosine decay to 0 after `n_steps`, no weight decay; paper, section 3.4."""
+    parts = settings.accumulate
+    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps)
+    average = {}
+    if settings.ema is not None:
+        # Keras averages after every part of a step.
+        average = {"use_ema": True, "ema_momentum": settings.ema ** (1 / parts)}
+    return DenseAdam(
+        InParts(schedule, parts) if parts > 1 else schedule,
+        beta_1=0.9,
+        beta_2=0.95,
+        global_clipnorm=settings.clip_norm,
+        gradient_accumulation_steps=parts if parts > 1 else None,
+        **average,
+    )
+
+
+def warmup_cosine(peak: float, warmup: int, n_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
+    """From 0 to the peak in `warmup` steps and along a cosine back to 0 at step `n_steps`."""
+    return keras.optimizers.schedules.CosineDecay(
+        0.0 if warmup else peak,
+        n_steps - warmup,
+        warmup_target=peak if warmup else None,
+        warmup_steps=warmup,
+    )
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class DenseAdam(keras.optimizers.Adam):
+    """Adam that moves every weight at every step, also the colours that a batch does not have.
+
+    On TensorFlow the gradient of a table comes as the rows that were looked up, and Keras would leave the others, and
+    their moments, as they are: another optimiser than on JAX, or than with accumulated gradients.
+    """
+
+    def apply(self, grads, trainable_variables=None) -> None:
+        """Take a step."""
+        variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
+        super().apply([_dense(grad, variable) for grad, variable in zip(grads, variables, strict=True)], variables)
+
+
+def _dense(grad, variable):
+    """A gradient as an array of the variable's shape."""
+    return ops.add(ops.zeros(variable.shape, variable.dtype), grad) if hasattr(grad, "indices") else grad
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class InParts(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule for an optimiser that accumulates gradients: Keras asks it with the number of parts, not of steps.
+
+    Args:
+        schedule: the learning rate by steps.
+        n_parts: parts that make a step.
+    """
+
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, n_parts: int) -> None:
+        self.schedule = schedule
+        self.n_parts = n_parts
+
+    def __call__(self, step):
+        """The learning rate of the step that part number `step` belongs to."""
+        return self.schedule(ops.floor_divide(step, self.n_parts))
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "n_parts": self.n_parts}
+
+    @classmethod
+    def from_config(cls, config: dict) -> InParts:
+        """A schedule from `get_config`'s arguments."""
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["n_parts"])

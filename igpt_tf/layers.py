@@ -6,6 +6,7 @@ Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S 
 from __future__ import annotations
 
 import keras
+import numpy as np
 from keras import ops
 
 from igpt_tf.initial import InitialNormal
@@ -33,34 +34,37 @@ def softmax_float32(scores):
     return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
 
 
-def weighted_values(queries, keys, values, visible=None):
-    """Attend: softmax(q k / sqrt(E)) v.
+def weighted_values(queries, keys, values, bias=None):
+    """Attend: softmax(q k / sqrt(E) + bias) v.
 
     Args:
         queries: (B, H, T, E), already scaled by 1/sqrt(E).
         keys: (B, H, S, E).
         values: (B, H, S, E).
-        visible: boolean, broadcastable to (B, H, T, S); None means everything is.
+        bias: broadcastable to (B, H, T, S): 0 where a key is visible, hugely negative where not; None shows all.
 
     Returns:
         (B, H, T, E).
     """
     scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
-    if visible is not None:
-        scores = ops.where(visible, scores, ops.cast(-1e10, scores.dtype))
+    if bias is not None:
+        scores = scores + ops.cast(bias, scores.dtype)
     return ops.matmul(softmax_float32(scores), values)
 
 
 def causal_attention(queries, keys, values):
     """Each position attends to itself and those before it; arguments and result (B, H, T, E)."""
     length = queries.shape[2]
+    ends = [*range(QUERY_CHUNK, length, QUERY_CHUNK), length]
+    # Split once and joined again, because TensorFlow is slow at the gradient of a slice.
+    chunks = [ops.split(states, ends[:-1], axis=2) for states in (queries, keys, values)]
     outputs = []
-    for start in range(0, length, QUERY_CHUNK):
-        end = min(start + QUERY_CHUNK, length)
-        visible = ops.expand_dims(ops.arange(start, end), 1) >= ops.arange(end)
-        chunk = weighted_values(queries[:, :, start:end], keys[:, :, :end], values[:, :, :end], visible)
-        outputs.append(chunk)
-    return outputs[0] if len(outputs) == 1 else ops.concatenate(outputs, axis=2)
+    for i, end in enumerate(ends):
+        first = end - chunks[0][i].shape[2]
+        hidden = np.arange(first, end)[:, None] < np.arange(end)
+        seen = [ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:]]
+        outputs.append(weighted_values(chunks[0][i], *seen, np.where(hidden, -1e10, 0.0)))
+    return ops.concatenate(outputs, axis=2)
 
 
 class Attention(keras.layers.Layer):

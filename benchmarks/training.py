@@ -1,0 +1,140 @@
+"""How fast is a step of training, against Hugging Face's implementation (torch) doing the same?
+
+    python -m benchmarks.training --size s --batch_size 2 --repeats 5
+    KERAS_BACKEND=jax python -m benchmarks.training --size s --batch_size 64 --repeats 20
+
+A step is forward, backward and Adam over one batch, up to the loss as a Python number. The sides take turns, so that
+what else the machine does meets all alike; medians. `matmul_share` is the step's arithmetic (6 operations a weight and
+token, and the attention's products below the diagonal) over what a large matrix product reaches on the same device in
+the same precision, measured in the same run. Their class has no fused attention to choose; autocast to bfloat16 and
+`torch.compile` are tried on a GPU.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import statistics
+import time
+from collections.abc import Callable
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+from keras import ops
+
+import igpt_tf as igpt
+from igpt_tf.backend import jit_compile, list_gpus
+
+
+def report(**row) -> None:
+    print(json.dumps({"benchmark": "training", **row}), flush=True)
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def our_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, policy: str) -> Callable[[], float]:
+    model = igpt.ImageGPT(config, dtype=policy)
+    model.compile(
+        keras.optimizers.Adam(1e-3, beta_1=0.9, beta_2=0.95),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        jit_compile=jit_compile(),
+    )
+    return lambda: float(model.train_on_batch(tokens, tokens))
+
+
+def their_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, *, bfloat16: bool, compiled: bool) -> Callable:
+    import torch
+    import transformers
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = transformers.ImageGPTConfig(
+        vocab_size=config.n_vocab + 1,
+        n_positions=config.n_tokens,
+        n_embd=config.n_embd,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+        attn_pdrop=0.0,
+        embd_pdrop=0.0,
+        resid_pdrop=0.0,
+        use_cache=False,
+    )
+    model = transformers.ImageGPTForCausalImageModeling(settings).to(device).train()
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
+    run = torch.compile(model) if compiled else model
+    inputs = torch.tensor(tokens, dtype=torch.long, device=device)
+
+    def step() -> float:
+        optimizer.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
+            loss = run(input_ids=inputs, labels=inputs).loss
+        loss.backward()
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
+def matmul_rate(dtype: str, width: int) -> float:
+    """Operations a second of a square matrix product."""
+    square = ops.cast(ops.ones((width, width)), dtype)
+    # A number has to come back, or the product is only promised.
+    seconds = [timed(lambda: float(ops.matmul(square, square)[0, 0])) for _ in range(8)]
+    return 2 * width**3 / statistics.median(seconds[3:])
+
+
+def operations(config: igpt.ImageGPTConfig, batch_size: int) -> float:
+    """Of one step: what cannot be left out."""
+    width, length = config.n_embd, config.n_tokens
+    weights = 12 * config.n_layer * width**2 + config.n_vocab * width
+    attention = config.n_layer * length * width  # two products over half of all pairs, 2 operations each
+    return 3 * batch_size * length * (2 * weights + 2 * attention)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--size", choices=sorted(igpt.SIZES), default="s")
+    parser.add_argument("--batch_size", type=int, default=2)
+    parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument("--without_theirs", action="store_true", help="our side alone")
+    options = parser.parse_args()
+    config = igpt.SIZES[options.size]
+    shape = {"size": options.size, "batch_size": options.batch_size, "backend": keras.backend.backend()}
+    tokens = np.random.default_rng(0).integers(0, config.n_vocab, (options.batch_size, config.n_tokens)).astype("int32")
+
+    ours = {"float32": "float32", "mixed bfloat16": "mixed_bfloat16"}
+    sides = {f"ours, {name}": our_step(config, tokens, policy) for name, policy in ours.items()}
+    if not options.without_theirs:
+        sides["theirs, float32"] = their_step(config, tokens, bfloat16=False, compiled=False)
+        if list_gpus():
+            sides["theirs, mixed bfloat16"] = their_step(config, tokens, bfloat16=True, compiled=False)
+            sides["theirs, mixed bfloat16, compiled"] = their_step(config, tokens, bfloat16=True, compiled=True)
+    seconds = {what: [] for what in sides}
+    for what, step in sides.items():
+        report(what=f"{what}: first step", **shape, seconds=round(timed(step), 2))
+    for _ in range(options.repeats):
+        for what, step in sides.items():
+            seconds[what].append(timed(step))
+
+    width = 16384 if list_gpus() else 2048
+    rates = {name: matmul_rate(name.split()[-1], width) for name in ours}
+    medians = {what: statistics.median(times) for what, times in seconds.items()}
+    fastest_of_theirs = min((s for what, s in medians.items() if what.startswith("theirs")), default=None)
+    for what, median in medians.items():
+        row = {"seconds": round(median, 4), "tokens_per_second": round(tokens.size / median)}
+        if what.startswith("ours"):
+            rate = rates[what.removeprefix("ours, ")]
+            row["matmul_gflops"] = round(rate / 1e9)
+            row["matmul_share"] = round(operations(config, options.batch_size) / median / rate, 3)
+            row["times_as_fast_as_theirs"] = fastest_of_theirs and round(fastest_of_theirs / median, 2)
+        report(what=what, **shape, **row)
+
+
+if __name__ == "__main__":
+    main()

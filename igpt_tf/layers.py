@@ -57,7 +57,7 @@ def causal_attention(queries, keys, values):
     length = queries.shape[2]
     ends = [*range(QUERY_CHUNK, length, QUERY_CHUNK), length]
     # Split once and joined again, because TensorFlow is slow at the gradient of a slice.
-    chunks = [ops.split(states, ends[:-1], axis=2) for states in (queries, keys, values)]
+    chunks = [ops.split(states, ends[:-1], axis=2) if len(ends) > 1 else [states] for states in (queries, keys, values)]
     outputs = []
     for i, end in enumerate(ends):
         first = end - chunks[0][i].shape[2]

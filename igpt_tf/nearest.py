@@ -7,6 +7,10 @@ import numpy as np
 
 # Colour space is cut into cubes of this many 8-bit levels a side.
 CELL_LEVELS = 16
+# From so many colours on, a tree finds them faster than cells do.
+MANY_COLORS = 2048
+# Far above float64's rounding of a distance, far below any that matters.
+TIE = 1e-9
 
 
 def scale(levels: np.ndarray) -> np.ndarray:
@@ -32,9 +36,7 @@ def unpack(codes: np.ndarray, n_channels: int) -> np.ndarray:
 def nearest(codes: np.ndarray, colors: np.ndarray) -> np.ndarray:
     """Return which of the colours is nearest to each code.
 
-    The distance is squared Euclidean, in float64; of equally near colours the lowest index wins. Colour space is cut
-    into cells. Within one, only colours that are nearest to some point of the cell need comparing: of 512 colours
-    about a dozen are left.
+    The distance is squared Euclidean, in float64; of equally near colours the lowest index wins.
 
     Args:
         codes: (n,) int32, distinct for speed.
@@ -42,6 +44,25 @@ def nearest(codes: np.ndarray, colors: np.ndarray) -> np.ndarray:
 
     Returns:
         (n,) int32 indices from 0 to V - 1.
+    """
+    if len(colors) < MANY_COLORS:
+        return _by_cells(codes, colors)
+    from scipy.spatial import cKDTree
+
+    distances, indices = cKDTree(colors).query(scale(unpack(codes, colors.shape[1])), k=2)
+    found = indices[:, 0].astype(np.int32)
+    # A tree does not say which of equals it takes.
+    tied = np.flatnonzero(distances[:, 1] - distances[:, 0] < TIE)
+    if tied.size:
+        found[tied] = _by_cells(codes[tied], colors)
+    return found
+
+
+def _by_cells(codes: np.ndarray, colors: np.ndarray) -> np.ndarray:
+    """As `nearest`, with colour space cut into cells.
+
+    Within one, only colours that are nearest to some point of the cell need comparing: of 512 colours about a dozen
+    are left.
     """
     n_channels = colors.shape[1]
     colors = colors.astype(np.float64)

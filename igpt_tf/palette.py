@@ -10,12 +10,15 @@ from numpy.typing import ArrayLike
 
 from igpt_tf.errors import UserError
 from igpt_tf.files import atomic_write
+from igpt_tf.kmeans import cluster
 from igpt_tf.nearest import nearest, pack, scale, unpack
 
 # Pixels worked on at once: the largest temporary array is a few times 4 MB.
 BLOCK_PIXELS = 1 << 20
-# Up to so many distinct colours, k-means over all of them at once is quick, see `_cluster`.
-FEW_COLORS = 2048
+# Tokens are stored in 16 bits.
+MAX_COLORS = 1 << 16
+# k-means looks at no fewer pixels than this for each colour it chooses.
+PIXELS_PER_COLOR = 32
 # k-means centres may leave [-1, 1] by rounding.
 RANGE_TOLERANCE = 1e-3
 
@@ -85,22 +88,24 @@ class Palette:
             np.save(file, self.colors, allow_pickle=False)
 
     @classmethod
-    def fit(cls, images: np.ndarray, n_colors: int, seed: int = 0, max_pixels: int = 500_000) -> "Palette":
+    def fit(
+        cls, images: np.ndarray, n_colors: int, seed: int = 0, max_pixels: int = 500_000, progress: bool = False
+    ) -> "Palette":
         """Choose `n_colors` colours by k-means on a random sample of the pixels.
-
-        Mini-batch k-means, except where the sample has so few distinct colours (grey images) that all can be compared.
 
         Args:
             images: (N, height, width, 3) or, for a grey palette, (N, height, width), uint8; may be memory-mapped.
-            n_colors: V.
+            n_colors: V, at most 65,536.
             seed: the same seed, images and versions give the same palette.
-            max_pixels: pixels to learn from; drawn with replacement where there are more.
+            max_pixels: pixels to learn from, but at least 32 a colour; drawn with replacement where there are more.
+            progress: show a bar on standard error.
 
         Returns:
             The palette, from dark to bright (by ITU-R 601 luma).
 
         Raises:
-            UserError: another dtype or shape, or pixels of fewer than `n_colors` distinct colours.
+            UserError: another dtype or shape, more colours than tokens can count, or pixels of fewer distinct colours
+                than `n_colors`.
         """
         images = np.asarray(images)
         # Three dimensions ending in 3 are far more likely one RGB image than grey ones, 3 pixels wide.
@@ -108,6 +113,9 @@ class Palette:
         images = _with_channels(images, 1 if looks_grey else 3)
         if n_colors < 1:
             raise UserError(f"Expected at least 1 colour, found n_colors={n_colors}.")
+        if n_colors > MAX_COLORS:
+            raise UserError(f"Expected at most {MAX_COLORS} colours, because tokens have 16 bits, found {n_colors}.")
+        max_pixels = max(max_pixels, PIXELS_PER_COLOR * n_colors)
         pixels = _draw_pixels(images, max_pixels, np.random.default_rng(seed))
         codes, counts = np.unique(pack(pixels), return_counts=True)
         distinct = unpack(codes, images.shape[3])
@@ -116,7 +124,10 @@ class Palette:
                 f"Expected pixels of at least {n_colors} distinct colours, found {len(distinct)}: "
                 f"ask for at most {len(distinct)} colours or give more images."
             )
-        return cls(_dark_to_bright(_cluster(pixels, distinct, counts, n_colors, seed)))
+        colors = scale(distinct)
+        if len(colors) > n_colors:
+            colors = cluster(colors, counts, n_colors, seed, progress)
+        return cls(_dark_to_bright(np.clip(colors, -1, 1).astype(np.float32)))
 
     def quantize(self, images: np.ndarray) -> np.ndarray:
         """Replace every pixel by the index of the nearest colour.
@@ -239,25 +250,6 @@ def _draw_pixels(images: np.ndarray, max_pixels: int, rng: np.random.Generator) 
     # Sorted, so that a memory-mapped file is read from front to back.
     positions = np.sort(rng.integers(n_pixels, size=max_pixels))
     return images[np.unravel_index(positions, images.shape[:3])]
-
-
-def _cluster(pixels: np.ndarray, distinct: np.ndarray, counts: np.ndarray, n_colors: int, seed: int) -> np.ndarray:
-    """Return (n_colors, n_channels) float32 centres of the pixels, whose distinct colours occur `counts` times."""
-    from sklearn.cluster import KMeans, MiniBatchKMeans
-    from threadpoolctl import threadpool_limits
-
-    if len(distinct) == n_colors:
-        return scale(distinct).astype(np.float32)
-    # On one thread, because sums over several depend on how many there are; with batches this small it is no slower.
-    with threadpool_limits(1):
-        if len(distinct) <= FEW_COLORS:
-            # Mini-batches of images that are mostly black would waste several centres on black.
-            kmeans = KMeans(n_colors, n_init=10, random_state=seed)
-            kmeans.fit(scale(distinct).astype(np.float32), sample_weight=counts)
-        else:
-            kmeans = MiniBatchKMeans(n_colors, batch_size=8192, n_init=1, max_iter=100, random_state=seed)
-            kmeans.fit(scale(pixels).astype(np.float32))
-    return np.clip(kmeans.cluster_centers_, -1, 1)
 
 
 def _dark_to_bright(colors: np.ndarray) -> np.ndarray:

@@ -18,7 +18,7 @@ MOST_LINES = 330
 # A module imports those of the lines above its own alone.
 ORDER = [
     {"errors"},
-    {"files", "config", "nearest", "backend", "initial"},
+    {"files", "config", "nearest", "kmeans", "backend", "initial"},
     {"layers", "objectives", "palette", "imaging", "fetch"},
     {"model", "data", "download"},
     {"classifier", "convert", "sampling"},
@@ -28,7 +28,7 @@ ORDER = [
     {"cli"},
 ]
 # What works on pictures and files knows nothing of the model.
-MODEL_FREE = {"errors", "files", "nearest", "palette", "imaging", "fetch", "data", "download"}
+MODEL_FREE = {"errors", "files", "nearest", "kmeans", "palette", "imaging", "fetch", "data", "download"}
 
 
 def top_module(path):

@@ -71,6 +71,14 @@ def test_quantize_equals_the_slow_twin(name):
         np.testing.assert_array_equal(tokens, slow_quantize(images, palette.colors))
 
 
+def test_quantize_with_very_many_colours_equals_the_slow_twin():
+    """Half of them on the 8-bit grid and twice, so that there are ties of every kind."""
+    grid = np.random.default_rng(8).integers(0, 32, (3000, 3)) * 8 / 127.5 - 1
+    palette = Palette(np.concatenate([grid, COLORS["uniform"], grid]))
+    images = np.concatenate([natural_images(1, 32), random_images(1, 32, 32, 3) // 4 * 4])
+    np.testing.assert_array_equal(palette.quantize(images), slow_quantize(images, palette.colors))
+
+
 def test_quantize_at_the_edges_of_the_cells(rgb):
     levels = np.array([0, 1, 15, 16, 17, 127, 128, 239, 240, 254, 255], np.uint8)
     images = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, len(levels), 3)
@@ -373,10 +381,19 @@ def test_fit_with_as_many_colours_as_there_are_is_exact():
     assert palette.dequantize([[0, 1, 2, 0]]).ravel().tolist() == [0, 9, 200, 0]
 
 
+def test_fit_of_very_many_colours():
+    """Each of 3,000 colours stands for few of 30,000; a grid of as many would leave an error of about 5."""
+    images = random_images(30, 32, 32, 3)
+    palette = Palette.fit(images, 3000)
+    assert palette.colors.shape == (3000, 3) and palette == Palette.fit(images, 3000)
+    assert palette.rmse(images) < 5
+
+
 def test_fit_refuses():
     images = np.array([0, 9, 200], np.uint8)[random_images(2, 8, 8) % 3]
     one_line_error(Palette.fit, images, 4, match="at least 4 distinct colours, found 3")
     one_line_error(Palette.fit, images, 0, match="n_colors=0")
+    one_line_error(Palette.fit, images, 65_537, match="at most 65536 colours, because tokens have 16 bits")
     one_line_error(Palette.fit, images / 255, 2, match="dtype uint8")
     one_line_error(Palette.fit, random_images(8, 8, 3), 2, match=r"one image as image\[None\]")
     one_line_error(Palette.fit, random_images(1, 8, 8, 4), 2, match=r"found \(1, 8, 8, 4\)")

@@ -1,4 +1,4 @@
-"""Writing a file whole or not at all."""
+"""Writing a file whole or not at all, and keeping others away meanwhile."""
 
 import contextlib
 import os
@@ -8,6 +8,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 from igpt_tf.errors import UserError
+
+try:
+    import fcntl
+except ImportError:  # Windows
+    fcntl = None
+    import msvcrt
 
 
 @contextlib.contextmanager
@@ -35,3 +41,53 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         # Gone already after a rename; if even this fails, the error above is the one worth reading.
         with contextlib.suppress(OSError):
             partial.unlink()
+
+
+@contextlib.contextmanager
+def held(path: str | os.PathLike) -> Iterator[bool]:
+    """Hold a lock file for as long as the block lasts; a killed process holds nothing.
+
+    Yields:
+        Whether it is ours; False where another process holds it.
+
+    Raises:
+        OSError: the file cannot be made.
+    """
+    path = Path(path)
+    descriptor = _acquire(path)
+    if descriptor is None:
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        # Removed while held; whoever opened it before sees in _acquire that the name is gone, and starts anew.
+        with contextlib.suppress(OSError):
+            path.unlink()
+        os.close(descriptor)
+
+
+def _acquire(path: Path) -> int | None:
+    while True:
+        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
+        if not _try_lock(descriptor):
+            os.close(descriptor)
+            return None
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
+
+
+def _try_lock(descriptor: int) -> bool:
+    try:
+        if fcntl is not None:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        else:
+            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+    except (BlockingIOError, PermissionError):
+        return False
+    except OSError:
+        # Some network file systems know no locks: better to work unguarded than not at all.
+        return True
+    return True

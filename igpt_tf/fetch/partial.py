@@ -13,12 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from igpt_tf.errors import UserError
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
+from igpt_tf.files import held
 
 AGAIN = "run the same command again to continue"
 
@@ -188,44 +183,16 @@ def locked(folder: Path) -> Iterator[None]:
         UserError: another downloader is at work there, or the folder cannot be made or written.
     """
     path = folder / ".igpt-download.lock"
+    stack = contextlib.ExitStack()
     with explained(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        descriptor = _acquire(path)
-    if descriptor is None:
-        raise UserError(f"Another download into {folder} is running; wait for it, or choose another --download_dir.")
-    try:
+        lock = stack.enter_context(held(path))
+    with stack:
+        if not lock:
+            raise UserError(
+                f"Another download into {folder} is running; wait for it, or choose another --download_dir."
+            )
         yield
-    finally:
-        # Removed while held; whoever opened it before sees in _acquire that the name is gone, and starts anew.
-        with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
-
-
-def _acquire(path: Path) -> int | None:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor):
-            os.close(descriptor)
-            return None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
-
-
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # Some network file systems know no locks: better to download unguarded than not at all.
-        return True
-    return True
 
 
 def md5_of(path: Path, check: Callable[[], None] = lambda: None) -> str:

@@ -192,7 +192,7 @@ def test_two_devices_give_what_one_gives(capsys, tmp_path, preset, pictures):
 
 def test_palette_then_pretrain_then_sample(capsys, tmp_path, pictures):
     colors, model = tmp_path / "palette.npy", tmp_path / "model"
-    code, out, err = run(capsys, "palette", "--data", pictures, "--n_colors", 6, "--n_px", 8, "--out", colors)
+    code, out, err = run(capsys, "palette", "fit", "--data", pictures, "--n_colors", 6, "--n_px", 8, "--out", colors)
     assert code == 0, err
     assert "6 colours" in out
     shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
@@ -245,7 +245,17 @@ MISTAKES = [
     (["eval", "--model", "{preset}", "--data_path", "{colors}"], 1, "(N, 64)"),
     (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--clf"], 2, "head"),
     (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--bert"], 2, "--bert"),
-    (["palette", "--data", "{pictures}", "--n_colors", "5000"], 1, "5000"),
+    (["palette", "fit", "--data", "{pictures}", "--n_colors", "5000"], 1, "5000"),
+    (["palette", "fit", "--data", "{pictures}", "--n_colors", "65537"], 2, "65536"),
+    (["palette", "--data", "{pictures}", "--n_colors", "6"], 2, "run.py palette fit"),
+    (["palette", "fit", "--data", "{empty}"], 1, "{empty}"),
+    (["palette", "fit", "--data", "mnist", "--data_file", "{empty}"], 1, "train-images-idx3-ubyte.gz"),
+    (["palette", "fit", "--data", "mnist:valid", "--data_file", "{empty}"], 1, "train and test"),
+    (["tokenize", "--data", "{pictures}", "--palette", "{colors}"], 2, "--out"),
+    (["tokenize", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
+    (["tokenize", "--data", "{pictures}", "--palette", "{empty}", "--out", "{empty}/x"], 1, "palette"),
+    (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "{pictures}"], 1, "empty folder"),
+    (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
     (["pretrain", "--data", "{pictures}", "--out", "{empty}/x"], 1, "palette"),
     (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),

@@ -13,7 +13,8 @@ COMMANDS = {
     "sample": "draw images",
     "complete": "finish pictures of which the first rows are given",
     "pretrain": "train a model on images of your own",
-    "palette": "choose the colours that images are reduced to",
+    "palette": "choose the colours that images are reduced to: palette fit",
+    "tokenize": "turn images into a token store for training",
 }
 
 

@@ -1,40 +1,82 @@
-"""Choose the colours that images are reduced to, by k-means on their pixels."""
+"""Choose the colours that images are reduced to, by k-means on their pixels: `palette fit`."""
 
 from __future__ import annotations
 
 import argparse
 import json
+import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from igpt_tf.cli.options import non_negative, positive
+from igpt_tf.cli.source import add_source_options, open_data
+from igpt_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from igpt_tf.data.sources import Source
+
+# Images that the reconstruction error is measured on.
+JUDGED = 1000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("--data", required=True, help="a folder of pictures, or an .npy of uint8 images")
+    parser.add_argument("action", nargs="?", choices=["fit"], help="fit: learn a palette from images")
+    add_source_options(parser)
     parser.add_argument("--out", type=Path, default=Path("palette.npy"), help="the palette's file")
-    parser.add_argument("--n_colors", type=positive, default=512, help="colours (the paper: 512)")
+    parser.add_argument("--n_colors", type=positive, default=512, help="colours, up to 65,536 (the paper: 512)")
     parser.add_argument("--grey", action="store_true", help="greys instead of colours")
     parser.add_argument("--n_px", type=positive, default=32, help="pictures are reduced to this width first")
     parser.add_argument("--max_images", type=positive, default=50_000, help="images to learn from, drawn at random")
-    parser.add_argument("--seed", type=non_negative, default=0, help="decides which pixels are used")
+    parser.add_argument("--workers", type=positive, help="processes that read pictures (default: one a core)")
+    parser.add_argument("--seed", type=non_negative, default=0, help="decides which images and pixels are used")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """Fit the palette, write it and say how well it fits."""
-    from igpt_tf.data.sources import draw_pixels
+    if options.action is None:
+        raise UsageError("palette: say what to do: run.py palette fit --data ...")
     from igpt_tf.imaging import to_grey
-    from igpt_tf.palette import Palette
+    from igpt_tf.palette import MAX_COLORS, Palette
 
-    images = draw_pixels(options.data, options.n_px, options.max_images, options.seed)
-    if options.grey and images.shape[-1] == 3:
+    if options.n_colors > MAX_COLORS:
+        raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, because tokens have 16 bits")
+    images, skipped = _draw(open_data(options), options)
+    if options.grey:
         images = to_grey(images)
-    palette = Palette.fit(images, options.n_colors, options.seed)
+    palette = Palette.fit(images, options.n_colors, options.seed, progress=True)
     palette.save(options.out)
     # A folder is sorted, often by class: look at images from all of it.
-    rmse = palette.rmse(images[:: max(1, len(images) // 1000)])
+    rmse = palette.rmse(images[:: max(1, len(images) // JUDGED)])
     if options.json:
-        print(json.dumps({"palette": str(options.out), "n_colors": len(palette), "rmse_8bit": rmse}))
+        fields = {"palette": str(options.out), "n_colors": len(palette), "rmse_8bit": rmse}
+        print(json.dumps(fields | {"images": len(images), "skipped": skipped}))
     else:
         print(f"{options.out}: {len(palette)} colours, reconstruction error {rmse:.2f} of 255 (RMSE)")
+
+
+def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]:
+    """At most --max_images pictures, drawn at random, and how many more could not be read; each is named."""
+    import numpy as np
+    from tqdm import tqdm
+
+    from igpt_tf.data.encode import Encoder, encode
+
+    if source.are_tokens:
+        raise UserError(f"{source.name}: expected pictures to learn colours from, found tokens")
+    drawn = np.sort(np.random.default_rng(options.seed).permutation(len(source))[: options.max_images])
+    parts, problems = [], []
+    with tqdm(total=len(drawn), unit="image", leave=False, delay=1) as bar:
+        for part in encode(source, drawn, Encoder(options.n_px), options.workers):
+            parts.append(part.rows)
+            problems += part.problems
+            bar.update(len(part.rows) + len(part.problems))
+    for _, reason in problems:
+        print(f"skipped: {reason}", file=sys.stderr)
+    images = np.concatenate(parts)
+    if not len(images):
+        raise UserError(f"{source.name}: none of {len(drawn)} images could be read")
+    return images, len(problems)

@@ -1,0 +1,69 @@
+"""Turn images into a token store, once, for training to read; a run that was stopped goes on where it was."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+from igpt_tf.cli.options import non_negative, positive
+from igpt_tf.cli.source import add_source_options, open_data
+
+# Images that could not be read, of which so many are named; the file names them all.
+NAMED = 10
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add_source_options(parser)
+    parser.add_argument("--palette", type=Path, required=True, help="palette .npy, from: run.py palette fit")
+    parser.add_argument("--out", type=Path, required=True, help="the store's folder")
+    parser.add_argument("--n_px", type=positive, default=32, help="height and width that images are brought to")
+    parser.add_argument(
+        "--random_crops",
+        type=non_negative,
+        default=0,
+        help="instead of its middle, so many random crops of each picture as the paper cuts them: shorter side resized "
+        "to 256 to 384 pixels, 224 x 224 cut out, downsized; drawn now, because tokens cannot be resized",
+    )
+    parser.add_argument("--seed", type=non_negative, default=0, help="decides the random crops")
+    parser.add_argument("--workers", type=positive, help="processes that read pictures (default: one a core)")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the store and say what is in it."""
+    from igpt_tf.data.tokens import tokenize
+    from igpt_tf.data.writing import SKIPPED
+    from igpt_tf.palette import Palette
+
+    palette = Palette.load(options.palette)
+    source = open_data(options)
+    started = time.perf_counter()
+    store = tokenize(
+        source,
+        options.out,
+        palette,
+        options.n_px,
+        workers=options.workers,
+        random_crops=options.random_crops,
+        seed=options.seed,
+        progress=True,
+    )
+    seconds = time.perf_counter() - started
+    if store.skipped:
+        names = options.out / SKIPPED
+        reasons = names.read_text(encoding="utf-8").splitlines()
+        for reason in reasons[:NAMED]:
+            print(f"skipped: {reason}", file=sys.stderr)
+        print(f"{store.skipped} of {len(source)} images could not be read and were skipped: {names}", file=sys.stderr)
+    classes = None if store.labels is None else len(store.classes or set(store.labels.tolist()))
+    if options.json:
+        fields = {"store": str(options.out), "images": len(store), "n_px": store.n_px, "n_vocab": store.n_vocab}
+        fields |= {"classes": classes, "skipped": store.skipped, "fingerprint": store.fingerprint}
+        print(json.dumps(fields | {"seconds": round(seconds, 2)}))
+        return
+    labels = "no labels" if classes is None else f"labels of {classes} classes"
+    print(f"{options.out}: {len(store)} images of {store.n_px} pixels, {store.n_vocab} colours, {labels}")

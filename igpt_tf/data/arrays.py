@@ -1,0 +1,115 @@
+"""Arrays of pictures, tokens and labels, from .npy and .npz files."""
+
+from __future__ import annotations
+
+import zipfile
+import zlib
+from pathlib import Path
+
+import numpy as np
+
+from igpt_tf.errors import UserError
+
+# OpenAI's short names of the splits, and Keras' in an .npz.
+SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY")}
+
+# Rows of tokens looked at together: 8 MB of 32 x 32 ones in 16 bits.
+CHECKED_ROWS = 4096
+
+
+def read_array(path: str | Path) -> np.ndarray:
+    """Memory-map an `.npy` file; one that is missing, damaged or would need pickle is a `UserError`."""
+    try:
+        return np.load(path, mmap_mode="r", allow_pickle=False)
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError) as error:
+        raise UserError(f"{path}: expected a NumPy .npy array of numbers, found {error}") from error
+
+
+def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Images or tokens, and labels if there are any, of an `.npz` file.
+
+    Its arrays are named as in Keras' mnist.npz, `x_train`, `y_train`, `x_test`, `y_test` (and `x_valid`, `y_valid`),
+    or `images` and `labels`, which are the split "train".
+
+    Raises:
+        UserError: the file is missing, damaged or would need pickle, or has no such split.
+    """
+    names = [(f"x_{split}", f"y_{split}")] + ([("images", "labels")] if split == "train" else [])
+    try:
+        # Opened here, because NumPy forgets to close a damaged one.
+        with open(path, "rb") as file, np.load(file, allow_pickle=False) as arrays:
+            for images, labels in names:
+                if images in arrays:
+                    return arrays[images], arrays.get(labels)
+            found = ", ".join(arrays.files) or "nothing"
+    except FileNotFoundError as error:
+        raise UserError(f"{path}: no such file") from error
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: expected a NumPy .npz file of arrays of numbers, found {reason}") from error
+    raise UserError(f"{path}: expected arrays named {' or '.join(name for name, _ in names)}, found {found}")
+
+
+def read_prefix(prefix: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
+    """Tokens or images, memory-mapped, and labels if there are any, of OpenAI's `{prefix}_trX.npy` and so on.
+
+    Raises:
+        UserError: a file is missing or damaged.
+    """
+    short_images, short_labels = SPLITS[split]
+    labels = Path(f"{prefix}_{short_labels}.npy")
+    return read_array(f"{prefix}_{short_images}.npy"), read_array(labels) if labels.exists() else None
+
+
+def has_split(prefix: str) -> bool:
+    """Whether any of OpenAI's splits lies at a prefix."""
+    return any(Path(f"{prefix}_{images}.npy").exists() for images, _ in SPLITS.values())
+
+
+def holds_pictures(array: np.ndarray) -> bool:
+    """Whether an array is of pictures, uint8 (N, H, W[, C]), and not of tokens, integers (N, T) or (N, H, W)."""
+    return array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8)
+
+
+def check_pictures(name: str, images: np.ndarray) -> np.ndarray:
+    """The images (N, height, width[, 1 or 3]) uint8 as they are, or a `UserError` that says what they are instead."""
+    good = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
+    if images.dtype != np.uint8 or not good or not images.size:
+        raise UserError(
+            f"{name}: expected at least one image, uint8 (N, height, width) or (N, height, width, 3), "
+            f"found {images.dtype} {images.shape}"
+        )
+    return images
+
+
+def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
+    """Labels (N,), (N, 1) or one-hot (N, C) as (N,) int32, or a `UserError` that says what they are instead."""
+    plain = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
+    good = labels.ndim in (1, 2) and labels.dtype.kind in "iufb" and len(plain) == len(labels) == count
+    if not good or (plain != plain.astype(np.int32)).any():
+        raise UserError(
+            f"{name}: expected {count} labels, whole numbers (N,) or one-hot (N, classes), "
+            f"found {labels.dtype} {labels.shape}"
+        )
+    return plain.astype(np.int32)
+
+
+def check_tokens(name: str, array: np.ndarray, n_px: int, n_vocab: int | None) -> np.ndarray:
+    """Tokens as (N, T), or a `UserError` if they are of another shape or outside the vocabulary."""
+    tokens = array.reshape(len(array), -1) if array.ndim > 1 else array
+    if not np.issubdtype(tokens.dtype, np.integer) or tokens.shape[1:] != (n_px**2,) or not len(tokens):
+        raise UserError(
+            f"{name}: expected tokens, integers of shape (N, {n_px**2}) for images of {n_px} pixels, "
+            f"found {array.dtype} {array.shape}"
+        )
+    for start in range(0, len(tokens), CHECKED_ROWS):
+        chunk = tokens[start : start + CHECKED_ROWS]
+        low, high = int(chunk.min()), int(chunk.max())
+        if low < 0 or (n_vocab is not None and high >= n_vocab):
+            raise UserError(
+                f"{name}: expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
+                f"found {low if low < 0 else high}; were they made with another palette?"
+            )
+    return tokens

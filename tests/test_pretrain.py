@@ -5,14 +5,18 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from conftest import TINY
+from conftest import TINY, randomise
 
 from igpt_tf.backend import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
-from igpt_tf.objectives import draw_mask
-from igpt_tf.training.pretrain import PretrainSettings, pretrain
+from igpt_tf.objectives import autoregressive_loss, draw_mask, masked_loss
+from igpt_tf.palette import Palette
+from igpt_tf.training.callbacks import SampleGrids
+from igpt_tf.training.checkpoint import best_period
+from igpt_tf.training.pretrain import PretrainSettings, _validation, pretrain
+from igpt_tf.training.pretrain import new_model as new_training_model
 
 pytestmark = pytest.mark.both_backends
 SETTINGS = PretrainSettings(epochs=3, batch_size=4, learning_rate=1e-2, warmup_steps=3, save_every=4, seed=5)
@@ -122,3 +126,136 @@ def test_masks_and_augmentation_belong_to_the_example_not_to_the_batch():
             np.testing.assert_array_equal(np.concatenate(parts), whole[step][0][name])
         values.extend(whole[step][1][:, 0])
     assert len(set(values)) > 15, "an example is augmented anew in every pass"
+
+
+def trained(folder, bert=False, mixed_precision=False, rematerialise=False, data=None, **changes):
+    """The history of a run with some settings changed, and the model."""
+    keras.utils.set_random_seed(SETTINGS.seed)
+    config = dataclasses.replace(TINY, bert=bert)
+    model = new_training_model(config, mixed_precision, rematerialise)
+    data = stripes() if data is None else data
+    return pretrain(model, data, dataclasses.replace(SETTINGS, **changes), folder, stripes(6, seed=1)), model
+
+
+def losses(history, name="loss"):
+    return [logs[name] for logs in history]
+
+
+@pytest.fixture(scope="module")
+def plain(tmp_path_factory):
+    """The history of the run that the others change something about, and the model."""
+    return trained(tmp_path_factory.mktemp("plain"))
+
+
+@pytest.mark.parametrize("clip_norm", [None, 0.1])
+def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, clip_norm):
+    """Also the learning rate, which Keras would change after every part."""
+    expected, _ = trained(tmp_path / "whole", clip_norm=clip_norm)
+    found, _ = trained(tmp_path / "parts", clip_norm=clip_norm, accumulate=2)
+    for name in ("loss", "val_loss", "learning_rate"):
+        np.testing.assert_allclose(losses(found, name), losses(expected, name), rtol=1e-5, atol=1e-12)
+    assert (losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)) == (clip_norm is None)
+
+
+def test_rematerialisation_changes_no_gradient(tmp_path, plain):
+    expected, _ = plain
+    found, _ = trained(tmp_path / "remat", rematerialise=True)
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
+
+
+def test_mixed_precision_keeps_float32_weights_and_nearly_the_losses(tmp_path, plain):
+    expected, _ = plain
+    found, model = trained(tmp_path / "mixed", mixed_precision=True)
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-2)
+    assert losses(found) != losses(expected)
+    assert {variable.dtype for variable in model.variables} == {"float32"}
+    with pytest.raises(UserError, match="compute_dtype was bfloat16 and is now float32"):
+        trained(tmp_path / "mixed")
+
+
+def test_bert_sees_masked_tokens_alone_and_reports_the_papers_loss(tmp_path):
+    """With the learning rate at 0 the loss of the first step is that of an untrained model: ln V over its masks."""
+    history, model = trained(tmp_path, bert=True, steps=1, save_every=1, warmup_steps=0, learning_rate=1e-30)
+    assert losses(history)[0] == pytest.approx(np.log(TINY.n_vocab), rel=1e-5)
+    randomise(model)
+    tokens = stripes(6, seed=1).astype("int32")
+    mask = draw_mask(0, 0, *tokens.shape, SETTINGS.bert_mask_prob)
+    expected = float(masked_loss(tokens, model({"tokens": tokens, "mask": mask}), mask))
+    data = _validation(model, SETTINGS, tokens, (0, 1))
+    found = model.evaluate(data[0], data[1], sample_weight=data[2], batch_size=4, verbose=0)
+    assert found == pytest.approx(expected, rel=1e-5)
+
+
+def test_a_stopped_bert_run_draws_the_same_masks_again(tmp_path):
+    expected, _ = trained(tmp_path / "whole", bert=True)
+    with pytest.raises(KeyboardInterrupt):
+        keras.utils.set_random_seed(SETTINGS.seed)
+        model = new_training_model(dataclasses.replace(TINY, bert=True))
+        pretrain(model, stripes(), SETTINGS, tmp_path / "cut", stripes(6, seed=1), [StopAfter(6)])
+    found, _ = trained(tmp_path / "cut", bert=True)
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
+
+
+def test_averaged_weights_are_validated_and_kept(tmp_path, plain):
+    plain, last = plain
+    averaged, model = trained(tmp_path / "ema", ema=0.9)
+    assert losses(averaged) == losses(plain), "an average changes no step"
+    assert losses(averaged, "val_loss") != losses(plain, "val_loss")
+    tokens = stripes(6, seed=1).astype("int32")
+    assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(averaged[-1]["val_loss"], rel=1e-5)
+    assert float(autoregressive_loss(tokens, last(tokens))) == pytest.approx(plain[-1]["val_loss"], rel=1e-5)
+    again, model = trained(tmp_path / "ema", ema=0.9)
+    assert again == averaged
+    assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(averaged[-1]["val_loss"], rel=1e-5)
+
+
+def test_training_ends_when_validation_has_not_been_better(tmp_path):
+    """Trained on stripes of few images, it is soon worse on others: the best weights are what is left."""
+    settings = {"steps": 200, "save_every": 10, "patience": 2}
+    history, model = trained(tmp_path / "whole", data=stripes(4), **settings)
+    best = best_period(history)
+    assert len(history) == best + 2 < 20
+    tokens = stripes(6, seed=1).astype("int32")
+    assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(history[best - 1]["val_loss"], rel=1e-5)
+    assert trained(tmp_path / "whole", data=stripes(4), **settings)[0] == history, "it is not trained on"
+    keras.utils.set_random_seed(SETTINGS.seed)
+    changed = dataclasses.replace(SETTINGS, **settings)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(new_model(), stripes(4), changed, tmp_path / "cut", stripes(6, seed=1), [StopAfter(10 * best + 5)])
+    np.testing.assert_allclose(losses(trained(tmp_path / "cut", data=stripes(4), **settings)[0]), losses(history))
+
+
+def test_augmentation_goes_on_where_it_was(tmp_path, plain):
+    expected, _ = trained(tmp_path / "whole", augment=("flip", "crop"))
+    assert losses(expected) != losses(plain[0])
+    with pytest.raises(KeyboardInterrupt):
+        settings = dataclasses.replace(SETTINGS, augment=("flip", "crop"))
+        pretrain(new_model(), stripes(), settings, tmp_path / "cut", stripes(6, seed=1), [StopAfter(6)])
+    found, _ = trained(tmp_path / "cut", augment=("flip", "crop"))
+    np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
+
+
+def test_sample_grids_are_drawn_and_change_nothing(tmp_path):
+    palette = Palette(np.random.default_rng(0).uniform(-1, 1, (TINY.n_vocab, 3)).astype("float32"))
+    grids = SampleGrids(tmp_path / "pictures", palette, every=2, n=3)
+    drawn = pretrain(new_model(), stripes(), SETTINGS, tmp_path / "drawn", callbacks=[grids])
+    assert [path.name for path in (tmp_path / "pictures").iterdir()] == ["samples-00002.png"]
+    assert drawn == pretrain(new_model(), stripes(), SETTINGS, tmp_path / "plain")
+
+
+def test_what_does_not_fit_is_refused_before_training(tmp_path):
+    with pytest.raises(UsageError, match="patience"):
+        pretrain(new_model(), stripes(), dataclasses.replace(SETTINGS, patience=1), tmp_path)
+    with device_scope(list_cpus()[:2]):
+        model = new_model()
+    with pytest.raises(UsageError, match="2 devices"):
+        pretrain(model, stripes(), dataclasses.replace(SETTINGS, batch_size=5), tmp_path)
+
+
+def test_two_devices_validate_any_number_of_images_like_one(tmp_path):
+    """Five images in batches of four: one is left for two devices."""
+    expected = pretrain(new_model(), stripes(), SETTINGS, tmp_path / "one", stripes(5, seed=1))
+    with device_scope(list_cpus()[:2]):
+        model = new_model()
+    found = pretrain(model, stripes(), SETTINGS, tmp_path / "two", stripes(5, seed=1))
+    np.testing.assert_allclose(losses(found, "val_loss"), losses(expected, "val_loss"), rtol=1e-5)

@@ -5,87 +5,156 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.course import RECIPES_HELP, ListRecipes, choose_course, progress_bar, tensorboard
 from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, load_backend, non_negative, positive
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError
 
 if TYPE_CHECKING:
-    import keras
     import numpy as np
 
     from igpt_tf.config import ImageGPTConfig
     from igpt_tf.palette import Palette
 
+UNSET = argparse.SUPPRESS
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options."""
+    """Declare the options; those of the course are left unset, so that a recipe can be told from what was typed."""
     parser.add_argument("--data", required=True, help="a folder of pictures, or an .npy of tokens or images")
     parser.add_argument("--palette", "--color_cluster_path", type=Path, help="palette .npy, from: run.py palette")
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
     parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, drawn at random")
-    shape = parser.add_argument_group("shape")
-    shape.add_argument("--size", choices=("nano", "s", "m", "l", "xl"), default="nano", help="a size by name")
+    parser.add_argument("--recipe", action=ListRecipes, default=None, help=RECIPES_HELP)
+    parser.add_argument("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
+    shape = parser.add_argument_group("shape", "of the size, or of the recipe, but for what is typed")
+    shape.add_argument("--size", choices=("nano", "s", "m", "l", "xl"), default=UNSET, help="a size by name (nano)")
     for name in SHAPE_OPTIONS:
-        shape.add_argument(f"--{name}", type=positive, help=f"{name}, if not that of the size")
-    parser.add_argument("--epochs", type=float, default=1.0, help="passes over the data; may be a fraction")
-    parser.add_argument("--learning_rate", type=float, default=3e-3, help="peak; falls to 0 along a cosine")
-    parser.add_argument("--warmup_steps", type=non_negative, default=200, help="steps of linear warm-up")
-    parser.add_argument("--save_every", type=positive, help="steps between checkpoints (default: one pass)")
-    parser.add_argument("--seed", type=non_negative, default=0, help="decides the weights and the order of the data")
+        shape.add_argument(f"--{name}", type=positive, default=UNSET, help=name)
+    shape.add_argument("--bert", action="store_true", default=UNSET, help="the BERT objective: hidden pixels, any way")
+    _add_course_options(parser.add_argument_group("course", "of the recipe, but for what is typed"))
+    parser.add_argument("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
+    parser.add_argument(
+        "--accept_changes",
+        action="store_true",
+        help="go on with another learning rate, clipping or precision than the run has had",
+    )
+    parser.add_argument("--remat", action="store_true", help="need less memory and more time: for long sequences")
+    parser.add_argument("--sample_every", type=positive, help="checkpoints between two pictures of samples")
+    parser.add_argument("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
     add_device_options(parser)
+    parser.set_defaults(n_sub_batch=None)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _add_course_options(course: argparse._ArgumentGroup) -> None:
+    def add(name: str, kind, text: str) -> None:
+        course.add_argument(f"--{name}", type=kind, default=UNSET, help=text)
+
+    add("epochs", float, "passes over the data; may be a fraction (1)")
+    add("steps", positive, "steps of the run, instead of epochs")
+    add("batch_size", positive, "images a step, over all devices (n_sub_batch x devices x accumulate)")
+    add("accumulate", positive, "parts a step in which each device computes its share of the batch (1)")
+    add("learning_rate", float, "peak; falls to 0 along a cosine (0.003)")
+    add("warmup_steps", non_negative, "steps of linear warm-up (200)")
+    add("warmup_epochs", float, "the same in passes over the data")
+    add("save_every", positive, "steps between checkpoints and validations (one pass)")
+    add("seed", non_negative, "decides the weights, the order of the data, masks and augmentation (0)")
+    add("clip_norm", float, "longest gradient, all weights together (no limit)")
+    add("ema", float, "average the weights, each step keeping this much of the average, such as 0.999 (off)")
+    add("patience", positive, "end after so many checkpoints without a better validation loss (never)")
+    add("bert_mask_prob", float, "how much of an image a BERT model does not see (0.15)")
+    course.add_argument("--augment", nargs="+", default=UNSET, help="flip, crop or both, anew in every pass (none)")
+    course.add_argument(
+        "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
+    )
 
 
 def run(options: argparse.Namespace) -> None:
     """Train, going on where an earlier run stopped, and write the preset."""
     from igpt_tf.palette import Palette
+    from igpt_tf.training.recipes import find_recipe
 
+    recipe = None if options.recipe is None else find_recipe(options.recipe)
     palette = None if options.palette is None else Palette.load(options.palette)
-    config = _config(options, palette)
+    config = _config(options, None if recipe is None else recipe.config, palette)
+    if options.sample_every is not None and (palette is None or config.bert):
+        reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
+        raise UsageError(f"--sample_every {reason}")
+    # Judged before the data are read, which may take long.
+    choose_course(options, recipe, None)
     tokens, validation = _read_data(options, config, palette)
     load_backend()
     import keras
 
     from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.model import ImageGPT
-    from igpt_tf.training.pretrain import PretrainSettings, pretrain
+    from igpt_tf.training.callbacks import SampleGrids
+    from igpt_tf.training.checkpoint import require_writable
+    from igpt_tf.training.pretrain import new_model, pretrain
 
     devices = choose_devices(options.n_gpu)
-    settings = PretrainSettings(
-        epochs=options.epochs,
-        batch_size=options.n_sub_batch * len(devices),
-        learning_rate=options.learning_rate,
-        warmup_steps=options.warmup_steps,
-        save_every=options.save_every,
-        seed=options.seed,
-    )
+    settings = choose_course(options, recipe, len(devices))
+    require_writable(options.out)
+    folder = options.out / "training"
+    n_periods, period = settings.plan(len(tokens))
+    callbacks = [progress_bar(n_periods, period, settings.accumulate)]
+    if options.log_dir is not None:
+        callbacks.append(tensorboard(options.log_dir))
+    if options.sample_every is not None:
+        callbacks.append(SampleGrids(folder, palette, options.sample_every))
     keras.utils.set_random_seed(settings.seed)
     with device_scope(devices):
-        model = ImageGPT(config)
-    n_periods, period = settings.plan(len(tokens))
-    bar = _progress_bar(n_periods, period)
-    history = pretrain(model, tokens, settings, options.out / "training", validation, [bar])
+        model = new_model(config, options.mixed_precision, options.remat)
+    history = pretrain(
+        model,
+        tokens,
+        settings,
+        folder,
+        validation,
+        callbacks,
+        keep=options.keep,
+        accept_changes=options.accept_changes,
+        warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
+    )
     model.save_to_preset(options.out, palette)
-    last = history[-1]
+    _report(options, history, period, settings.ema is not None, settings.patience is not None)
+
+
+def _report(
+    options: argparse.Namespace, history: list[dict[str, float]], period: int, averaged: bool, best: bool
+) -> None:
+    """Print what the preset is, and its losses."""
+    from igpt_tf.training.checkpoint import best_period
+
+    number = best_period(history) if best else len(history)
+    losses = {name: value for name, value in history[number - 1].items() if name.endswith("loss")}
     if options.json:
-        print(json.dumps({"preset": str(options.out), "steps": n_periods * period, **last}))
-    else:
-        losses = ", ".join(f"{name} {value:.4f}" for name, value in last.items())
-        print(f"{options.out}: {losses} (nats per token)")
+        steps = {"steps": len(history) * period, "weights_of_step": number * period, "averaged": averaged}
+        print(json.dumps({"preset": str(options.out), **steps, **losses}))
+        return
+    text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+    which = f", of the best checkpoint, step {number * period} of {len(history) * period}" if best else ""
+    which += ", averaged weights" if averaged else ""
+    print(f"{options.out}: {text} (nats per token{which})")
 
 
-def _config(options: argparse.Namespace, palette: Palette | None) -> ImageGPTConfig:
-    """The named size with what was typed beside it, and the palette's number of colours."""
+def _config(options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None) -> ImageGPTConfig:
+    """The recipe's or the named size's shape with what was typed beside it, and the palette's number of colours."""
     from igpt_tf.config import SIZES
+    from igpt_tf.errors import UserError
 
-    typed = {name: value for name in SHAPE_OPTIONS if (value := getattr(options, name)) is not None}
+    typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
         raise UsageError(f"--n_vocab {typed['n_vocab']} was given, but {options.palette} has {len(palette)} colours")
+    if base is None or hasattr(options, "size"):
+        kept = {} if base is None else {"n_px": base.n_px, "bert": base.bert}
+        base = dataclasses.replace(SIZES[getattr(options, "size", "nano")], **kept)
     try:
-        return dataclasses.replace(SIZES[options.size], **typed)
+        return dataclasses.replace(base, **typed)
     except UserError as error:
         raise UsageError(str(error)) from error
 
@@ -104,28 +173,3 @@ def _read_data(
     validation = load_tokens(options.validation, config.n_px, palette, config.n_vocab)
     chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
     return tokens, validation[chosen]
-
-
-def _progress_bar(n_periods: int, period: int) -> keras.callbacks.Callback:
-    """A bar over all steps of a run of so many periods, on standard error, with the latest losses."""
-    import keras
-    from tqdm import tqdm
-
-    class ProgressBar(keras.callbacks.Callback):
-        def on_train_begin(self, logs=None) -> None:
-            self.bar = tqdm(total=n_periods * period, unit="step")
-
-        def on_epoch_begin(self, epoch, logs=None) -> None:
-            self.bar.update(epoch * period - self.bar.n)
-
-        def on_train_batch_end(self, batch, logs=None) -> None:
-            self.bar.set_postfix(logs or {}, refresh=False)
-            self.bar.update()
-
-        def on_epoch_end(self, epoch, logs=None) -> None:
-            self.bar.set_postfix(logs or {})
-
-        def on_train_end(self, logs=None) -> None:
-            self.bar.close()
-
-    return ProgressBar()

@@ -13,7 +13,8 @@ import numpy as np
 
 from igpt_tf.imaging import grid, write_png
 from igpt_tf.sampling import sample
-from igpt_tf.training.checkpoint import NotFiniteError, best_period
+from igpt_tf.training.checkpoint import best_period
+from igpt_tf.training.variables import NotFiniteError
 
 if TYPE_CHECKING:
     from igpt_tf.palette import Palette

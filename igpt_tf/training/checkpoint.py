@@ -8,7 +8,6 @@ import json
 import math
 import time
 import warnings
-import zlib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,20 +15,18 @@ import keras
 
 from igpt_tf.errors import UserError
 from igpt_tf.files import atomic_write
+from igpt_tf.training.variables import load_variables, one_line, require_finite, save_variables
 
 LOG_FILE = "log.csv"
+WEIGHTS_SUFFIX = ".safetensors"
 # What may be another when a run goes on, if that is said explicitly: nothing here changes what the files hold.
 CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
-
-
-class NotFiniteError(UserError):
-    """A loss or a weight that is not a number any more."""
 
 
 class RunCheckpoint(keras.callbacks.Callback):
     """After every period, write weights and optimiser state, then the file that vouches for them, then a log.
 
-    `epoch-00007.json` is renamed into place after `epoch-00007.weights.h5` and holds its length and checksum, the
+    `epoch-00007.json` is renamed into place after `epoch-00007.safetensors` and holds its length and checksum, the
     course of the run and all of its history, so each pair describes one moment by itself: whenever the process
     dies, or a file is damaged, the newest whole pair is where the run goes on. Nothing that is not finite is saved.
 
@@ -73,7 +70,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         """
         if self.writes:
             require_writable(self.folder)
-            for leftover in [*self.folder.glob(".partial-*"), *self.folder.glob(".*.part")]:
+            for leftover in self.folder.glob(".*.part"):
                 leftover.unlink(missing_ok=True)
         problem = None
         for path in sorted(self.folder.glob("epoch-*.json"), reverse=True):
@@ -85,7 +82,7 @@ class RunCheckpoint(keras.callbacks.Callback):
                 continue
             self._check_course(state["course"])
             try:
-                load_weights(model, path.parent, state)
+                load_state(model, path, state)
             except UserError as error:
                 problem = str(error)
                 self.warn(f"{problem}: going back to the checkpoint before it")
@@ -107,7 +104,8 @@ class RunCheckpoint(keras.callbacks.Callback):
         Raises:
             UserError: if they are damaged.
         """
-        load_weights(model, self.folder, read_state(self.folder / f"epoch-{self.best_period():05d}.json"))
+        path = self.folder / f"epoch-{self.best_period():05d}.json"
+        load_state(model, path, read_state(path))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -125,32 +123,14 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.seconds.append(round(time.monotonic() - self._began, 3))
         if not self.writes:
             return
-        stem = f"epoch-{epoch + 1:05d}"
-        state = {
-            **self._write_weights(self.folder / f"{stem}.weights.h5"),
-            "course": self.course,
-            "history": self.history,
-            "seconds": self.seconds,
-        }
-        with atomic_write(self.folder / f"{stem}.json") as file:
+        path = self.folder / f"epoch-{epoch + 1:05d}.json"
+        size, checksum = save_variables(path.with_suffix(WEIGHTS_SUFFIX), self.model)
+        vouched = {"bytes": size, "crc32": checksum}
+        state = {**vouched, "course": self.course, "history": self.history, "seconds": self.seconds}
+        with atomic_write(path) as file:
             file.write(json.dumps(state, indent=1).encode())
         self._write_log()
         self._forget()
-
-    def _write_weights(self, path: Path) -> dict[str, str | int]:
-        """Write the file whole or not at all; its name, length and checksum."""
-        partial = path.with_name(f".partial-{path.name}")
-        try:
-            self.model.save_weights(partial, overwrite=True)
-            size, checksum = measure(partial)
-            partial.replace(path)
-        except (OSError, RuntimeError) as error:  # h5py has both for a disk that is full
-            raise UserError(
-                f"Cannot write {path}: {one_line(error)}. Make room; the same command then goes on."
-            ) from error
-        finally:
-            partial.unlink(missing_ok=True)
-        return {"weights": path.name, "bytes": size, "crc32": checksum}
 
     def _write_log(self) -> None:
         """All of the history as a table, so that no row is there twice or missing whatever happened before."""
@@ -171,9 +151,9 @@ class RunCheckpoint(keras.callbacks.Callback):
         """Delete all but the latest pairs and the best one."""
         last = len(self.history)
         kept = {*range(max(1, last - self.keep + 1), last + 1), self.best_period()}
-        names = {f"epoch-{number:05d}{suffix}" for number in kept if number for suffix in (".json", ".weights.h5")}
+        names = {f"epoch-{number:05d}{suffix}" for number in kept if number for suffix in (".json", WEIGHTS_SUFFIX)}
         # First what vouches, then the weights: a pair without its weights would count as damaged.
-        for pattern in ("epoch-*.json", "epoch-*.weights.h5"):
+        for pattern in ("epoch-*.json", f"epoch-*{WEIGHTS_SUFFIX}"):
             for old in self.folder.glob(pattern):
                 if old.name not in names:
                     old.unlink(missing_ok=True)
@@ -207,42 +187,18 @@ def read_state(path: Path) -> dict:
     """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
-        return {key: state[key] for key in ("weights", "bytes", "crc32", "course", "history", "seconds")}
+        return {key: state[key] for key in ("bytes", "crc32", "course", "history", "seconds")}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path}: expected the state of a training run, found {one_line(error)}") from error
 
 
-def load_weights(model: keras.Model, folder: Path, state: dict) -> None:
-    """Load the weights and the optimiser's state that a state of `read_state` vouches for.
+def load_state(model: keras.Model, path: Path, state: dict) -> None:
+    """Load the variables that a state of `read_state(path)` vouches for.
 
     Raises:
         UserError: if they are missing, damaged or another model's.
     """
-    path = folder / state["weights"]
-    try:
-        found = measure(path)
-        if found != (state["bytes"], state["crc32"]):
-            raise UserError(
-                f"{path}: expected {state['bytes']} bytes with the checksum {state['crc32']:08x}, "
-                f"found {found[0]} with {found[1]:08x}"
-            )
-        model.optimizer.build(model.trainable_variables)
-        model.load_weights(path)
-    except UserError:
-        raise
-    except (OSError, ValueError, KeyError) as error:
-        raise UserError(f"{path}: expected this run's weights, found {one_line(error)}") from error
-
-
-def measure(path: Path) -> tuple[int, int]:
-    """A file's length in bytes and its CRC-32."""
-    checksum = 0
-    size = 0
-    with open(path, "rb") as file:
-        while chunk := file.read(1 << 22):
-            checksum = zlib.crc32(chunk, checksum)
-            size += len(chunk)
-    return size, checksum
+    load_variables(path.with_suffix(WEIGHTS_SUFFIX), model, state["bytes"], state["crc32"])
 
 
 def require_writable(folder: Path) -> None:
@@ -251,26 +207,10 @@ def require_writable(folder: Path) -> None:
     Raises:
         UserError: if they cannot.
     """
-    probe = folder / ".partial-probe"
+    probe = folder / ".probe.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"Cannot write {folder}: {error.strerror}. Choose a folder that is writable.") from error
-
-
-def require_finite(model: keras.Model, step: int) -> None:
-    """Refuse weights and optimiser states that hold NaN or infinity.
-
-    Raises:
-        NotFiniteError: if there are any.
-    """
-    for variable in [*model.trainable_variables, *model.optimizer.variables]:
-        if "float" in variable.dtype and not bool(keras.ops.all(keras.ops.isfinite(variable))):
-            raise NotFiniteError(f"{variable.path} became NaN or infinite by step {step}")
-
-
-def one_line(error: Exception) -> str:
-    """An error's message without its line breaks."""
-    return " ".join(str(error).split()) or type(error).__name__

@@ -19,9 +19,10 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import draw_mask
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience, put_averages
-from igpt_tf.training.checkpoint import NotFiniteError, RunCheckpoint
+from igpt_tf.training.checkpoint import RunCheckpoint
 from igpt_tf.training.optimizer import new_optimizer
 from igpt_tf.training.settings import PretrainSettings
+from igpt_tf.training.variables import NotFiniteError
 
 # Validation has masks of its own, the same whatever the run's seed.
 VALIDATION_MASKS = 0

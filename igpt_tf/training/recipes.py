@@ -36,8 +36,8 @@ class Recipe:
     def describe(self) -> list[tuple[str, str]]:
         """Title and text of every line that a printout has."""
         run, loss = self.settings, self.expected_loss
-        length = f"{run.epochs:g} epochs" if run.steps is None else f"{run.steps:,} steps"
-        warmup = f"{run.warmup_steps:,} steps" if run.warmup_epochs is None else f"{run.warmup_epochs:g} epochs"
+        length = f"{run.epochs:g} epoch(s)" if run.steps is None else f"{run.steps:,} steps"
+        warmup = f"{run.warmup_steps:,} steps" if run.warmup_epochs is None else f"{run.warmup_epochs:g} epoch(s)"
         shape = ", ".join(f"{name} {value}" for name, value in self.config.to_dict().items())
         return [
             ("model", f"{self.summary}; {shape}"),

@@ -1,0 +1,131 @@
+"""The course of a run from a recipe and what was typed, and what is seen of it."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from igpt_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from igpt_tf.training.recipes import Recipe
+    from igpt_tf.training.settings import PretrainSettings
+
+RECIPES_HELP = "settings by name, see --list_recipes; whatever else is typed counts more"
+# Two ways to say one thing: who types one of them does not want the recipe's other.
+INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
+# Images a device computes at a time where nothing says how many a step has.
+SUB_BATCH = 8
+
+
+class ListRecipes(argparse.Action):
+    """Keeps the name of a recipe; for `list`, and for a flag without a name, prints all and ends."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Take the value."""
+        if self.nargs == 0 or values == "list":
+            from igpt_tf.training.recipes import describe_recipes
+
+            print(describe_recipes())
+            parser.exit(0)
+        setattr(namespace, self.dest, values)
+
+
+def choose_course(options: argparse.Namespace, recipe: Recipe | None, n_devices: int | None) -> PretrainSettings:
+    """The recipe's settings, or the usual ones, with what was typed in their place.
+
+    Without a number of devices the batch is left out, for a look at all else before there are any.
+
+    Raises:
+        UsageError: if what was typed means nothing or contradicts itself.
+    """
+    from igpt_tf.data.augment import NAMES
+    from igpt_tf.training.settings import PretrainSettings
+
+    names = [field.name for field in dataclasses.fields(PretrainSettings)]
+    typed = {name: getattr(options, name) for name in names if hasattr(options, name)}
+    for name, other in INSTEAD.items():
+        if name in typed and other in typed:
+            raise UsageError(f"--{name} and --{other} say the same in two ways: give one of them")
+    if not set(typed.get("augment", ())) <= set(NAMES):
+        raise UsageError(f"--augment {' '.join(typed['augment'])}: expected some of {', '.join(NAMES)}")
+    defaults = {field.name: field.default for field in dataclasses.fields(PretrainSettings)}
+    settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
+    for name in typed:
+        if name in INSTEAD:
+            settings[INSTEAD[name]] = defaults[INSTEAD[name]]
+    settings |= typed
+    if "augment" in typed:
+        settings["augment"] = tuple(typed["augment"])
+    batch = {"accumulate": 1} if n_devices is None else _batch(options, typed, recipe, n_devices)
+    return PretrainSettings(**{**settings, **batch})
+
+
+def _batch(options: argparse.Namespace, typed: dict, recipe: Recipe | None, n_devices: int) -> dict[str, int]:
+    """Images a step and parts of it, from any two of the batch, the parts and the images on each device."""
+    sub_batch, batch, parts = options.n_sub_batch, typed.get("batch_size"), typed.get("accumulate")
+    if batch is None and recipe is not None and (sub_batch is None or parts is None):
+        batch = recipe.settings.batch_size
+    if batch is None:
+        parts = parts or 1
+        return {"batch_size": (sub_batch or SUB_BATCH) * n_devices * parts, "accumulate": parts}
+    if parts is None and sub_batch is not None:
+        parts = max(1, batch // (sub_batch * n_devices))
+    parts = parts or (recipe.settings.accumulate if recipe else 1)
+    if batch % (parts * n_devices) or sub_batch not in (None, batch // (parts * n_devices)):
+        each = "" if sub_batch is None else f", {sub_batch} images at a time on each"
+        raise UsageError(
+            f"a batch of {batch} images does not divide into {parts} parts on {n_devices} devices{each}: "
+            "batch_size must be n_sub_batch x devices x accumulate"
+        )
+    return {"batch_size": batch, "accumulate": parts}
+
+
+def progress_bar(n_periods: int, period: int, n_parts: int) -> keras.callbacks.Callback:
+    """A bar over all steps of a run of so many periods, on standard error, with the latest losses."""
+    import keras
+    from tqdm import tqdm
+
+    class ProgressBar(keras.callbacks.Callback):
+        # On JAX, Keras may then run ahead instead of waiting for every loss.
+        async_safe = True
+
+        def on_train_begin(self, logs=None) -> None:
+            self.bar = tqdm(total=n_periods * period, unit="step")
+
+        def on_epoch_begin(self, epoch, logs=None) -> None:
+            self.bar.update(epoch * period - self.bar.n)
+
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            if (batch + 1) % n_parts == 0:
+                self.bar.set_postfix(logs or {}, refresh=False)
+                self.bar.update()
+
+        def on_epoch_end(self, epoch, logs=None) -> None:
+            self.bar.set_postfix(logs or {})
+
+        def on_train_end(self, logs=None) -> None:
+            self.bar.close()
+
+    return ProgressBar()
+
+
+def tensorboard(folder: Path) -> keras.callbacks.Callback:
+    """Keras' own log for TensorBoard.
+
+    Raises:
+        UserError: on another backend than TensorFlow, which alone writes it, or without the package.
+    """
+    import importlib.util
+
+    import keras
+
+    if keras.backend.backend() != "tensorflow":
+        raise UserError("--log_dir needs the TensorFlow backend, which alone writes TensorBoard's files: see log.csv")
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--log_dir needs the package tensorboard, which is not installed: pip install tensorboard")
+    return keras.callbacks.TensorBoard(folder, write_graph=False)

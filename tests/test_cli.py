@@ -206,6 +206,40 @@ def test_palette_then_pretrain_then_sample(capsys, tmp_path, pictures):
     assert code == 0, err
 
 
+def test_tokenize_says_what_it_did_and_what_it_passed_over(capsys, tmp_path, pictures, palette):
+    for name, place in zip("abc", ("cat", "cat", "dog"), strict=True):
+        (tmp_path / "p" / place).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "p" / place / f"{name}.png").write_bytes((pictures / f"{name}.png").read_bytes())
+    (tmp_path / "p" / "cat" / "broken.png").write_bytes(b"nonsense")
+    palette.save(tmp_path / "palette.npy")
+    line = ["tokenize", "--data", tmp_path / "p", "--palette", tmp_path / "palette.npy", "--n_px", 8]
+    code, out, err = run(capsys, *line, "--out", tmp_path / "store")
+    assert code == 0, err
+    assert out == f"{tmp_path / 'store'}: 3 images of 8 pixels, {TINY.n_vocab} colours, labels of 2 classes\n"
+    assert "broken.png" in err and "1 of 4 images could not be read and were skipped" in err
+    tokens = np.load(tmp_path / "store" / "tokens.npy")
+    images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
+    np.testing.assert_array_equal(tokens, palette.quantize(images))
+    code, out, err = run(capsys, *line, "--out", tmp_path / "crops", "--random_crops", 2, "--workers", 1, "--json")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["images"], found["classes"], found["skipped"], found["n_px"]) == (6, 2, 1, 8)
+
+
+def test_a_palette_is_learnt_from_what_can_be_read(capsys, tmp_path, pictures):
+    (tmp_path / "list.csv").write_text(f"path,label\n{pictures}/a.png,1\n{pictures}/none.png,2\n")
+    line = ["palette", "fit", "--data", tmp_path / "list.csv", "--n_colors", 4, "--n_px", 8, "--grey", "--json"]
+    code, out, err = run(capsys, *line, "--out", tmp_path / "palette.npy")
+    assert code == 0, err
+    found = json.loads(out)
+    assert (found["n_colors"], found["images"], found["skipped"]) == (4, 1, 1) and found["rmse_8bit"] > 0
+    assert err.startswith("skipped: ") and "none.png" in err and len(err.splitlines()) == 1
+    assert Palette.load(tmp_path / "palette.npy").colors.shape == (4, 1)
+    (tmp_path / "list.csv").write_text("none.png\n")
+    code, _, err = run(capsys, *line, "--out", tmp_path / "palette.npy")
+    assert code == 1 and "none of 1 images could be read" in err.splitlines()[-1]
+
+
 def test_two_devices_train_like_one(capsys, tmp_path, pictures, palette):
     palette.save(tmp_path / "palette.npy")
     losses = []
@@ -218,6 +252,51 @@ def test_two_devices_train_like_one(capsys, tmp_path, pictures, palette):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+def test_pretrain_with_everything_at_once(capsys, tmp_path, pictures, palette):
+    palette.save(tmp_path / "palette.npy")
+    code, _, err = run(
+        capsys,
+        "tokenize",
+        "--data",
+        pictures,
+        "--palette",
+        tmp_path / "palette.npy",
+        "--n_px",
+        8,
+        "--out",
+        tmp_path / "s",
+    )
+    assert code == 0, err
+    shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1, "--mixed_precision", "--remat"]
+    course = ["--recipe", "nano-cifar10", "--steps", 6, "--save_every", 2, "--accumulate", 2, "--n_sub_batch", 2]
+    rest = ["--ema", 0.5, "--clip_norm", 1, "--patience", 9, "--augment", "flip", "--sample_every", 3, "--keep", 1]
+    data = ["--data", tmp_path / "s", "--validation", pictures, "--out", tmp_path / "m"]
+    line = ["pretrain", *data, *shape, *course, *rest]
+    code, out, err = run(capsys, *line)
+    assert code == 0, err
+    assert "averaged weights" in out and "best checkpoint" in out
+    training = {path.name for path in (tmp_path / "m" / "training").iterdir()}
+    assert {"log.csv", "samples-00003.png"} <= training
+    assert run(capsys, *line)[:2] == (0, out)
+    again = run(capsys, *line, "--learning_rate", 1e-3)
+    assert again[0] == 1 and "--accept_changes" in again[2]
+    assert run(capsys, *line, "--learning_rate", 1e-3, "--accept_changes")[0] == 0
+    assert np.load(tmp_path / "m" / "palette.npy").shape == (TINY.n_vocab, 3)
+
+
+def test_a_damaged_checkpoint_is_told_and_made_again(capsys, tmp_path):
+    np.save(tmp_path / "tokens.npy", np.random.default_rng(0).integers(0, 5, (6, 16)).astype("uint8"))
+    shape = ["--n_px", 4, "--n_vocab", 5, "--n_embd", 8, "--n_head", 2, "--n_layer", 1]
+    line = ["pretrain", "--data", tmp_path / "tokens.npy", "--out", tmp_path / "m", *shape, "--epochs", 3]
+    code, out, err = run(capsys, *line, "--n_sub_batch", 2)
+    assert code == 0, err
+    (tmp_path / "m/training/epoch-00003.safetensors").write_bytes(b"half")
+    code, again, err = run(capsys, *line, "--n_sub_batch", 2)
+    assert (code, again) == (0, out)
+    assert "run.py: " in err and "going back to the checkpoint before it" in err
+
+
+PRETRAIN = ["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--n_px", "8"]
 MISTAKES = [
     (["sample", "--model", "nowhere"], 1, "no such model"),
     (["sample", "--model", "{goldens}/ar"], 1, "palette"),
@@ -259,6 +338,13 @@ MISTAKES = [
     (["pretrain", "--data", "{pictures}", "--out", "{empty}/x"], 1, "palette"),
     (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),
+    ([*PRETRAIN, "--out", "/proc/nowhere"], 1, "Cannot write /proc/nowhere"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--patience", "2"], 2, "validation"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--sample_every", "2", "--bert"], 2, "BERT"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--recipe", "none"], 2, "paper-s"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--batch_size", "7", "--accumulate", "2"], 2, "divide"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--n_vocab", "9"], 2, "--n_vocab 9"),
+    (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "expected tokens"),
 ]
 
 

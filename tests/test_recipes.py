@@ -5,11 +5,11 @@ import argparse
 import pytest
 
 from igpt_tf.cli import pretrain as command
-from igpt_tf.cli.course import choose_course
+from igpt_tf.cli.course import choose_course, tensorboard
 from igpt_tf.cli.main import main
 from igpt_tf.cli.options import Parser
 from igpt_tf.config import SIZES
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.recipes import RECIPES, find_recipe
 from igpt_tf.training.settings import PretrainSettings
 
@@ -90,6 +90,12 @@ def test_what_means_nothing_is_refused(words, message):
     with pytest.raises(UsageError, match=message) as error:
         course(*words)
     assert "\n" not in str(error.value)
+
+
+def test_tensorboard_needs_its_package_and_tensorflow(monkeypatch, tmp_path):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    with pytest.raises(UserError, match="--log_dir needs the (package tensorboard|TensorFlow backend)"):
+        tensorboard(tmp_path)
 
 
 def test_every_recipe_describes_itself():

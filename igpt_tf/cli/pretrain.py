@@ -24,7 +24,9 @@ UNSET = argparse.SUPPRESS
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; those of the course are left unset, so that a recipe can be told from what was typed."""
-    parser.add_argument("--data", required=True, help="a folder of pictures, or an .npy of tokens or images")
+    parser.add_argument(
+        "--data", required=True, help="a token store, or any source of pictures: see run.py tokenize --help"
+    )
     parser.add_argument("--palette", "--color_cluster_path", type=Path, help="palette .npy, from: run.py palette")
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
@@ -76,11 +78,10 @@ def _add_course_options(course: argparse._ArgumentGroup) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Train, going on where an earlier run stopped, and write the preset."""
-    from igpt_tf.palette import Palette
     from igpt_tf.training.recipes import find_recipe
 
     recipe = None if options.recipe is None else find_recipe(options.recipe)
-    palette = None if options.palette is None else Palette.load(options.palette)
+    palette = _palette(options)
     config = _config(options, None if recipe is None else recipe.config, palette)
     if options.sample_every is not None and (palette is None or config.bert):
         reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
@@ -142,6 +143,16 @@ def _report(
     print(f"{options.out}: {text} (nats per token{which})")
 
 
+def _palette(options: argparse.Namespace) -> Palette | None:
+    """The palette that was named, or the one of the token store to train on."""
+    from igpt_tf.data.tokens import STORE, TokenStore
+    from igpt_tf.palette import Palette
+
+    if options.palette is not None:
+        return Palette.load(options.palette)
+    return TokenStore.open(Path(options.data)).palette if (Path(options.data) / STORE).exists() else None
+
+
 def _config(options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None) -> ImageGPTConfig:
     """The recipe's or the named size's shape with what was typed beside it, and the palette's number of colours."""
     from igpt_tf.config import SIZES
@@ -149,7 +160,9 @@ def _config(options: argparse.Namespace, base: ImageGPTConfig | None, palette: P
 
     typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
-        raise UsageError(f"--n_vocab {typed['n_vocab']} was given, but {options.palette} has {len(palette)} colours")
+        raise UsageError(
+            f"--n_vocab {typed['n_vocab']} was given, but {options.palette or options.data} has {len(palette)} colours"
+        )
     if base is None or hasattr(options, "size"):
         kept = {} if base is None else {"n_px": base.n_px, "bert": base.bert}
         base = dataclasses.replace(SIZES[getattr(options, "size", "nano")], **kept)
@@ -165,11 +178,11 @@ def _read_data(
     """Tokens to train on, and those to validate on or None."""
     import numpy as np
 
-    from igpt_tf.data.sources import load_tokens
+    from igpt_tf.data.tokens import open_tokens
 
-    tokens = load_tokens(options.data, config.n_px, palette, config.n_vocab)
+    tokens = open_tokens(options.data, config.n_px, palette, config.n_vocab)
     if options.validation is None:
         return tokens, None
-    validation = load_tokens(options.validation, config.n_px, palette, config.n_vocab)
+    validation = open_tokens(options.validation, config.n_px, palette, config.n_vocab)
     chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
     return tokens, validation[chosen]

@@ -124,7 +124,16 @@ def test_npz_of_images_and_labels(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", [np.zeros(2, int), np.zeros((3, 2, 2)), np.array([0.5, 1, 2]), np.array(["a"] * 3), np.array(3)]
+    "labels",
+    [
+        np.zeros(2, int),
+        np.zeros((3, 2, 2)),
+        np.array([0.5, 1, 2]),
+        np.array([0, 1, np.nan]),
+        np.array([0, -1, 2]),
+        np.array(["a"] * 3),
+        np.array(3),
+    ],
 )
 def test_labels_that_do_not_fit(tmp_path, labels):
     np.savez(tmp_path / "a.npz", images=random_images(3, 8, 8, 3), labels=labels)

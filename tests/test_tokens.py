@@ -5,6 +5,8 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
+import time
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -195,6 +197,43 @@ def test_a_run_that_is_killed_anywhere_goes_on(tmp_path, pictures, few):
             done.append(json.loads((tmp_path / "killed" / "progress.json").read_bytes())["done"])
     assert kills > 2 and sorted(done) == done and len(set(done)) > 1
     assert contents(tmp_path / "killed") == contents(whole.folder)
+
+
+ORPHANED = """
+import multiprocessing, os, signal, sys
+sys.path[:0] = [{root!r}]
+import numpy as np
+from igpt_tf.data import encode
+from igpt_tf.data.sources import Source
+encode.CHUNK, encode.FEW = 2, 0
+source = Source("images", np.zeros((1000, 16, 16, 3), np.uint8))
+for _ in encode.encode(source, np.arange(1000), encode.Encoder(8), workers=2):
+    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def is_running(pid):
+    try:
+        # The state follows the name; a zombie is no more than an entry in a table.
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes as Linux shows them")
+def test_a_run_that_is_killed_leaves_no_processes():
+    code = ORPHANED.format(root=str(ROOT))
+    # Not a pipe: processes that were left over would keep it open.
+    with tempfile.TemporaryFile() as out:
+        ended = subprocess.run([sys.executable, "-c", code], stdout=out, check=False)
+        out.seek(0)
+        workers = [int(pid) for pid in out.read().split()]
+    assert ended.returncode == -signal.SIGKILL and workers
+    until = time.monotonic() + 30
+    while any(map(is_running, workers)) and time.monotonic() < until:
+        time.sleep(0.1)
+    assert not any(map(is_running, workers))
 
 
 def stop_after(monkeypatch, chunks):

@@ -88,9 +88,11 @@ def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
     """Labels (N,), (N, 1) or one-hot (N, C) as (N,) int32, or a `UserError` that says what they are instead."""
     plain = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     good = labels.ndim in (1, 2) and labels.dtype.kind in "iufb" and len(plain) == len(labels) == count
-    if not good or (plain != plain.astype(np.int32)).any():
+    with np.errstate(invalid="ignore"):
+        good = good and bool((plain >= 0).all() and (plain == plain.astype(np.int32)).all())
+    if not good:
         raise UserError(
-            f"{name}: expected {count} labels, whole numbers (N,) or one-hot (N, classes), "
+            f"{name}: expected {count} labels, whole numbers from 0 (N,) or one-hot (N, classes), "
             f"found {labels.dtype} {labels.shape}"
         )
     return plain.astype(np.int32)

@@ -134,6 +134,20 @@ def test_eval_of_a_folder_of_pictures(capsys, preset, pictures, palette):
     assert json.loads(out)["data"]["nats_per_token"] == pytest.approx(expected, rel=1e-6)
 
 
+def test_eval_of_a_token_store_and_of_an_npz(capsys, tmp_path, preset, pictures, palette):
+    palette.save(tmp_path / "palette.npy")
+    line = ["tokenize", "--data", pictures, "--palette", tmp_path / "palette.npy", "--n_px", 8]
+    assert run(capsys, *line, "--out", tmp_path / "store")[0] == 0
+    np.savez(tmp_path / "a.npz", x_test=np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())]))
+    sources = [pictures, tmp_path / "store", f"{tmp_path / 'a.npz'}:test"]
+    found = [run(capsys, "eval", "--model", preset, "--data_path", source)[:2] for source in sources]
+    assert found[0][0] == 0 and found[0] == found[1] == found[2]
+    Palette(palette.colors[::-1]).save(tmp_path / "palette.npy")
+    assert run(capsys, *line, "--out", tmp_path / "other")[0] == 0
+    code, _, err = run(capsys, "eval", "--model", preset, "--data_path", tmp_path / "other")
+    assert code == 1 and "another palette" in err and len(err.splitlines()) == 1
+
+
 def test_complete_keeps_the_rows_that_are_given(capsys, tmp_path, preset, pictures):
     code, out, err = run(
         capsys, "complete", pictures, pictures / "a.png", "--model", preset, "--rows", 5, "--n", 2, "--out", tmp_path

@@ -35,8 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data_path",
         "--data",
         required=True,
-        help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or an .npy of tokens or "
-        "images, or a folder of pictures",
+        help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or a token store, an .npy of "
+        "tokens or images, a folder of pictures, or any other source of run.py tokenize, such as cifar10:test",
     )
     parser.add_argument("--limit", type=positive, help="only the first so many images of each split")
     parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability of a pixel to be hidden")
@@ -78,7 +78,9 @@ def run(options: argparse.Namespace) -> None:
 
 def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
+    from igpt_tf.data.named import NAMES
     from igpt_tf.data.sources import holds_pictures, load_tokens, read_array
+    from igpt_tf.data.writing import STORE
 
     config = preset.config
 
@@ -94,7 +96,10 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
         name: f"{prefix}_{short}X.npy" for short, name in SPLITS.items() if Path(f"{prefix}_{short}X.npy").exists()
     }
     if not found:
-        if not Path(prefix).exists():
+        if (Path(prefix) / STORE).exists():
+            return {"data": _read_store(options, preset)}
+        name, colon, _ = prefix.rpartition(":")
+        if not Path(prefix).exists() and not (colon and Path(name).exists()) and prefix.partition(":")[0] not in NAMES:
             raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, found none")
         return {"data": (read(prefix), None)}
     splits = {}
@@ -103,6 +108,16 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
         judged = preset.n_class is not None and Path(labels).exists()
         splits[name] = (read(path), _read_labels(labels)[: options.limit] if judged else None)
     return splits
+
+
+def _read_store(options: argparse.Namespace, preset: Preset) -> tuple[np.ndarray, np.ndarray | None]:
+    """Tokens and labels of a store, which must be of the model's palette where that is known."""
+    from igpt_tf.data.tokens import open_tokens
+
+    palette = preset.palette() if options.palette is None else open_palette(options, preset)
+    store = open_tokens(options.data_path, preset.config.n_px, palette, preset.config.n_vocab)
+    judged = preset.n_class is not None and store.labels is not None
+    return store[: options.limit], store.labels[: options.limit] if judged else None
 
 
 def _read_labels(path: str) -> np.ndarray:

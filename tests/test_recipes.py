@@ -94,7 +94,7 @@ def test_what_means_nothing_is_refused(words, message):
 
 def test_tensorboard_needs_its_package_and_tensorflow(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match="--log_dir needs the (package tensorboard|TensorFlow backend)"):
+    with pytest.raises(UserError, match=r"--log_dir needs the (package tensorboard|TensorFlow backend)"):
         tensorboard(tmp_path)
 
 

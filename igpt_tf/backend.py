@@ -6,6 +6,7 @@ The only module, beside the reader of TensorFlow's checkpoints, that imports eit
 from __future__ import annotations
 
 import contextlib
+import json
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -85,13 +86,25 @@ def process_share() -> tuple[int, int]:
     return jax.process_index(), jax.process_count()
 
 
-def from_first_process(arrays: list[np.ndarray]) -> list[np.ndarray]:
-    """What process 0 passes, in every process; the shapes and dtypes must be the same in all."""
+def from_first_process(message: Any) -> Any:
+    """What process 0 passes, anything that JSON holds, in every process."""
     if process_share()[1] == 1:
-        return arrays
+        return message
     from jax.experimental import multihost_utils
 
-    return [np.asarray(array) for array in multihost_utils.broadcast_one_to_all(arrays)]
+    text = np.frombuffer(json.dumps(message).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    return json.loads(multihost_utils.broadcast_one_to_all(np.resize(text, length)).tobytes())
+
+
+def assign_from_first_process(variable: keras.Variable, value: np.ndarray | None) -> None:
+    """Give a variable, in every process, the value that process 0 passes; the others pass None."""
+    if process_share()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        value = np.zeros(variable.shape, variable.dtype) if value is None else value
+        value = multihost_utils.broadcast_one_to_all(value)
+    variable.assign(value)
 
 
 def jit_compile() -> bool | str:
@@ -102,12 +115,14 @@ def jit_compile() -> bool | str:
 def choose_devices(n_gpu: int | None) -> list[str]:
     """The devices for `--n_gpu`: that many GPUs, all of them for None, and the CPU where there is no GPU.
 
+    Several processes use the devices of all, whatever the kind.
+
     Raises:
         UsageError: if there are fewer devices than asked for.
     """
     gpus, cpus = list_gpus(), list_cpus()
     if n_gpu is None:
-        return gpus or cpus[:1]
+        return gpus or (cpus if process_share()[1] > 1 else cpus[:1])
     devices = gpus or cpus
     # One is always to be had: a machine without GPUs runs on its CPU, as the README says.
     if not 1 <= n_gpu <= len(devices):
@@ -167,10 +182,14 @@ def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
 
 
 def count_devices(model: keras.Model) -> int:
-    """How many devices hold a copy of the model."""
+    """How many copies of the model this process has, each with its part of every batch."""
     if on_tensorflow():
         return model.distribute_strategy.num_replicas_in_sync
-    return len(model.variables[0].value.addressable_shards)
+    sharding = model.variables[0].value.sharding
+    mesh = getattr(sharding, "mesh", None)
+    # Copies along the first axis of a mesh, the devices that share one along the second.
+    devices_a_copy = mesh.devices.shape[1] if mesh is not None and mesh.devices.ndim > 1 else 1
+    return len(sharding.addressable_devices) // devices_a_copy
 
 
 class Replica:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -72,27 +74,35 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
-def load_backend() -> None:
+def load_backend(touch_devices: bool = True) -> None:
     """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine."""
-    # They are written before any logging can be configured, so the file descriptor has to go for a moment.
+    # They are written before any logging can be configured.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    sys.stderr.flush()
-    kept = os.dup(2)
-    with open(os.devnull, "wb") as nowhere:
-        os.dup2(nowhere.fileno(), 2)
-    try:
-        import keras
+    with open(os.devnull, "wb") as nowhere, redirected(2, nowhere.fileno()):
+        try:
+            import keras
 
-        keras.ops.zeros(1)
-        if keras.backend.backend() not in ("tensorflow", "jax"):
-            raise ValueError(f"{keras.backend.backend()} is none of tensorflow and jax")
-    except (ImportError, ValueError) as error:
-        reason = str(error).splitlines()[0]
-        raise UserError(
-            f"Keras' backend cannot be loaded ({reason}): install tensorflow, or jax and set KERAS_BACKEND=jax"
-        ) from error
+            if touch_devices:
+                keras.ops.zeros(1)
+            if keras.backend.backend() not in ("tensorflow", "jax"):
+                raise ValueError(f"{keras.backend.backend()} is none of tensorflow and jax")
+        except (ImportError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"Keras' backend cannot be loaded ({reason}): install tensorflow, or jax and set KERAS_BACKEND=jax"
+            ) from error
+
+
+@contextlib.contextmanager
+def redirected(descriptor: int, to: int) -> Iterator[None]:
+    """What libraries write to one of the process' files goes to another in this scope."""
+    (sys.stdout if descriptor == 1 else sys.stderr).flush()
+    kept = os.dup(descriptor)
+    os.dup2(to, descriptor)
+    try:
+        yield
     finally:
-        os.dup2(kept, 2)
+        os.dup2(kept, descriptor)
         os.close(kept)
 
 

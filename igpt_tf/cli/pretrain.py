@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.course import RECIPES_HELP, ListRecipes, choose_course, progress_bar, tensorboard
-from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, load_backend, non_negative, positive
+from igpt_tf.cli.machines import add_machine_options, check_machines, models_scope, start_backend
+from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, non_negative, positive
 from igpt_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -50,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
     add_device_options(parser)
     parser.set_defaults(n_sub_batch=None)
+    add_machine_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
@@ -80,35 +82,40 @@ def run(options: argparse.Namespace) -> None:
     """Train, going on where an earlier run stopped, and write the preset."""
     from igpt_tf.training.recipes import find_recipe
 
+    check_machines(options)
     recipe = None if options.recipe is None else find_recipe(options.recipe)
     palette = _palette(options)
     config = _config(options, None if recipe is None else recipe.config, palette)
     if options.sample_every is not None and (palette is None or config.bert):
         reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
         raise UsageError(f"--sample_every {reason}")
+    if options.sample_every is not None and options.model_parallel > 1:
+        raise UsageError("--sample_every draws with models that are whole on each device: leave out --model_parallel")
     # Judged before the data are read, which may take long.
     choose_course(options, recipe, None)
     tokens, validation = _read_data(options, config, palette)
-    load_backend()
+    process = start_backend(options)
     import keras
 
-    from igpt_tf.backend import choose_devices, device_scope
+    from igpt_tf.backend import choose_devices
     from igpt_tf.training.callbacks import SampleGrids
     from igpt_tf.training.checkpoint import require_writable
     from igpt_tf.training.pretrain import new_model, pretrain
 
     devices = choose_devices(options.n_gpu)
-    settings = choose_course(options, recipe, len(devices))
-    require_writable(options.out)
+    scope = models_scope(options, devices, config.n_head)
+    settings = choose_course(options, recipe, len(devices) // options.model_parallel)
+    if process == 0:
+        require_writable(options.out)
     folder = options.out / "training"
     n_periods, period = settings.plan(len(tokens))
-    callbacks = [progress_bar(n_periods, period, settings.accumulate)]
+    callbacks = [progress_bar(n_periods, period, settings.accumulate)] if process == 0 else []
     if options.log_dir is not None:
         callbacks.append(tensorboard(options.log_dir))
     if options.sample_every is not None:
-        callbacks.append(SampleGrids(folder, palette, options.sample_every))
+        callbacks.append(SampleGrids(folder, palette, options.sample_every, writes=process == 0))
     keras.utils.set_random_seed(settings.seed)
-    with device_scope(devices):
+    with scope:
         model = new_model(config, options.mixed_precision, options.remat)
     history = pretrain(
         model,
@@ -121,6 +128,8 @@ def run(options: argparse.Namespace) -> None:
         accept_changes=options.accept_changes,
         warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
     )
+    if process:
+        return
     model.save_to_preset(options.out, palette)
     _report(options, history, period, settings.ema is not None, settings.patience is not None)
 

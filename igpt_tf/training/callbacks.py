@@ -147,15 +147,19 @@ class SampleGrids(keras.callbacks.Callback):
         every: periods between two pictures.
         n: images a picture, in rows of about the square root of it.
         seed: of the images; the same at every period, so that they can be compared.
+        writes: whether this process writes; of several on one run all draw, as they all have to keep step.
     """
 
-    def __init__(self, folder: str | Path, palette: Palette, every: int = 1, n: int = 16, seed: int = 0) -> None:
+    def __init__(
+        self, folder: str | Path, palette: Palette, every: int = 1, n: int = 16, seed: int = 0, writes: bool = True
+    ) -> None:
         super().__init__()
         self.folder = Path(folder)
         self.palette = palette
         self.every = every
         self.n = n
         self.seed = seed
+        self.writes = writes
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draw, with the averaged weights where there are any."""
@@ -163,6 +167,8 @@ class SampleGrids(keras.callbacks.Callback):
             return
         with averaged_weights(self.model):
             tokens = sample(self.model, self.n, seed=self.seed, batch_size=self.n)
+        if not self.writes:
+            return
         images = list(self.palette.dequantize(np.asarray(tokens)))
         columns = math.ceil(math.sqrt(self.n))
         rows = [images[i : i + columns] for i in range(0, self.n, columns)]

@@ -13,9 +13,17 @@ from pathlib import Path
 
 import keras
 
+from igpt_tf.backend import from_first_process
 from igpt_tf.errors import UserError
 from igpt_tf.files import atomic_write
-from igpt_tf.training.variables import load_variables, one_line, require_finite, save_variables
+from igpt_tf.training.variables import (
+    DamagedError,
+    check_variables,
+    load_variables,
+    one_line,
+    require_finite,
+    save_variables,
+)
 
 LOG_FILE = "log.csv"
 WEIGHTS_SUFFIX = ".safetensors"
@@ -65,34 +73,52 @@ class RunCheckpoint(keras.callbacks.Callback):
     def restore(self, model: keras.Model) -> int:
         """Load the newest state that is whole into a compiled model and return its number of periods, 0 for none.
 
+        The process that writes reads it too; the others, whose machines may not have the folder, are told.
+
         Raises:
             UserError: if the folder cannot be written, holds a run of another course, or nothing in it is whole.
         """
+        self._load(model, lambda: self._find_newest(model))
+        return len(self.history)
+
+    def _load(self, model: keras.Model, find: Callable[[], Path | None]) -> None:
+        """Load the weights that `find` names, or end with the same problem, in this process and all others."""
+        model.optimizer.build(model.trainable_variables)
+        path, problem = None, None
         if self.writes:
-            require_writable(self.folder)
-            for leftover in self.folder.glob(".*.part"):
-                leftover.unlink(missing_ok=True)
+            try:
+                path = find()
+            except UserError as error:
+                problem = str(error)
+        found, problem, self.history, self.seconds = from_first_process(
+            [path is not None, problem, self.history, self.seconds]
+        )
+        if problem is not None:
+            raise UserError(problem)
+        if found:
+            load_variables(path, model)
+
+    def _find_newest(self, model: keras.Model) -> Path | None:
+        """The newest weights that are whole, None if there are none; history and log become theirs."""
+        require_writable(self.folder)
+        for leftover in self.folder.glob(".*.part"):
+            leftover.unlink(missing_ok=True)
         problem = None
         for path in sorted(self.folder.glob("epoch-*.json"), reverse=True):
             try:
                 state = read_state(path)
-            except UserError as error:
-                problem = str(error)
-                self.warn(f"{problem}: going back to the checkpoint before it")
-                continue
-            self._check_course(state["course"])
-            try:
-                load_state(model, path, state)
-            except UserError as error:
+                self._check_course(state["course"])
+                weights = whole_weights(path, state, model)
+            except DamagedError as error:
                 problem = str(error)
                 self.warn(f"{problem}: going back to the checkpoint before it")
                 continue
             self.history, self.seconds = state["history"], state["seconds"]
             self._write_log()
-            return len(self.history)
+            return weights
         if problem is not None:
             raise UserError(f"{problem}, and no checkpoint before it is left: start anew with another --out")
-        return 0
+        return None
 
     def best_period(self) -> int | None:
         """Number, from 1, of the period with the lowest validation loss; None without validation."""
@@ -105,7 +131,7 @@ class RunCheckpoint(keras.callbacks.Callback):
             UserError: if they are damaged.
         """
         path = self.folder / f"epoch-{self.best_period():05d}.json"
-        load_state(model, path, read_state(path))
+        self._load(model, lambda: whole_weights(path, read_state(path), model))
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -183,22 +209,24 @@ def read_state(path: Path) -> dict:
     """What `RunCheckpoint` wrote beside the weights of a period.
 
     Raises:
-        UserError: if the file is missing or damaged.
+        DamagedError: if the file is missing or damaged.
     """
     try:
         state = json.loads(path.read_text(encoding="utf-8"))
         return {key: state[key] for key in ("bytes", "crc32", "course", "history", "seconds")}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: expected the state of a training run, found {one_line(error)}") from error
+        raise DamagedError(f"{path}: expected the state of a training run, found {one_line(error)}") from error
 
 
-def load_state(model: keras.Model, path: Path, state: dict) -> None:
-    """Load the variables that a state of `read_state(path)` vouches for.
+def whole_weights(path: Path, state: dict, model: keras.Model) -> Path:
+    """The file of weights that a state of `read_state(path)` vouches for, once it is seen to be whole.
 
     Raises:
-        UserError: if they are missing, damaged or another model's.
+        DamagedError: if it is missing, damaged or another model's.
     """
-    load_variables(path.with_suffix(WEIGHTS_SUFFIX), model, state["bytes"], state["crc32"])
+    weights = path.with_suffix(WEIGHTS_SUFFIX)
+    check_variables(weights, model, state["bytes"], state["crc32"])
+    return weights
 
 
 def require_writable(folder: Path) -> None:

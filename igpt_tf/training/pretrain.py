@@ -11,7 +11,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.backend import count_devices, jit_compile, on_tensorflow, scope_of
+from igpt_tf.backend import count_devices, jit_compile, on_tensorflow, process_share, scope_of
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.data.augment import Augmentation
 from igpt_tf.data.batches import TrainingBatches, fingerprint, masked_sample_weights
@@ -62,10 +62,11 @@ def pretrain(
     *,
     keep: int = 3,
     accept_changes: bool = False,
-    share: tuple[int, int] = (0, 1),
     warn: Callable[[str], None] = warnings.warn,
 ) -> list[dict[str, float]]:
     """Train a model on tokens, going on where an earlier run in `folder` stopped.
+
+    Of several processes that train together, each reads its share of every batch, and the first alone writes.
 
     The model ends with the weights of the last step; with the averaged ones where `settings.ema` has them averaged,
     which are also those that are validated; and with those of the best period where `settings.patience` is given.
@@ -79,7 +80,6 @@ def pretrain(
         callbacks: more Keras callbacks, asked before a period is saved.
         keep: latest checkpoints that are kept, beside the best one.
         accept_changes: go on although the learning rate, the clipping or the precision is another than before.
-        share: (number of this process, processes) where several train together; number 0 alone writes.
         warn: told in one line of checkpoints that cannot be used.
 
     Returns:
@@ -90,6 +90,7 @@ def pretrain(
         UserError: if `folder` cannot be written or holds a run of another course or data, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
+    share = process_share()
     _check(model, settings, validation_tokens, share)
     n_periods, period = settings.plan(len(tokens))
     course = {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import zlib
 from collections.abc import Iterator
@@ -10,12 +11,17 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from igpt_tf.backend import assign_from_first_process
 from igpt_tf.errors import UserError
 from igpt_tf.files import atomic_write
 
 # Names that safetensors has for what variables hold.
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "int64": "I64", "uint32": "U32"}
 _ITEM_BYTES = {"F32": 4, "F16": 2, "BF16": 2, "I32": 4, "I64": 8, "U32": 4}
+
+
+class DamagedError(UserError):
+    """A file of a run that is missing, cut short or changed."""
 
 
 class NotFiniteError(UserError):
@@ -61,30 +67,35 @@ def _pieces(variables: dict[str, keras.Variable]) -> Iterator[bytes]:
         yield np.ascontiguousarray(keras.ops.convert_to_numpy(variable)).tobytes()
 
 
-def load_variables(path: Path, model: keras.Model, size: int, checksum: int) -> None:
-    """Load what `save_variables` wrote, of that length and checksum, into a compiled model.
+def check_variables(path: Path, model: keras.Model, size: int, checksum: int) -> None:
+    """See that a file is what `save_variables` wrote, of that length and checksum, for a model like this one.
 
     Raises:
-        UserError: if the file is missing, damaged or another model's; the model is then as it was.
+        DamagedError: if the file is missing, damaged or another model's.
     """
     from safetensors import SafetensorError, safe_open
 
     try:
         found = measure(path)
         if found != (size, checksum):
-            raise UserError(
+            raise DamagedError(
                 f"{path}: expected {size} bytes with the checksum {checksum:08x}, found {found[0]} with {found[1]:08x}"
             )
-        model.optimizer.build(model.trainable_variables)
-        variables = named_variables(model)
         with safe_open(path, framework="numpy") as arrays:
             shapes = {name: tuple(arrays.get_slice(name).get_shape()) for name in arrays.keys()}  # noqa: SIM118
-            if shapes != {name: tuple(variable.shape) for name, variable in variables.items()}:
-                raise UserError(f"{path}: expected the variables of this run's model, found those of another")
-            for name, variable in variables.items():
-                variable.assign(arrays.get_tensor(name))
     except (OSError, SafetensorError) as error:
-        raise UserError(f"{path}: expected this run's weights, found {one_line(error)}") from error
+        raise DamagedError(f"{path}: expected this run's weights, found {one_line(error)}") from error
+    if shapes != {name: tuple(variable.shape) for name, variable in named_variables(model).items()}:
+        raise DamagedError(f"{path}: expected the variables of this run's model, found those of another")
+
+
+def load_variables(path: Path | None, model: keras.Model) -> None:
+    """Load a file that `check_variables` has seen; of several processes the first reads, and the others pass None."""
+    from safetensors import safe_open
+
+    with contextlib.nullcontext() if path is None else safe_open(path, framework="numpy") as arrays:
+        for name, variable in named_variables(model).items():
+            assign_from_first_process(variable, None if arrays is None else arrays.get_tensor(name))
 
 
 def measure(path: Path) -> tuple[int, int]:

@@ -1,0 +1,80 @@
+"""Training on several machines, or with a model split between devices: the options, and what they mean together."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+
+from igpt_tf.cli.options import load_backend, non_negative, positive, redirected
+from igpt_tf.errors import UsageError
+
+TOGETHER = ("coordinator", "num_processes", "process_id")
+
+
+def add_machine_options(parser: argparse.ArgumentParser) -> None:
+    """Which backend, which of several processes this one is, and how many devices share a copy of the model."""
+    group = parser.add_argument_group(
+        "several machines",
+        "the same command on each, but for its --process_id; number 0 writes, and alone needs --out to outlast the run",
+    )
+    group.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras' backend (default: KERAS_BACKEND)")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, which all can reach")
+    group.add_argument("--num_processes", type=positive, metavar="N", help="processes, one a machine")
+    group.add_argument("--process_id", type=non_negative, metavar="I", help="which one this is, from 0")
+    group.add_argument("--model_parallel", type=positive, default=1, metavar="N", help="devices a copy of the model")
+
+
+def check_machines(options: argparse.Namespace) -> None:
+    """See that the options make sense together, and choose the backend that they name, before anything is loaded.
+
+    Raises:
+        UsageError: if they do not.
+    """
+    given = [name for name in TOGETHER if getattr(options, name) is not None]
+    if given and len(given) < len(TOGETHER):
+        missing = ", ".join(f"--{name}" for name in TOGETHER if name not in given)
+        raise UsageError(f"--{given[0]} needs {missing} too: several processes are told apart by all three")
+    if _several(options) and options.n_gpu is not None:
+        raise UsageError("--n_gpu is for one machine; several processes use all devices that each of them sees")
+    if _several(options) and options.model_parallel > 1:
+        raise UsageError("--model_parallel splits a model between the devices of one machine: leave out --coordinator")
+    if options.backend is None:
+        return
+    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != options.backend:
+        raise UsageError(f"--backend {options.backend}: Keras has been loaded with another in this process")
+    os.environ["KERAS_BACKEND"] = options.backend
+
+
+def start_backend(options: argparse.Namespace) -> int:
+    """Load the backend and join the other processes, if there are any; the number of this one.
+
+    Raises:
+        UsageError: if there cannot be several on this backend.
+        UserError: if the backend is missing or the others cannot be reached.
+    """
+    # Several processes have to meet before any of them touches a device.
+    load_backend(touch_devices=not _several(options))
+    if not _several(options):
+        return 0
+    from igpt_tf.backend import join_processes, process_share
+
+    # The library that connects them says so on standard output.
+    with redirected(1, 2):
+        join_processes(options.coordinator, options.num_processes, options.process_id)
+        return process_share()[0]
+
+
+def _several(options: argparse.Namespace) -> bool:
+    return options.num_processes is not None and options.num_processes > 1
+
+
+def models_scope(options: argparse.Namespace, devices: list[str], n_head: int) -> contextlib.AbstractContextManager:
+    """The scope in which to create the model: whole on each device, or split as --model_parallel says."""
+    from igpt_tf.backend import device_scope
+    from igpt_tf.training.distribution import model_parallel_scope
+
+    if options.model_parallel > 1:
+        return model_parallel_scope(devices, options.model_parallel, n_head)
+    return device_scope(devices)

@@ -48,7 +48,6 @@ def kill_after(command, out, more_periods, delay):
     return process.returncode
 
 
-@pytest.mark.both_backends
 @pytest.mark.parametrize("options", [[], ["--bert", "--ema", "0.9", "--augment", "flip"]], ids=["plain", "everything"])
 def test_kill_9_three_times_changes_nothing(tmp_path, options):
     tokens = tmp_path / "tokens.npy"

@@ -37,6 +37,9 @@ lint: $(VENV)/.installed-dev
 bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.sampling
+	$(BIN)/python -m benchmarks.store
+	$(BIN)/python -m pip install --quiet --editable ".[hf]"
+	$(BIN)/python -m benchmarks.training
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache

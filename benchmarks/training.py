@@ -6,8 +6,9 @@
 A step is forward, backward and Adam over one batch, up to the loss as a Python number. The sides take turns, so that
 what else the machine does meets all alike; medians. `matmul_share` is the step's arithmetic (6 operations a weight and
 token, and the attention's products below the diagonal) over what a large matrix product reaches on the same device in
-the same precision, measured in the same run. Their class has no fused attention to choose; autocast to bfloat16 and
-`torch.compile` are tried on a GPU.
+the same precision, measured in the same run. The last row is our float32 step fed as `pretrain` feeds it, from tokens
+on disk with flips and crops: how long it waits for a batch, and how long reading a batch takes. Their class has no
+fused attention to choose; autocast to bfloat16 and `torch.compile` are tried on a GPU.
 """
 
 from __future__ import annotations
@@ -16,8 +17,10 @@ import argparse
 import json
 import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -27,6 +30,12 @@ from keras import ops
 
 import igpt_tf as igpt
 from igpt_tf.backend import jit_compile, list_gpus
+from igpt_tf.data.augment import Augmentation
+from igpt_tf.data.batches import TrainingBatches
+from igpt_tf.data.rows import FileTokens
+
+# Images of the token file that the pipeline reads.
+N_IMAGES = 50_000
 
 
 def report(**row) -> None:
@@ -39,17 +48,17 @@ def timed(function: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def our_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, policy: str) -> Callable[[], float]:
+def our_step(config: igpt.ImageGPTConfig, policy: str) -> Callable[[np.ndarray], float]:
     model = igpt.ImageGPT(config, dtype=policy)
     model.compile(
         keras.optimizers.Adam(1e-3, beta_1=0.9, beta_2=0.95),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         jit_compile=jit_compile(),
     )
-    return lambda: float(model.train_on_batch(tokens, tokens))
+    return lambda tokens: float(model.train_on_batch(tokens, tokens))
 
 
-def their_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, *, bfloat16: bool, compiled: bool) -> Callable:
+def their_step(config: igpt.ImageGPTConfig, *, bfloat16: bool, compiled: bool) -> Callable[[np.ndarray], float]:
     import torch
     import transformers
 
@@ -68,9 +77,9 @@ def their_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, *, bfloat16: boo
     model = transformers.ImageGPTForCausalImageModeling(settings).to(device).train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
     run = torch.compile(model) if compiled else model
-    inputs = torch.tensor(tokens, dtype=torch.long, device=device)
 
-    def step() -> float:
+    def step(tokens: np.ndarray) -> float:
+        inputs = torch.tensor(tokens, dtype=torch.long, device=device)
         optimizer.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=bfloat16):
             loss = run(input_ids=inputs, labels=inputs).loss
@@ -79,6 +88,29 @@ def their_step(config: igpt.ImageGPTConfig, tokens: np.ndarray, *, bfloat16: boo
         return loss.item()
 
     return step
+
+
+def pipeline(config: igpt.ImageGPTConfig, batch_size: int, step: Callable[[np.ndarray], float], repeats: int) -> dict:
+    """How long a step waits for its batch, and how long reading one takes that nobody has begun."""
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder, "tokens.npy")
+        rng = np.random.default_rng(0)
+        np.save(path, rng.integers(0, config.n_vocab, (N_IMAGES, config.n_tokens), dtype=np.uint16))
+        augment = Augmentation(("flip", "crop"), config.n_px)
+        batches = TrainingBatches(FileTokens(path), batch_size, augment=augment)
+        reading = [timed(lambda i=i: batches.read(i)) for i in range(1000, 1000 + repeats)]
+        step(batches[0][0])
+        waiting, steps = [], []
+        for i in range(1, repeats + 1):
+            start = time.perf_counter()
+            tokens, _ = batches[i]
+            waiting.append(time.perf_counter() - start)
+            steps.append(timed(lambda tokens=tokens: step(tokens)))
+    return {
+        "milliseconds_waiting": round(1000 * statistics.median(waiting), 3),
+        "milliseconds_reading": round(1000 * statistics.median(reading), 3),
+        "waiting_share": round(sum(waiting) / (sum(waiting) + sum(steps)), 5),
+    }
 
 
 def matmul_rate(dtype: str, width: int) -> float:
@@ -109,18 +141,18 @@ def main() -> None:
     tokens = np.random.default_rng(0).integers(0, config.n_vocab, (options.batch_size, config.n_tokens)).astype("int32")
 
     ours = {"float32": "float32", "mixed bfloat16": "mixed_bfloat16"}
-    sides = {f"ours, {name}": our_step(config, tokens, policy) for name, policy in ours.items()}
+    sides = {f"ours, {name}": our_step(config, policy) for name, policy in ours.items()}
     if not options.without_theirs:
-        sides["theirs, float32"] = their_step(config, tokens, bfloat16=False, compiled=False)
+        sides["theirs, float32"] = their_step(config, bfloat16=False, compiled=False)
         if list_gpus():
-            sides["theirs, mixed bfloat16"] = their_step(config, tokens, bfloat16=True, compiled=False)
-            sides["theirs, mixed bfloat16, compiled"] = their_step(config, tokens, bfloat16=True, compiled=True)
+            sides["theirs, mixed bfloat16"] = their_step(config, bfloat16=True, compiled=False)
+            sides["theirs, mixed bfloat16, compiled"] = their_step(config, bfloat16=True, compiled=True)
     seconds = {what: [] for what in sides}
     for what, step in sides.items():
-        report(what=f"{what}: first step", **shape, seconds=round(timed(step), 2))
+        report(what=f"{what}: first step", **shape, seconds=round(timed(lambda step=step: step(tokens)), 2))
     for _ in range(options.repeats):
         for what, step in sides.items():
-            seconds[what].append(timed(step))
+            seconds[what].append(timed(lambda step=step: step(tokens)))
 
     width = 16384 if list_gpus() else 2048
     rates = {name: matmul_rate(name.split()[-1], width) for name in ours}
@@ -134,6 +166,8 @@ def main() -> None:
             row["matmul_share"] = round(operations(config, options.batch_size) / median / rate, 3)
             row["times_as_fast_as_theirs"] = fastest_of_theirs and round(fastest_of_theirs / median, 2)
         report(what=what, **shape, **row)
+    fed = pipeline(config, options.batch_size, sides["ours, float32"], options.repeats)
+    report(what="ours, float32, fed from disk", **shape, **fed)
 
 
 if __name__ == "__main__":

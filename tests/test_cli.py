@@ -298,6 +298,32 @@ def test_pretrain_with_everything_at_once(capsys, tmp_path, pictures, palette):
     assert np.load(tmp_path / "m" / "palette.npy").shape == (TINY.n_vocab, 3)
 
 
+def test_pretraining_goes_on_from_a_presets_weights(capsys, tmp_path, preset, pictures):
+    """With no learning to speak of, the loss is the one that the preset has on the same pictures."""
+    line = ["pretrain", "--data", pictures, "--init_from", preset, "--out", tmp_path / "m", "--json"]
+    code, out, err = run(capsys, *line, "--steps", 1, "--batch_size", 3, "--learning_rate", 1e-30)
+    assert code == 0, err
+    code, expected, err = run(capsys, "eval", "--model", preset, "--data_path", pictures, "--json")
+    assert code == 0, err
+    found = json.loads(out)["loss"]
+    assert found == pytest.approx(next(iter(json.loads(expected).values()))["nats_per_token"], rel=1e-5)
+    assert Palette.load(tmp_path / "m/palette.npy") == Palette.load(preset / "palette.npy")
+
+
+@pytest.mark.filterwarnings("ignore")  # tensorboard's own
+def test_tensorboard_gets_the_losses(capsys, tmp_path, preset, pictures):
+    line = ["pretrain", "--data", pictures, "--validation", pictures, "--init_from", preset, "--out", tmp_path / "m"]
+    code, _, err = run(capsys, *line, "--steps", 2, "--save_every", 1, "--log_dir", tmp_path / "log")
+    assert code == 0, err
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+    from tensorboard.util.tensor_util import make_ndarray
+
+    for part, name in (("train", "epoch_loss"), ("validation", "epoch_loss")):
+        events = EventAccumulator(str(tmp_path / "log" / part)).Reload().Tensors(name)
+        assert [event.step for event in events] == [0, 1]
+        assert all(0 < make_ndarray(event.tensor_proto) < 20 for event in events)
+
+
 def test_a_damaged_checkpoint_is_told_and_made_again(capsys, tmp_path):
     np.save(tmp_path / "tokens.npy", np.random.default_rng(0).integers(0, 5, (6, 16)).astype("uint8"))
     shape = ["--n_px", 4, "--n_vocab", 5, "--n_embd", 8, "--n_head", 2, "--n_layer", 1]
@@ -358,6 +384,10 @@ MISTAKES = [
     ([*PRETRAIN, "--out", "{empty}/x", "--recipe", "none"], 2, "paper-s"),
     ([*PRETRAIN, "--out", "{empty}/x", "--batch_size", "7", "--accumulate", "2"], 2, "divide"),
     ([*PRETRAIN, "--out", "{empty}/x", "--n_vocab", "9"], 2, "--n_vocab 9"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--init_from", "{preset}"], 1, "knows 11 colours, this palette has 32"),
+    ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--n_embd", "32"], 2, "n_embd 16"),
+    ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--size", "s"], 2, "--size s"),
+    ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "nowhere"], 1, "no such model"),
     (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "expected tokens"),
 ]
 

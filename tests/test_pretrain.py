@@ -10,6 +10,7 @@ from conftest import TINY, randomise
 from igpt_tf.backend import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.files import held
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import autoregressive_loss, draw_mask, masked_loss
 from igpt_tf.palette import Palette
@@ -68,13 +69,15 @@ def test_a_run_that_died_goes_on_exactly(tmp_path, steps):
 
 
 def test_two_devices_train_and_go_on_like_one(tmp_path):
-    expected = pretrain(new_model(), stripes(), SETTINGS, tmp_path / "one")
+    settings = dataclasses.replace(SETTINGS, steps=20, save_every=5)
+    expected = pretrain(new_model(), stripes(), settings, tmp_path / "one")
     with device_scope(list_cpus()[:2]):
         first, second = new_model(), new_model()
     assert count_devices(first) == 2
     with pytest.raises(KeyboardInterrupt):
-        pretrain(first, stripes(), SETTINGS, tmp_path / "two", callbacks=[StopAfter(6)])
-    found = pretrain(second, stripes(), SETTINGS, tmp_path / "two")
+        pretrain(first, stripes(), settings, tmp_path / "two", callbacks=[StopAfter(13)])
+    found = pretrain(second, stripes(), settings, tmp_path / "two")
+    assert len(found) == 4 and found[-1]["loss"] < found[0]["loss"]
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
 
 
@@ -87,6 +90,15 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
     pretrain(new_model(), stripes(), SETTINGS, tmp_path)
     with pytest.raises(UserError, match="n_images was 11 and is now 12"):
         pretrain(new_model(), stripes(12), SETTINGS, tmp_path)
+    with pytest.raises(UserError, match="init_from was None and is now other-weights"):
+        pretrain(new_model(), stripes(), SETTINGS, tmp_path, init_from="other-weights")
+
+
+def test_two_processes_do_not_train_one_run(tmp_path):
+    with held(tmp_path / ".lock"), pytest.raises(UserError, match="another process is training this run"):
+        pretrain(new_model(), stripes(), SETTINGS, tmp_path)
+    pretrain(new_model(), stripes(), SETTINGS, tmp_path)
+    assert not (tmp_path / ".lock").exists()
 
 
 def test_every_example_is_seen_once_a_pass_and_the_order_depends_on_the_step_alone():
@@ -250,6 +262,9 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
         model = new_model()
     with pytest.raises(UsageError, match="2 devices"):
         pretrain(model, stripes(), dataclasses.replace(SETTINGS, batch_size=5), tmp_path)
+    if keras.backend.backend() == "tensorflow":
+        with pytest.raises(UsageError, match="accumulating gradients on several devices needs the JAX backend"):
+            pretrain(model, stripes(), dataclasses.replace(SETTINGS, accumulate=2), tmp_path)
 
 
 def test_two_devices_validate_any_number_of_images_like_one(tmp_path):

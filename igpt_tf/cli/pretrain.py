@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.course import RECIPES_HELP, ListRecipes, choose_course, progress_bar, tensorboard
 from igpt_tf.cli.machines import add_machine_options, check_machines, models_scope, start_backend
-from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, non_negative, positive
+from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, non_negative, open_palette, positive
 from igpt_tf.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
     from igpt_tf.config import ImageGPTConfig
     from igpt_tf.palette import Palette
+    from igpt_tf.presets import Preset
 
 UNSET = argparse.SUPPRESS
 
@@ -34,6 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, drawn at random")
     parser.add_argument("--recipe", action=ListRecipes, default=None, help=RECIPES_HELP)
     parser.add_argument("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
+    parser.add_argument(
+        "--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path as for --model"
+    )
     shape = parser.add_argument_group("shape", "of the size, or of the recipe, but for what is typed")
     shape.add_argument("--size", choices=("nano", "s", "m", "l", "xl"), default=UNSET, help="a size by name (nano)")
     for name in SHAPE_OPTIONS:
@@ -84,8 +88,9 @@ def run(options: argparse.Namespace) -> None:
 
     check_machines(options)
     recipe = None if options.recipe is None else find_recipe(options.recipe)
-    palette = _palette(options)
-    config = _config(options, None if recipe is None else recipe.config, palette)
+    preset = None if options.init_from is None else _preset(options)
+    palette = _palette(options, preset)
+    config = preset.config if preset else _config(options, None if recipe is None else recipe.config, palette)
     if options.sample_every is not None and (palette is None or config.bert):
         reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
         raise UsageError(f"--sample_every {reason}")
@@ -116,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
         callbacks.append(SampleGrids(folder, palette, options.sample_every, writes=process == 0))
     keras.utils.set_random_seed(settings.seed)
     with scope:
-        model = new_model(config, options.mixed_precision, options.remat)
+        model = new_model(preset or config, options.mixed_precision, options.remat)
     history = pretrain(
         model,
         tokens,
@@ -124,6 +129,7 @@ def run(options: argparse.Namespace) -> None:
         folder,
         validation,
         callbacks,
+        init_from=options.init_from,
         keep=options.keep,
         accept_changes=options.accept_changes,
         warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
@@ -152,11 +158,25 @@ def _report(
     print(f"{options.out}: {text} (nats per token{which})")
 
 
-def _palette(options: argparse.Namespace) -> Palette | None:
-    """The palette that was named, or the one of the token store to train on."""
+def _preset(options: argparse.Namespace) -> Preset:
+    """The weights to begin with; what was typed of their shape must be true."""
+    from igpt_tf.presets import check_shape, open_preset
+
+    preset = open_preset(options.init_from)
+    if hasattr(options, "size"):
+        raise UsageError(f"--size {options.size}: the weights of --init_from have a shape of their own; leave it out")
+    typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
+    check_shape(preset.config, **typed)
+    return preset
+
+
+def _palette(options: argparse.Namespace, preset: Preset | None) -> Palette | None:
+    """The palette that was named, that of the weights to begin with, or the one of the token store to train on."""
     from igpt_tf.data.tokens import STORE, TokenStore
     from igpt_tf.palette import Palette
 
+    if preset is not None and (options.palette is not None or preset.palette() is not None):
+        return open_palette(options, preset)
     if options.palette is not None:
         return Palette.load(options.palette)
     return TokenStore.open(Path(options.data)).palette if (Path(options.data) / STORE).exists() else None

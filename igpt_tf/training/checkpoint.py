@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -15,7 +16,7 @@ import keras
 
 from igpt_tf.backend import from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.files import atomic_write
+from igpt_tf.files import atomic_write, held
 from igpt_tf.training.variables import (
     DamagedError,
     check_variables,
@@ -26,6 +27,7 @@ from igpt_tf.training.variables import (
 )
 
 LOG_FILE = "log.csv"
+LOCK_FILE = ".lock"
 WEIGHTS_SUFFIX = ".safetensors"
 # What may be another when a run goes on, if that is said explicitly: nothing here changes what the files hold.
 CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
@@ -37,6 +39,8 @@ class RunCheckpoint(keras.callbacks.Callback):
     `epoch-00007.json` is renamed into place after `epoch-00007.safetensors` and holds its length and checksum, the
     course of the run and all of its history, so each pair describes one moment by itself: whenever the process
     dies, or a file is damaged, the newest whole pair is where the run goes on. Nothing that is not finite is saved.
+
+    A context manager: from `restore` to the end of its block no other process can go on with the same run.
 
     Args:
         folder: the run's folder; created if needed.
@@ -69,6 +73,15 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self._began = 0.0
+        self._lock = contextlib.ExitStack()
+
+    def __enter__(self) -> RunCheckpoint:
+        """Nothing yet: `restore` takes the lock."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Let others have the run."""
+        self._lock.close()
 
     def restore(self, model: keras.Model) -> int:
         """Load the newest state that is whole into a compiled model and return its number of periods, 0 for none.
@@ -76,7 +89,8 @@ class RunCheckpoint(keras.callbacks.Callback):
         The process that writes reads it too; the others, whose machines may not have the folder, are told.
 
         Raises:
-            UserError: if the folder cannot be written, holds a run of another course, or nothing in it is whole.
+            UserError: if the folder cannot be written, holds a run of another course or one that another process is
+                training, or nothing in it is whole.
         """
         self._load(model, lambda: self._find_newest(model))
         return len(self.history)
@@ -101,6 +115,8 @@ class RunCheckpoint(keras.callbacks.Callback):
     def _find_newest(self, model: keras.Model) -> Path | None:
         """The newest weights that are whole, None if there are none; history and log become theirs."""
         require_writable(self.folder)
+        if not self._lock.enter_context(held(self.folder / LOCK_FILE)):
+            raise UserError(f"{self.folder}: another process is training this run: wait for it, or give another --out")
         for leftover in self.folder.glob(".*.part"):
             leftover.unlink(missing_ok=True)
         problem = None

@@ -18,6 +18,7 @@ from igpt_tf.data.batches import TrainingBatches, fingerprint, masked_sample_wei
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import draw_mask
+from igpt_tf.presets import Preset, load_model
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience, put_averages
 from igpt_tf.training.checkpoint import RunCheckpoint
 from igpt_tf.training.optimizer import new_optimizer
@@ -28,19 +29,21 @@ from igpt_tf.training.variables import NotFiniteError
 VALIDATION_MASKS = 0
 
 
-def new_model(config: ImageGPTConfig, mixed_precision: bool = False, rematerialise: bool = False) -> ImageGPT:
-    """A model to train, with OpenAI's initial distributions.
+def new_model(start: ImageGPTConfig | Preset, mixed_precision: bool = False, rematerialise: bool = False) -> ImageGPT:
+    """A model to train, with OpenAI's initial distributions or with the weights of a preset.
 
     Args:
-        config: its shape.
+        start: the shape of a new model; or the preset to begin with, from `presets.open_preset`.
         mixed_precision: compute in bfloat16; weights, norms, softmax and losses stay float32.
         rematerialise: keep only what goes from block to block for the backward pass and compute the rest again,
             which takes longer and much less memory.
     """
+    dtype = "mixed_bfloat16" if mixed_precision else None
+    config = start.config if isinstance(start, Preset) else start
     blocks = [f"h{i}" for i in range(config.n_layer)]
     scope = keras.RematScope("list_of_layers", layer_names=blocks) if rematerialise else contextlib.nullcontext()
     with scope:
-        return ImageGPT(config, dtype="mixed_bfloat16" if mixed_precision else None)
+        return load_model(start, dtype=dtype) if isinstance(start, Preset) else ImageGPT(start, dtype=dtype)
 
 
 def compile_model(model: keras.Model, settings: PretrainSettings, n_steps: int, warmup: int) -> None:
@@ -60,6 +63,7 @@ def pretrain(
     validation_tokens: np.ndarray | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     *,
+    init_from: str | None = None,
     keep: int = 3,
     accept_changes: bool = False,
     warn: Callable[[str], None] = warnings.warn,
@@ -78,6 +82,8 @@ def pretrain(
         folder: where the run keeps its state and `log.csv`.
         validation_tokens: (M, T), scored after every period.
         callbacks: more Keras callbacks, asked before a period is saved.
+        init_from: what the model's first weights are called, if they were trained before; a run that began with others
+            is not gone on with.
         keep: latest checkpoints that are kept, beside the best one.
         accept_changes: go on although the learning rate, the clipping or the precision is another than before.
         warn: told in one line of checkpoints that cannot be used.
@@ -87,7 +93,8 @@ def pretrain(
         masked token), and `learning_rate`.
 
     Raises:
-        UserError: if `folder` cannot be written or holds a run of another course or data, or the loss becomes NaN.
+        UserError: if `folder` cannot be written, holds a run of another course or data or one that another process
+            is training, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
     share = process_share()
@@ -99,9 +106,10 @@ def pretrain(
         "compute_dtype": model.compute_dtype,
         "n_images": len(tokens),
         "data": fingerprint(tokens),
+        "init_from": init_from,
     }
     checkpoint = RunCheckpoint(folder, course, keep, period, accept_changes, share[0] == 0, warn)
-    with scope_of(model):
+    with checkpoint, scope_of(model):
         compile_model(model, settings, n_periods * period, settings.warmup(len(tokens)))
         done = checkpoint.restore(model)
         if done < n_periods and not is_out_of_patience(checkpoint.history, settings.patience):

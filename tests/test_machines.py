@@ -78,7 +78,7 @@ def test_two_processes_train_like_one_and_go_on_from_what_the_first_wrote(data, 
 
 def test_a_mistake_that_the_first_process_finds_ends_all(data, tmp_path):
     outs = [tmp_path / "first", tmp_path / "second"]
-    finish(*start_two(data, outs))
+    finish(start("--data", data, *SHAPE, *COURSE, "--out", outs[0]))
     processes = start_two(data, outs, "--seed", "7")
     ends = [process.communicate(timeout=240)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]

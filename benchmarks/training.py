@@ -29,10 +29,12 @@ import numpy as np
 from keras import ops
 
 import igpt_tf as igpt
-from igpt_tf.backend import jit_compile, list_gpus
+from igpt_tf.backend import list_gpus
 from igpt_tf.data.augment import Augmentation
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.data.rows import FileTokens
+from igpt_tf.training.pretrain import compile_model, new_model
+from igpt_tf.training.settings import PretrainSettings
 
 # Images of the token file that the pipeline reads.
 N_IMAGES = 50_000
@@ -49,12 +51,8 @@ def timed(function: Callable[[], object]) -> float:
 
 
 def our_step(config: igpt.ImageGPTConfig, policy: str) -> Callable[[np.ndarray], float]:
-    model = igpt.ImageGPT(config, dtype=policy)
-    model.compile(
-        keras.optimizers.Adam(1e-3, beta_1=0.9, beta_2=0.95),
-        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        jit_compile=jit_compile(),
-    )
+    model = new_model(config, mixed_precision=policy != "float32")
+    compile_model(model, PretrainSettings(learning_rate=1e-3), n_steps=1_000_000, warmup=0)
     return lambda tokens: float(model.train_on_batch(tokens, tokens))
 
 

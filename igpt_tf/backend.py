@@ -15,6 +15,9 @@ import numpy as np
 
 from igpt_tf.errors import UsageError, UserError
 
+# Bytes of a message from process to process, all of the same length because arrays are what can be sent.
+LONGEST_LINE = 4096
+
 
 def on_tensorflow() -> bool:
     """Whether Keras runs on TensorFlow."""
@@ -95,6 +98,36 @@ def from_first_process(message: Any) -> Any:
     text = np.frombuffer(json.dumps(message).encode(), np.uint8)
     length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
     return json.loads(multihost_utils.broadcast_one_to_all(np.resize(text, length)).tobytes())
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A block that ends well in all processes or in none: with what one of them cannot do, all end.
+
+    Raises:
+        UserError: this process's own, or else that of the first that has one.
+    """
+    own = None
+    try:
+        yield
+    except UserError as error:
+        own = error
+    problems = _from_all_processes("" if own is None else str(own))
+    if own is not None:
+        raise own
+    for process, problem in enumerate(problems):
+        if problem:
+            raise UserError(f"process {process}: {problem}")
+
+
+def _from_all_processes(text: str) -> list[str]:
+    """A line of every process, in their order."""
+    if process_share()[1] == 1:
+        return [text]
+    from jax.experimental import multihost_utils
+
+    sent = np.frombuffer(text.encode()[:LONGEST_LINE].ljust(LONGEST_LINE, b"\0"), np.uint8)
+    return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in multihost_utils.process_allgather(sent)]
 
 
 def assign_from_first_process(variable: keras.Variable, value: np.ndarray | None) -> None:

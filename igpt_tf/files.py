@@ -43,6 +43,21 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
             partial.unlink()
 
 
+def require_writable(folder: Path) -> None:
+    """Create a folder if needed and prove that files can be written into it.
+
+    Raises:
+        UserError: if they cannot.
+    """
+    probe = folder / ".probe.part"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        probe.write_bytes(b"")
+        probe.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"Cannot write {folder}: {error.strerror}. Choose a folder that is writable.") from error
+
+
 @contextlib.contextmanager
 def held(path: str | os.PathLike) -> Iterator[bool]:
     """Hold a lock file for as long as the block lasts; a killed process holds nothing.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -51,6 +52,10 @@ class Preset:
     n_class: int | None
     read: Callable[[str], np.ndarray]
     palette_paths: list[Path]
+
+    def fingerprint(self) -> str:
+        """A short digest of some of the weights, by which these are told from others of the same shape."""
+        return hashlib.blake2b(self.read("wpe").tobytes() + self.read("ln_f/g").tobytes(), digest_size=8).hexdigest()
 
     def palette(self) -> Palette | None:
         """The palette that lies beside the weights, None where there is none of its size."""

@@ -298,6 +298,23 @@ def test_pretrain_with_everything_at_once(capsys, tmp_path, pictures, palette):
     assert np.load(tmp_path / "m" / "palette.npy").shape == (TINY.n_vocab, 3)
 
 
+def test_a_store_says_its_images_width_and_its_colours(capsys, tmp_path, preset, pictures):
+    (tmp_path / "none").mkdir()
+    for name in ("config.json", "model.safetensors"):
+        (tmp_path / "none" / name).write_bytes((preset / name).read_bytes())
+    few = Palette(np.linspace(-1, 1, 6).repeat(3).reshape(6, 3).astype("float32"))
+    few.save(tmp_path / "few.npy")
+    line = ["tokenize", "--data", pictures, "--palette", tmp_path / "few.npy", "--n_px", 8, "--out", tmp_path / "s"]
+    assert run(capsys, *line)[0] == 0
+    line = ["pretrain", "--data", tmp_path / "s", "--out", tmp_path / "m", "--steps", 1]
+    code, _, err = run(capsys, *line, "--n_embd", 8, "--n_head", 1, "--n_layer", 1)
+    assert code == 0, err
+    config = json.loads((tmp_path / "m/config.json").read_text())
+    assert (config["n_px"], config["n_vocab"]) == (8, 6)
+    code, _, err = run(capsys, *line, "--init_from", tmp_path / "none")
+    assert code == 1 and "expected a store of 11 colours for the weights of --init_from, found 6" in err
+
+
 def test_pretraining_goes_on_from_a_presets_weights(capsys, tmp_path, preset, pictures):
     """With no learning to speak of, the loss is the one that the preset has on the same pictures."""
     line = ["pretrain", "--data", pictures, "--init_from", preset, "--out", tmp_path / "m", "--json"]
@@ -388,6 +405,9 @@ MISTAKES = [
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--n_embd", "32"], 2, "n_embd 16"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--size", "s"], 2, "--size s"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "nowhere"], 1, "no such model"),
+    ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--recipe", "nano-mnist"], 2, "of its shape"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--log_dir", "{colors}"], 1, "Cannot write {colors}"),
+    (["palette", "fit", "--data", "{pictures}", "--n_colors", "6", "--out", "{colors}/x.npy"], 1, "Cannot write"),
     (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "expected tokens"),
 ]
 

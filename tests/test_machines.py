@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 SHAPE = ["--n_px", "8", "--n_vocab", "11", "--n_embd", "16", "--n_head", "4", "--n_layer", "2"]
-COURSE = ["--steps", "6", "--save_every", "3", "--warmup_steps", "2", "--batch_size", "4", "--clip_norm", "1"]
+COURSE = ["--steps", "20", "--save_every", "10", "--warmup_steps", "2", "--batch_size", "4", "--clip_norm", "1"]
 
 
 @pytest.fixture(scope="module")
@@ -47,8 +47,9 @@ def start_two(data, outs, *arguments):
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{probe.getsockname()[1]}"
-    common = ["--data", data, *SHAPE, *COURSE, "--coordinator", address, "--num_processes", "2", *arguments]
-    return [start(*common, "--process_id", i, "--out", out) for i, out in enumerate(outs)]
+    both = data if isinstance(data, list) else [data, data]
+    common = [*SHAPE, *COURSE, "--coordinator", address, "--num_processes", "2", *arguments]
+    return [start("--data", both[i], *common, "--process_id", i, "--out", outs[i]) for i in (0, 1)]
 
 
 def losses(out):
@@ -76,15 +77,28 @@ def test_two_processes_train_like_one_and_go_on_from_what_the_first_wrote(data, 
     np.testing.assert_allclose(losses(outs[0]), expected, rtol=1e-5)
 
 
-def test_a_mistake_that_the_first_process_finds_ends_all(data, tmp_path):
-    outs = [tmp_path / "first", tmp_path / "second"]
-    finish(start("--data", data, *SHAPE, *COURSE, "--out", outs[0]))
-    processes = start_two(data, outs, "--seed", "7")
-    ends = [process.communicate(timeout=240)[1] for process in processes]
+def fail(processes):
+    """The one line of each."""
+    ends = [process.communicate(timeout=120)[1] for process in processes]
     assert [process.returncode for process in processes] == [1, 1]
-    for errors in ends:
-        assert "holds another run (seed was 0 and is now 7)" in errors
-        assert "Traceback" not in errors
+    lines = [[line for line in errors.splitlines() if line.startswith("run.py: ")] for errors in ends]
+    assert [len(found) for found in lines] == [1, 1] and "Traceback" not in "".join(ends)
+    return [found[0] for found in lines]
+
+
+def test_what_one_process_cannot_do_ends_all(data, tmp_path):
+    (tmp_path / "file").touch()
+    own, told = fail(start_two(data, [tmp_path / "file", tmp_path / "second"]))
+    assert "Cannot write" in own
+    assert told == own.replace("run.py: ", "run.py: process 0: ")
+
+
+def test_processes_on_different_runs_are_refused(data, tmp_path):
+    other = tmp_path / "tokens.npy"
+    np.save(other, np.load(data)[::-1])
+    told, own = fail(start_two([data, other], [tmp_path / "first", tmp_path / "second"]))
+    assert "the processes train different runs (data is " in own
+    assert told == own.replace("run.py: ", "run.py: process 1: ")
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,12 @@ def test_requirements_are_those_of_the_package():
     assert needed == {*project["dependencies"], *project["optional-dependencies"]["tensorflow"]}
 
 
+def test_everything_that_is_packed_is_there():
+    build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
+    for path in build["force-include"]:
+        assert (ROOT / path / "model.safetensors").is_file(), path
+
+
 def test_every_public_name_is_there():
     for name in igpt.__all__:
         assert getattr(igpt, name) is not None

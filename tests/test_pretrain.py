@@ -159,14 +159,14 @@ def plain(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("clip_norm", [None, 0.1])
-def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, clip_norm):
-    """Also the learning rate, which Keras would change after every part."""
-    expected, _ = trained(tmp_path / "whole", clip_norm=clip_norm)
-    found, _ = trained(tmp_path / "parts", clip_norm=clip_norm, accumulate=2)
+@pytest.mark.parametrize("changes", [{"ema": 0.5}, {"clip_norm": 0.1}], ids=["averaged", "clipped"])
+def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, changes):
+    """Also the learning rate and the average, which Keras would change after every part."""
+    expected, _ = trained(tmp_path / "whole", **changes)
+    found, _ = trained(tmp_path / "parts", **changes, accumulate=2)
     for name in ("loss", "val_loss", "learning_rate"):
         np.testing.assert_allclose(losses(found, name), losses(expected, name), rtol=1e-5, atol=1e-12)
-    assert (losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)) == (clip_norm is None)
+    assert (losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)) == ("ema" in changes)
 
 
 def test_rematerialisation_changes_no_gradient(tmp_path, plain):
@@ -235,6 +235,19 @@ def test_training_ends_when_validation_has_not_been_better(tmp_path):
     with pytest.raises(KeyboardInterrupt):
         pretrain(new_model(), stripes(4), changed, tmp_path / "cut", stripes(6, seed=1), [StopAfter(10 * best + 5)])
     np.testing.assert_allclose(losses(trained(tmp_path / "cut", data=stripes(4), **settings)[0]), losses(history))
+
+    (tmp_path / f"whole/epoch-{best:05d}.safetensors").write_bytes(b"half")
+    with pytest.warns(UserWarning, match=f"the weights are those of step {10 * (best + 1)} instead"):
+        _, model = trained(tmp_path / "whole", data=stripes(4), **settings)
+    assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(history[best]["val_loss"], rel=1e-5)
+
+
+def test_other_images_to_validate_on_are_another_run(tmp_path):
+    pretrain(new_model(), stripes(), SETTINGS, tmp_path, stripes(6, seed=1))
+    with pytest.raises(UserError, match=r"validation was [0-9a-f]+ and is now [0-9a-f]+"):
+        pretrain(new_model(), stripes(), SETTINGS, tmp_path, stripes(6, seed=2))
+    with pytest.raises(UserError, match=r"validation was [0-9a-f]+ and is now None"):
+        pretrain(new_model(), stripes(), SETTINGS, tmp_path)
 
 
 def test_augmentation_goes_on_where_it_was(tmp_path, plain):

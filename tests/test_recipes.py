@@ -42,6 +42,12 @@ def test_the_bundled_models_recipe_is_its_cards_command():
     assert (settings.batch_size, settings.learning_rate, settings.warmup(50_000)) == (4, 2e-3, 300)
 
 
+def test_a_short_run_is_not_all_warm_up():
+    assert PretrainSettings(batch_size=8).warmup(500) == 6
+    assert PretrainSettings(batch_size=8).warmup(100_000) == 200
+    assert PretrainSettings(batch_size=8, warmup_steps=40).warmup(500) == 40
+
+
 @pytest.mark.parametrize("line", [["--recipe", "list"], ["--list_recipes"], ["--list-recipes"]])
 def test_recipes_are_listed_without_data(capsys, line):
     assert main(["pretrain", *line]) == 0

@@ -342,6 +342,14 @@ def test_a_damaged_store_is_one_line(store, name):
     one_line_error(TokenStore.open, store.folder, match=match)
 
 
+def test_a_damaged_row_is_told_when_it_is_read(store):
+    tokens = np.load(store.folder / "tokens.npy")
+    tokens[3, 5] = 20
+    np.save(store.folder / "tokens.npy", tokens)
+    np.testing.assert_array_equal(store[:3], tokens[:3])
+    one_line_error(store.__getitem__, np.array([1, 3]), match="a token is outside the palette")
+
+
 def test_fingerprints_tell_stores_apart(tmp_path, store):
     images = random_images(3, N_PX, N_PX, 3)
     prints = {store.fingerprint, TokenStore.open(store.folder).fingerprint}

@@ -118,14 +118,18 @@ def tensorboard(folder: Path) -> keras.callbacks.Callback:
     """Keras' own log for TensorBoard.
 
     Raises:
-        UserError: on another backend than TensorFlow, which alone writes it, or without the package.
+        UserError: on another backend than TensorFlow, which alone writes it, without the package, or if the folder
+            cannot be written.
     """
     import importlib.util
 
     import keras
 
+    from igpt_tf.files import require_writable
+
     if keras.backend.backend() != "tensorflow":
         raise UserError("--log_dir needs the TensorFlow backend, which alone writes TensorBoard's files: see log.csv")
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError("--log_dir needs the package tensorboard, which is not installed: pip install tensorboard")
+    require_writable(folder)
     return keras.callbacks.TensorBoard(folder, write_graph=False)

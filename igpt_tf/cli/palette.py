@@ -39,6 +39,7 @@ def run(options: argparse.Namespace) -> None:
     """Fit the palette, write it and say how well it fits."""
     if options.action is None:
         raise UsageError("palette: say what to do: run.py palette fit --data ...")
+    from igpt_tf.files import require_writable
     from igpt_tf.imaging import to_grey
     from igpt_tf.palette import MAX_COLORS, Palette
 
@@ -47,6 +48,8 @@ def run(options: argparse.Namespace) -> None:
     images, skipped = _draw(open_data(options), options)
     if options.grey:
         images = to_grey(images)
+    # Seen before the work, which may take hours.
+    require_writable(options.out.absolute().parent)
     palette = Palette.fit(images, options.n_colors, options.seed, progress=True)
     palette.save(options.out)
     # A folder is sorted, often by class: look at images from all of it.

@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING
 from igpt_tf.cli.course import RECIPES_HELP, ListRecipes, choose_course, progress_bar, tensorboard
 from igpt_tf.cli.machines import add_machine_options, check_machines, models_scope, start_backend
 from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, non_negative, open_palette, positive
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
     from igpt_tf.config import ImageGPTConfig
+    from igpt_tf.data.tokens import TokenStore
     from igpt_tf.palette import Palette
     from igpt_tf.presets import Preset
+    from igpt_tf.training.recipes import Recipe
 
 UNSET = argparse.SUPPRESS
 
@@ -64,13 +66,13 @@ def _add_course_options(course: argparse._ArgumentGroup) -> None:
         course.add_argument(f"--{name}", type=kind, default=UNSET, help=text)
 
     add("epochs", float, "passes over the data; may be a fraction (1)")
-    add("steps", positive, "steps of the run, instead of epochs")
+    add("steps", positive, "steps of the run, instead of epochs; rounded up to periods of one length")
     add("batch_size", positive, "images a step, over all devices (n_sub_batch x devices x accumulate)")
     add("accumulate", positive, "parts a step in which each device computes its share of the batch (1)")
     add("learning_rate", float, "peak; falls to 0 along a cosine (0.003)")
-    add("warmup_steps", non_negative, "steps of linear warm-up (200)")
+    add("warmup_steps", non_negative, "steps of linear warm-up (200, or a tenth of a shorter run)")
     add("warmup_epochs", float, "the same in passes over the data")
-    add("save_every", positive, "steps between checkpoints and validations (one pass)")
+    add("save_every", positive, "about how many steps to train between checkpoints and validations (one pass)")
     add("seed", non_negative, "decides the weights, the order of the data, masks and augmentation (0)")
     add("clip_norm", float, "longest gradient, all weights together (no limit)")
     add("ema", float, "average the weights, each step keeping this much of the average, such as 0.999 (off)")
@@ -88,35 +90,37 @@ def run(options: argparse.Namespace) -> None:
 
     check_machines(options)
     recipe = None if options.recipe is None else find_recipe(options.recipe)
-    preset = None if options.init_from is None else _preset(options)
-    palette = _palette(options, preset)
-    config = preset.config if preset else _config(options, None if recipe is None else recipe.config, palette)
+    preset = None if options.init_from is None else _preset(options, recipe)
+    store = _store(options)
+    palette = _palette(options, preset, store)
+    config = preset.config if preset else _config(options, None if recipe is None else recipe.config, palette, store)
     if options.sample_every is not None and (palette is None or config.bert):
         reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
         raise UsageError(f"--sample_every {reason}")
     if options.sample_every is not None and options.model_parallel > 1:
         raise UsageError("--sample_every draws with models that are whole on each device: leave out --model_parallel")
-    # Judged before the data are read, which may take long.
     choose_course(options, recipe, None)
-    tokens, validation = _read_data(options, config, palette)
     process = start_backend(options)
     import keras
 
-    from igpt_tf.backend import choose_devices
+    from igpt_tf.backend import all_or_none, choose_devices
+    from igpt_tf.files import require_writable
     from igpt_tf.training.callbacks import SampleGrids
-    from igpt_tf.training.checkpoint import require_writable
     from igpt_tf.training.pretrain import new_model, pretrain
 
-    devices = choose_devices(options.n_gpu)
-    scope = models_scope(options, devices, config.n_head)
-    settings = choose_course(options, recipe, len(devices) // options.model_parallel)
-    if process == 0:
-        require_writable(options.out)
+    with all_or_none():
+        devices = choose_devices(options.n_gpu)
+        scope = models_scope(options, devices, config.n_head)
+        settings = choose_course(options, recipe, len(devices) // options.model_parallel)
+        if process == 0:
+            require_writable(options.out)
+        callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
+        # Last, because reading may take long.
+        tokens, validation = _read_data(options, config, palette)
     folder = options.out / "training"
     n_periods, period = settings.plan(len(tokens))
-    callbacks = [progress_bar(n_periods, period, settings.accumulate)] if process == 0 else []
-    if options.log_dir is not None:
-        callbacks.append(tensorboard(options.log_dir))
+    if process == 0:
+        callbacks.append(progress_bar(n_periods, period, settings.accumulate))
     if options.sample_every is not None:
         callbacks.append(SampleGrids(folder, palette, options.sample_every, writes=process == 0))
     keras.utils.set_random_seed(settings.seed)
@@ -129,7 +133,7 @@ def run(options: argparse.Namespace) -> None:
         folder,
         validation,
         callbacks,
-        init_from=options.init_from,
+        init_from=preset and preset.fingerprint(),
         keep=options.keep,
         accept_changes=options.accept_changes,
         warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
@@ -158,8 +162,8 @@ def _report(
     print(f"{options.out}: {text} (nats per token{which})")
 
 
-def _preset(options: argparse.Namespace) -> Preset:
-    """The weights to begin with; what was typed of their shape must be true."""
+def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
+    """The weights to begin with; what was typed of their shape must be true, and a recipe's too."""
     from igpt_tf.presets import check_shape, open_preset
 
     preset = open_preset(options.init_from)
@@ -167,31 +171,52 @@ def _preset(options: argparse.Namespace) -> Preset:
         raise UsageError(f"--size {options.size}: the weights of --init_from have a shape of their own; leave it out")
     typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
     check_shape(preset.config, **typed)
+    if recipe is not None and recipe.config != preset.config:
+        raise UsageError(
+            f"--recipe {options.recipe}: expected weights of its shape ({recipe.config}), "
+            f"found {preset.config} in --init_from {options.init_from}; leave one of them out"
+        )
     return preset
 
 
-def _palette(options: argparse.Namespace, preset: Preset | None) -> Palette | None:
-    """The palette that was named, that of the weights to begin with, or the one of the token store to train on."""
+def _store(options: argparse.Namespace) -> TokenStore | None:
+    """The token store to train on, if the data are one."""
     from igpt_tf.data.tokens import STORE, TokenStore
+
+    return TokenStore.open(Path(options.data)) if (Path(options.data) / STORE).exists() else None
+
+
+def _palette(options: argparse.Namespace, preset: Preset | None, store: TokenStore | None) -> Palette | None:
+    """The palette that was named, that of the weights to begin with, or the one of the token store to train on."""
     from igpt_tf.palette import Palette
 
     if preset is not None and (options.palette is not None or preset.palette() is not None):
         return open_palette(options, preset)
     if options.palette is not None:
         return Palette.load(options.palette)
-    return TokenStore.open(Path(options.data)).palette if (Path(options.data) / STORE).exists() else None
+    if store is None:
+        return None
+    if preset is not None and len(store.palette) != preset.config.n_vocab:
+        raise UserError(
+            f"{options.data}: expected a store of {preset.config.n_vocab} colours for the weights of --init_from, "
+            f"found {len(store.palette)}; tokenize with the palette that they were trained with"
+        )
+    return store.palette
 
 
-def _config(options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None) -> ImageGPTConfig:
-    """The recipe's or the named size's shape with what was typed beside it, and the palette's number of colours."""
+def _config(
+    options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None, store: TokenStore | None
+) -> ImageGPTConfig:
+    """The recipe's or the named size's shape with what was typed beside it, and what palette and store say."""
     from igpt_tf.config import SIZES
-    from igpt_tf.errors import UserError
 
     typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
         raise UsageError(
             f"--n_vocab {typed['n_vocab']} was given, but {options.palette or options.data} has {len(palette)} colours"
         )
+    if store is not None and base is None:
+        typed.setdefault("n_px", store.n_px)
     if base is None or hasattr(options, "size"):
         kept = {} if base is None else {"n_px": base.n_px, "bert": base.bert}
         base = dataclasses.replace(SIZES[getattr(options, "size", "nano")], **kept)

@@ -81,7 +81,8 @@ def generators_of(seed: int, number: int, examples: Sequence[int] | np.ndarray) 
     They depend on the seed, the pass and the example alone, so neither a restart nor sharing the work over processes
     changes what is drawn.
     """
-    return [np.random.default_rng([seed, number, int(example)]) for example in examples]
+    # Counted from 1: a last 0 would be left out, and the first example share the numbers that order the pass.
+    return [np.random.default_rng([seed, number, int(example) + 1]) for example in examples]
 
 
 def random_resized_crop(image: np.ndarray, n_px: int, generator: np.random.Generator) -> np.ndarray:

@@ -10,6 +10,9 @@ import numpy as np
 from igpt_tf.data.arrays import CHECKED_ROWS, check_tokens, read_array
 from igpt_tf.errors import UserError
 
+# Rows that are looked at where another check has vouched for all.
+SPOTS = 64
+
 
 class FileTokens:
     """Tokens (N, T) in an .npy file, of which no more is in memory than the rows that were asked for.
@@ -80,3 +83,8 @@ class FileTokens:
         """Raise a `UserError` where they are not of images of n_px pixels or outside the vocabulary."""
         for start in range(0, len(self), CHECKED_ROWS):
             check_tokens(str(self.path), self[start : start + CHECKED_ROWS], n_px, n_vocab)
+
+    def spot_check(self, n_px: int, n_vocab: int | None) -> None:
+        """The same for some rows, from the first to the last."""
+        rows = np.unique(np.linspace(0, len(self) - 1, SPOTS).astype(int))
+        check_tokens(str(self.path), self[rows], n_px, n_vocab)

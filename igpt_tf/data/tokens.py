@@ -73,7 +73,8 @@ class TokenStore:
                 f"{tokens.path}: expected uint16 ({count}, {n_px**2}), found {tokens.dtype} {tokens.shape}; "
                 "tokenize again"
             )
-        tokens.check(n_px, len(palette))
+        # `tokenize` lets nothing else in, and processes that share the work need not all read all.
+        tokens.spot_check(n_px, len(palette))
         classes = about["classes"] if about["classes"] is None else tuple(about["classes"])
         labels = np.array(read_array(folder / LABELS)) if about["labels"] else None
         if labels is not None:
@@ -87,8 +88,15 @@ class TokenStore:
         return len(self.tokens)
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        """The tokens of one row (T,) or of several (n, T), uint16."""
-        return self.tokens[rows]
+        """The tokens of one row (T,) or of several (n, T), uint16.
+
+        Raises:
+            UserError: one is outside the palette.
+        """
+        found = self.tokens[rows]
+        if found.max(initial=0) >= len(self.palette):
+            raise UserError(f"{self.tokens.path}: damaged: a token is outside the palette; tokenize again")
+        return found
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -54,7 +54,9 @@ def store_writer(folder: Path, request: dict, with_labels: bool) -> Iterator[Sto
                 writer.close()
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"{folder}: cannot be written ({reason}); what is done is kept, x") from error
+        raise UserError(
+            f"{folder}: cannot be written ({reason}); make it writable and make room, and the same command goes on"
+        ) from error
 
 
 class StoreWriter:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
+from igpt_tf.backend import all_or_none
 from igpt_tf.imaging import grid, write_png
 from igpt_tf.sampling import sample
 from igpt_tf.training.checkpoint import best_period
@@ -167,9 +168,9 @@ class SampleGrids(keras.callbacks.Callback):
             return
         with averaged_weights(self.model):
             tokens = sample(self.model, self.n, seed=self.seed, batch_size=self.n)
-        if not self.writes:
-            return
         images = list(self.palette.dequantize(np.asarray(tokens)))
         columns = math.ceil(math.sqrt(self.n))
         rows = [images[i : i + columns] for i in range(0, self.n, columns)]
-        write_png(self.folder / f"samples-{epoch + 1:05d}.png", grid(rows, scale=2))
+        with all_or_none():
+            if self.writes:
+                write_png(self.folder / f"samples-{epoch + 1:05d}.png", grid(rows, scale=2))

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import keras
 
-from igpt_tf.backend import from_first_process
+from igpt_tf.backend import all_or_none, from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.files import atomic_write, held
+from igpt_tf.files import atomic_write, held, require_writable
 from igpt_tf.training.variables import (
     DamagedError,
     check_variables,
@@ -89,33 +89,36 @@ class RunCheckpoint(keras.callbacks.Callback):
         The process that writes reads it too; the others, whose machines may not have the folder, are told.
 
         Raises:
+            UserError: if the processes are not on the same course.
             UserError: if the folder cannot be written, holds a run of another course or one that another process is
                 training, or nothing in it is whole.
         """
+        first = from_first_process(self.course)
+        with all_or_none():
+            if first != self.course:
+                told = _differences(first, self.course, "{} is {} in process 0 and {} here")
+                raise UserError(f"the processes train different runs ({told}): give all of them the same command")
         self._load(model, lambda: self._find_newest(model))
         return len(self.history)
 
     def _load(self, model: keras.Model, find: Callable[[], Path | None]) -> None:
         """Load the weights that `find` names, or end with the same problem, in this process and all others."""
         model.optimizer.build(model.trainable_variables)
-        path, problem = None, None
-        if self.writes:
-            try:
-                path = find()
-            except UserError as error:
-                problem = str(error)
-        found, problem, self.history, self.seconds = from_first_process(
-            [path is not None, problem, self.history, self.seconds]
-        )
-        if problem is not None:
-            raise UserError(problem)
+        path = None
+        with all_or_none():
+            path = find() if self.writes else None
+        found, self.history, self.seconds = from_first_process([path is not None, self.history, self.seconds])
         if found:
             load_variables(path, model)
 
     def _find_newest(self, model: keras.Model) -> Path | None:
         """The newest weights that are whole, None if there are none; history and log become theirs."""
         require_writable(self.folder)
-        if not self._lock.enter_context(held(self.folder / LOCK_FILE)):
+        try:
+            ours = self._lock.enter_context(held(self.folder / LOCK_FILE))
+        except OSError as error:
+            raise UserError(f"{self.folder / LOCK_FILE}: cannot be written ({error.strerror or error})") from error
+        if not ours:
             raise UserError(f"{self.folder}: another process is training this run: wait for it, or give another --out")
         for leftover in self.folder.glob(".*.part"):
             leftover.unlink(missing_ok=True)
@@ -141,13 +144,30 @@ class RunCheckpoint(keras.callbacks.Callback):
         return best_period(self.history)
 
     def load_best(self, model: keras.Model) -> None:
-        """Load the weights of the best period.
+        """Load the weights of the best period; where they are damaged, of the best that are left.
 
         Raises:
-            UserError: if they are damaged.
+            UserError: if none are.
         """
-        path = self.folder / f"epoch-{self.best_period():05d}.json"
-        self._load(model, lambda: whole_weights(path, read_state(path), model))
+        self._load(model, lambda: self._find_best(model))
+
+    def _find_best(self, model: keras.Model) -> Path:
+        left = {int(path.stem.removeprefix("epoch-")): path for path in self.folder.glob("epoch-*.json")}
+        periods = sorted(range(1, len(self.history) + 1), key=lambda i: self.history[i - 1].get("val_loss", math.inf))
+        problem = None
+        for number in periods:
+            if problem is not None and number not in left:
+                continue
+            path = left.get(number, self.folder / f"epoch-{number:05d}.json")
+            try:
+                weights = whole_weights(path, read_state(path), model)
+            except DamagedError as error:
+                problem = str(error)
+                continue
+            if problem is not None:
+                self.warn(f"{problem}: the weights are those of step {number * self.steps_a_period} instead")
+            return weights
+        raise UserError(f"{problem}, and no other checkpoint is left: start anew with another --out")
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
@@ -163,8 +183,12 @@ class RunCheckpoint(keras.callbacks.Callback):
             }
         )
         self.seconds.append(round(time.monotonic() - self._began, 3))
-        if not self.writes:
-            return
+        # A disk that is full ends the others too, which would wait for this process's next step.
+        with all_or_none():
+            if self.writes:
+                self._write(epoch)
+
+    def _write(self, epoch: int) -> None:
         path = self.folder / f"epoch-{epoch + 1:05d}.json"
         size, checksum = save_variables(path.with_suffix(WEIGHTS_SUFFIX), self.model)
         vouched = {"bytes": size, "crc32": checksum}
@@ -176,8 +200,6 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     def _write_log(self) -> None:
         """All of the history as a table, so that no row is there twice or missing whatever happened before."""
-        if not self.writes:
-            return
         names = list(dict.fromkeys(name for logs in self.history for name in logs))
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
@@ -203,7 +225,7 @@ class RunCheckpoint(keras.callbacks.Callback):
     def _check_course(self, before: dict) -> None:
         now = self.course
         changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        told = ", ".join(f"{name} was {before.get(name)} and is now {now.get(name)}" for name in changed)
+        told = _differences(before, now, "{} was {} and is now {}")
         if not changed:
             return
         if any(name not in CHANGEABLE for name in changed):
@@ -213,6 +235,11 @@ class RunCheckpoint(keras.callbacks.Callback):
                 f"{self.folder} holds another run ({told}): give its settings to go on, --accept_changes to go on "
                 "with these, or another --out"
             )
+
+
+def _differences(first: dict, second: dict, template: str) -> str:
+    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
+    return ", ".join(template.format(name, first.get(name), second.get(name)) for name in names)
 
 
 def best_period(history: list[dict[str, float]]) -> int | None:
@@ -243,18 +270,3 @@ def whole_weights(path: Path, state: dict, model: keras.Model) -> Path:
     weights = path.with_suffix(WEIGHTS_SUFFIX)
     check_variables(weights, model, state["bytes"], state["crc32"])
     return weights
-
-
-def require_writable(folder: Path) -> None:
-    """Create a folder if needed and prove that files can be written into it.
-
-    Raises:
-        UserError: if they cannot.
-    """
-    probe = folder / ".probe.part"
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        probe.write_bytes(b"")
-        probe.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"Cannot write {folder}: {error.strerror}. Choose a folder that is writable.") from error

@@ -14,8 +14,7 @@ def new_optimizer(settings: PretrainSettings, n_steps: int, warmup: int) -> kera
     schedule = warmup_cosine(settings.learning_rate, warmup, n_steps)
     average = {}
     if settings.ema is not None:
-        # Keras averages after every part of a step.
-        average = {"use_ema": True, "ema_momentum": settings.ema ** (1 / parts)}
+        average = {"use_ema": True, "ema_momentum": settings.ema}
     return DenseAdam(
         InParts(schedule, parts) if parts > 1 else schedule,
         beta_1=0.9,
@@ -41,13 +40,23 @@ class DenseAdam(keras.optimizers.Adam):
     """Adam that moves every weight at every step, also the colours that a batch does not have.
 
     On TensorFlow the gradient of a table comes as the rows that were looked up, and Keras would leave the others, and
-    their moments, as they are: another optimiser than on JAX, or than with accumulated gradients.
+    their moments, as they are: another optimiser than on JAX, or than with accumulated gradients. With those, Keras
+    would also average the weights after every part of a step; here it is once a step.
     """
 
     def apply(self, grads, trainable_variables=None) -> None:
         """Take a step."""
         variables = self._trainable_variables if trainable_variables is None else list(trainable_variables)
         super().apply([_dense(grad, variable) for grad, variable in zip(grads, variables, strict=True)], variables)
+
+    def _update_model_variables_moving_average(self, trainable_variables) -> None:
+        """Take the weights into their averages, which begin as the weights after the first step."""
+        parts = self.gradient_accumulation_steps or 1
+        part = self._iterations  # `iterations` counts whole steps
+        kept = ops.where(part < parts, 0.0, self.ema_momentum)
+        kept = ops.where((part + 1) % parts == 0, kept, 1.0)
+        for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
+            average.assign(kept * average + (1.0 - kept) * variable)
 
 
 def _dense(grad, variable):

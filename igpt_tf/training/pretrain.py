@@ -90,7 +90,7 @@ def pretrain(
 
     Returns:
         The logs of every period: `loss` and, with validation, `val_loss`, in nats per token (of a BERT model, per
-        masked token), and `learning_rate`.
+        masked token), and `learning_rate`, which is the next step's.
 
     Raises:
         UserError: if `folder` cannot be written, holds a run of another course or data or one that another process
@@ -107,6 +107,7 @@ def pretrain(
         "n_images": len(tokens),
         "data": fingerprint(tokens),
         "init_from": init_from,
+        "validation": None if validation_tokens is None else fingerprint(validation_tokens),
     }
     checkpoint = RunCheckpoint(folder, course, keep, period, accept_changes, share[0] == 0, warn)
     with checkpoint, scope_of(model):

@@ -14,12 +14,14 @@ class PretrainSettings:
 
     Attributes:
         epochs: passes over the data; may be a fraction.
-        steps: optimiser steps of the whole run; if given, `epochs` does not count.
+        steps: optimiser steps of the whole run; if given, `epochs` does not count. Either is rounded up to periods of
+            one length.
         batch_size: images an optimiser step, over all devices (the paper: 128).
         learning_rate: the peak (the paper: 0.003 for S).
-        warmup_steps: linear warm-up, then cosine decay to 0 at the last step.
+        warmup_steps: linear warm-up, then cosine decay to 0 at the last step. None: 200, or a tenth of a shorter run.
         warmup_epochs: the warm-up in passes over the data; if given, `warmup_steps` does not count.
-        save_every: steps between checkpoints (and validations); None means about one pass over the data.
+        save_every: about how many steps a period has, which ends with validation and a checkpoint; None: one pass over
+            the data.
         seed: of the initial weights, of the order of the data, of masks and of augmentation.
         accumulate: parts in which a batch is computed, one after another; the step is that of the whole batch.
         clip_norm: longest gradient, all weights together; longer ones are scaled down to it. None: as they are.
@@ -36,7 +38,7 @@ class PretrainSettings:
     steps: int | None = None
     batch_size: int = 16
     learning_rate: float = 3e-3
-    warmup_steps: int = 200
+    warmup_steps: int | None = None
     warmup_epochs: float | None = None
     save_every: int | None = None
     seed: int = 0
@@ -82,8 +84,11 @@ class PretrainSettings:
 
     def warmup(self, n_images: int) -> int:
         """Steps of the warm-up, at most all but the last of the run."""
-        steps = self.warmup_steps if self.warmup_epochs is None else self._steps_in(self.warmup_epochs, n_images)
-        return min(steps, math.prod(self.plan(n_images)) - 1)
+        whole = math.prod(self.plan(n_images))
+        steps = min(200, whole // 10) if self.warmup_steps is None else self.warmup_steps
+        if self.warmup_epochs is not None:
+            steps = self._steps_in(self.warmup_epochs, n_images)
+        return min(steps, whole - 1)
 
     def _steps_in(self, epochs: float, n_images: int) -> int:
         return math.ceil(epochs * n_images / self.batch_size)

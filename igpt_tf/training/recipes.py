@@ -104,6 +104,9 @@ RECIPES: dict[str, Recipe] = {
         ),
         data="the 60,000 training images of MNIST, in 16 levels of grey",
         source="checkpoints/nano-mnist/README.md",
+        expected_loss=0.3094,
+        duration="54 min",
+        machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
     ),
 }
 

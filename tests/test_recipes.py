@@ -10,6 +10,7 @@ from igpt_tf.cli.main import main
 from igpt_tf.cli.options import Parser
 from igpt_tf.config import SIZES
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.presets import open_preset
 from igpt_tf.training.recipes import RECIPES, find_recipe
 from igpt_tf.training.settings import PretrainSettings
 
@@ -40,6 +41,12 @@ def test_the_bundled_models_recipe_is_its_cards_command():
     settings = find_recipe("nano-cifar10").settings
     assert settings.plan(50_000) == (20, 300)
     assert (settings.batch_size, settings.learning_rate, settings.warmup(50_000)) == (4, 2e-3, 300)
+    assert find_recipe("nano-cifar10-more").settings.plan(50_000) == (12, 300)
+
+
+@pytest.mark.parametrize("name", ["nano-cifar10", "nano-mnist"])
+def test_recipes_of_bundled_models_make_their_shape(name):
+    assert find_recipe(name).config == open_preset(name).config
 
 
 def test_a_short_run_is_not_all_warm_up():
@@ -53,7 +60,7 @@ def test_recipes_are_listed_without_data(capsys, line):
     assert main(["pretrain", *line]) == 0
     out = capsys.readouterr().out
     assert all(f"{name}\n" in out for name in RECIPES)
-    assert out.count("not measured") > len(RECIPES) and "2.3522 nats per token" in out
+    assert out.count("not measured") > len(RECIPES) and "2.1696 nats per token" in out
 
 
 def test_what_is_typed_counts_more_than_the_recipe():

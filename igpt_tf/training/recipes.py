@@ -85,7 +85,7 @@ RECIPES: dict[str, Recipe] = {
     "paper-m-bert": _paper("m", 3e-3, bert=True),
     "paper-l-bert": _paper("l", 1e-3, bert=True),
     "nano-cifar10": Recipe(
-        summary="the bundled model",
+        summary="the bundled model's first run",
         config=SIZES["nano"],
         settings=PretrainSettings(
             steps=6000, batch_size=4, learning_rate=2e-3, warmup_steps=300, save_every=300, seed=0
@@ -94,6 +94,18 @@ RECIPES: dict[str, Recipe] = {
         source="checkpoints/nano-cifar10/README.md",
         expected_loss=2.3522,
         duration="1 h 41 min",
+        machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
+    ),
+    "nano-cifar10-more": Recipe(
+        summary="the bundled model's second run, with --init_from the first's weights",
+        config=SIZES["nano"],
+        settings=PretrainSettings(
+            steps=3600, batch_size=8, learning_rate=1.5e-3, warmup_steps=150, save_every=300, seed=1
+        ),
+        data="as in the first run",
+        source="checkpoints/nano-cifar10/README.md",
+        expected_loss=2.1696,
+        duration="1 h 41 min, with pauses",
         machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
     ),
     "nano-mnist": Recipe(

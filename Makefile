@@ -35,10 +35,12 @@ lint: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 
 bench: $(VENV)/.installed-dev
-	$(BIN)/python -m benchmarks.loading
-	$(BIN)/python -m benchmarks.sampling
-	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m pip install --quiet --editable ".[hf]"
+	$(BIN)/python -m benchmarks.loading
+	$(BIN)/python -m benchmarks.sampling --batch_size 1 8 --repeats 1
+	$(BIN)/python -m benchmarks.reproducible
+	$(BIN)/python -m benchmarks.completion
+	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.training
 
 clean:

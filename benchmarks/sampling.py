@@ -1,17 +1,26 @@
-"""How fast is the cached, compiled sampler, against running the whole network for every pixel?
+"""How fast is the sampler, against Hugging Face's `generate` with its cache, and against what memory allows?
 
-    python -m benchmarks.sampling --size s --batch_size 8
+    python -m benchmarks.sampling --size s --batch_size 1 8 --repeats 1
+    KERAS_BACKEND=jax python -m benchmarks.sampling --size s --batch_size 1 16 64 256 --dtype bfloat16 --repeats 5
 
-Random weights: speed does not depend on them. The naive side is timed over a few pixels, as every pixel costs the
-same; its tokens per second are those of these pixels.
+Whole images with random weights: speed does not depend on them. `roofline_share` is how long the bytes that every step
+reads, weights and filled cache, take at the memory bandwidth measured in the same run, over the time taken. The naive
+`peak_mb` is the memory of the process at its peak over what it was before there was a model. The naive
+side runs the whole network for every pixel, as the original does, and is timed over one pixel of each image, because
+all cost the same. On a GPU, Hugging Face's model is also tried with a static cache and `torch.compile`; where the class
+refuses, the row says so.
 """
+
+from __future__ import annotations
 
 import argparse
 import json
 import os
-import platform
+import resource
 import statistics
+import threading
 import time
+from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -19,52 +28,146 @@ import keras
 import numpy as np
 
 import igpt_tf as igpt
+from igpt_tf.backend import list_gpus
 
 
-def report(**row):
-    machine = {"machine": platform.processor() or platform.machine(), "cores": os.cpu_count()}
-    print(json.dumps({"benchmark": "sampling", "backend": keras.backend.backend(), **row, **machine}), flush=True)
+def resident_mb() -> float:
+    """Of this process at its peak."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
 
 
-def timed(function):
+def report(**row) -> None:
+    print(json.dumps({"benchmark": "sampling", "backend": keras.backend.backend(), **row}), flush=True)
+
+
+def timed(function: Callable[[], object]) -> float:
     start = time.perf_counter()
     function()
     return time.perf_counter() - start
 
 
-def naive_pixel(model, tokens):
-    """What the original does for each pixel: the logits of all positions, of which it uses one."""
-    return np.asarray(model.predict_on_batch(tokens))[:, -1]
+def bandwidth() -> float:
+    """Bytes a second that the device's memory gives when it is only read."""
+    if list_gpus():
+        array = keras.ops.ones((1 << 30,), "float32")
+        total = keras.ops.convert_to_numpy
+        seconds = [timed(lambda: total(keras.ops.sum(array))) for _ in range(6)]
+        return 4 * (1 << 30) / min(seconds[1:])
+    parts = np.array_split(np.ones(1 << 26, "float32"), os.cpu_count())
+
+    def read_all() -> None:
+        threads = [threading.Thread(target=part.sum) for part in parts]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    return sum(part.nbytes for part in parts) / min(timed(read_all) for _ in range(6))
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--size", choices=sorted(igpt.SIZES), default="s")
-    parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--repeats", type=int, default=3)
-    options = parser.parse_args()
-    config = igpt.SIZES[options.size]
-    model = igpt.ImageGPT(config)
-    shape = {"size": options.size, "batch_size": options.batch_size, "tokens": config.n_tokens}
-    drawn = options.batch_size * config.n_tokens
+def bytes_read(config: igpt.ImageGPTConfig, batch_size: int, width: int) -> float:
+    """By all steps of a batch of whole images: every matrix once a step, and the part of the cache that is filled."""
+    weights = config.n_layer * 12 * config.n_embd**2 + config.n_vocab * config.n_embd
+    cache = config.n_layer * 2 * batch_size * config.n_embd * config.n_tokens / 2
+    return config.n_tokens * (weights + cache) * width
 
-    def draw():
-        igpt.sample(model, options.batch_size, batch_size=options.batch_size)
+
+def ours(model: igpt.ImageGPT, batch_size: int, repeats: int, shape: dict, rate: float, before_mb: float) -> None:
+    def draw() -> None:
+        igpt.sample(model, batch_size, batch_size=batch_size)
 
     first = timed(draw)
-    report(what="cached, first call with compilation", **shape, seconds=round(first, 2))
-    seconds = statistics.median(timed(draw) for _ in range(options.repeats))
-    report(what="cached", **shape, seconds=round(seconds, 2), tokens_per_second=round(drawn / seconds, 1))
-
-    tokens = np.zeros((options.batch_size, config.n_tokens), "int32")
-    naive_pixel(model, tokens)
-    pixel = statistics.median(timed(lambda: naive_pixel(model, tokens)) for _ in range(options.repeats))
+    seconds = statistics.median(timed(draw) for _ in range(repeats))
+    n_tokens = batch_size * model.config.n_tokens
+    n_embd_layers = model.config.n_embd * model.config.n_layer
+    width = 2 if model.compute_dtype == "bfloat16" else 4
     report(
-        what="naive, one pixel of each image",
+        what="ours",
         **shape,
-        seconds=round(pixel, 3),
-        tokens_per_second=round(options.batch_size / pixel, 2),
+        first_call_seconds=round(first, 2),
+        seconds=round(seconds, 2),
+        tokens_per_second=round(n_tokens / seconds, 1),
+        images_per_second=round(batch_size / seconds, 3),
+        roofline_share=round(bytes_read(model.config, batch_size, width) / rate / seconds, 3),
+        peak_mb=round(resident_mb() - before_mb),
+        weights_and_cache_mb=round((4 * model.count_params() + 2 * width * n_tokens * n_embd_layers) / 1e6),
     )
+
+
+def naive(model: igpt.ImageGPT, batch_size: int, repeats: int, shape: dict) -> None:
+    tokens = np.zeros((batch_size, model.config.n_tokens), "int32")
+    model.predict_on_batch(tokens)
+    pixel = statistics.median(timed(lambda: np.asarray(model.predict_on_batch(tokens))[:, -1]) for _ in range(repeats))
+    report(
+        what="naive, one pixel of each image", **shape, seconds=round(pixel, 3), tokens_per_second=batch_size / pixel
+    )
+
+
+def theirs(config: igpt.ImageGPTConfig, batch_size: int, repeats: int, shape: dict, dtype: str) -> None:
+    import torch
+    import transformers
+
+    torch.set_num_threads(os.cpu_count())
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    settings = transformers.ImageGPTConfig(
+        vocab_size=config.n_vocab + 1,
+        n_positions=config.n_tokens,
+        n_embd=config.n_embd,
+        n_layer=config.n_layer,
+        n_head=config.n_head,
+    )
+    model = transformers.ImageGPTForCausalImageModeling(settings).to(device, getattr(torch, dtype)).eval()
+    start = torch.full((batch_size, 1), config.n_vocab, device=device)
+    ways = {"": {}}
+    if device == "cuda":
+        ways |= {", static cache": {"cache_implementation": "static"}}
+        ways |= {", static cache, compiled": {"cache_implementation": "static", "compile": True}}
+    for name, options in ways.items():
+        options = dict(options)
+        if options.pop("compile", False):
+            model.forward = torch.compile(model.forward)
+
+        def draw(options: dict = options) -> None:
+            length = config.n_tokens + 1
+            made = model.generate(start, min_length=length, max_length=length, do_sample=True, top_k=0, **options)
+            assert made.shape == (batch_size, length)
+
+        try:
+            if device == "cuda":
+                draw()
+            seconds = statistics.median(timed(draw) for _ in range(repeats))
+        except Exception as error:
+            report(what=f"theirs{name}", **shape, refused=str(error).splitlines()[0][:200])
+            continue
+        report(
+            what=f"theirs{name}",
+            **shape,
+            seconds=round(seconds, 2),
+            tokens_per_second=round(batch_size * config.n_tokens / seconds, 1),
+        )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--size", choices=sorted(igpt.SIZES), default="s")
+    parser.add_argument("--batch_size", type=int, nargs="+", default=[8])
+    parser.add_argument("--dtype", choices=("float32", "bfloat16"), default="float32")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--sides", nargs="+", choices=("ours", "theirs", "naive"), default=["ours", "theirs"])
+    options = parser.parse_args()
+    config = igpt.SIZES[options.size]
+    rate = bandwidth()
+    before_mb = resident_mb()
+    model = igpt.ImageGPT(config, dtype=options.dtype if options.dtype == "float32" else "mixed_bfloat16")
+    report(what="memory bandwidth", gb_per_second=round(rate / 1e9, 1))
+    for batch_size in options.batch_size:
+        shape = {"size": options.size, "batch_size": batch_size, "tokens": config.n_tokens, "dtype": options.dtype}
+        if "ours" in options.sides:
+            ours(model, batch_size, options.repeats, shape, rate, before_mb)
+        if "theirs" in options.sides:
+            theirs(config, batch_size, options.repeats, shape, options.dtype)
+        if "naive" in options.sides:
+            naive(model, batch_size, options.repeats, shape)
 
 
 if __name__ == "__main__":

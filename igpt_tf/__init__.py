@@ -25,7 +25,12 @@ _MODULES = {
     "load_palette": "presets",
     "sample": "sampling",
     "complete": "sampling",
+    "stream": "sampling",
+    "sample_batches": "sampling",
+    "Controls": "sampling",
     "known_rows": "sampling",
+    "known_outside_box": "sampling",
+    "known_by_mask": "sampling",
     "score": "evaluation",
     "evaluate": "evaluation",
 }

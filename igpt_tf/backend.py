@@ -249,27 +249,32 @@ class Replica:
         self.number = number
 
     def compile(self, function: Callable) -> Callable:
-        """`function` of arrays, over the model's variables as they are at each call, compiled once a shape."""
+        """`function` of arrays, compiled once a shape."""
+        if on_tensorflow():
+            import tensorflow as tf
+
+            compiled = tf.function(function, jit_compile=True, autograph=False)
+        else:
+            import jax
+
+            compiled = jax.jit(function)
+
+        def run(*args):
+            with self._scope():
+                return compiled(*args)
+
+        return run
+
+    def compile_with_variables(self, function: Callable) -> Callable:
+        """Likewise, of arrays and of the model's variables as they are at each call."""
         variables = self.model.variables
 
         def stateless(values, *args):
             with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
                 return function(*args)
 
-        if on_tensorflow():
-            import tensorflow as tf
-
-            compiled = tf.function(stateless, jit_compile=True, autograph=False)
-        else:
-            import jax
-
-            compiled = jax.jit(stateless)
-
-        def run(*args):
-            with self._scope():
-                return compiled([self._here(variable.value) for variable in variables], *args)
-
-        return run
+        compiled = self.compile(stateless)
+        return lambda *args: compiled([self._here(variable.value) for variable in variables], *args)
 
     def put(self, array: np.ndarray) -> Any:
         """The array on this device."""

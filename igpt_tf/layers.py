@@ -1,6 +1,6 @@
 """The transformer block of Image GPT, in `keras.ops` alone.
 
-Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are cached.
+Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are seen.
 """
 
 from __future__ import annotations
@@ -14,9 +14,6 @@ from igpt_tf.initial import InitialNormal
 # Queries are taken this many at a time, each group against the keys up to its own end, so that
 # most of the upper triangle of the attention matrix is never computed.
 QUERY_CHUNK = 256
-
-# A key/value pair of one layer, each (B, H, S, E): the layout that a decoding step streams.
-Cache = tuple[keras.KerasTensor, keras.KerasTensor]
 
 
 def quick_gelu(x):
@@ -113,8 +110,7 @@ class Attention(keras.layers.Layer):
         """(B, T, D) to (B, T, H, E)."""
         if layer.quantization_mode is not None:
             return layer(x)
-        # One plain matrix product: XLA streams it three times faster than the einsum of a few rows, and TensorFlow
-        # computes its gradient in two thirds of the time.
+        # One plain matrix product: TensorFlow computes its gradient in two thirds of the time of the einsum's.
         kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)
         states = ops.matmul(ops.reshape(x, (-1, self.n_embd)), ops.transpose(kernel))
         return ops.reshape(states, (-1, x.shape[1], self.n_embd // self.head_size, self.head_size))
@@ -133,33 +129,6 @@ class Attention(keras.layers.Layer):
         """Attend within x: (B, T, D) to (B, T, D)."""
         return self.prefill(x)[0]
 
-    def step(self, x, past: Cache, recent: Cache, index):
-        """Attend from one new position to the cached ones and itself.
-
-        The cache is in two parts so that a decoding loop carries and updates only the small one:
-        XLA would copy a large one at every slice.
-
-        Args:
-            x: (B, 1, D).
-            past: keys and values that are all visible, each (B, H, S, E); S may be 0.
-            recent: keys and values of which the first `index` are filled, each (B, H, S', E).
-            index: where in `recent` the new position goes.
-
-        Returns:
-            (B, 1, D), and `recent` with the new position in it.
-        """
-        queries, keys, values = self.project(x)
-        recent = tuple(
-            ops.slice_update(old, (0, 0, index, 0), new) for old, new in zip(recent, (keys, values), strict=True)
-        )
-        n_recent = recent[0].shape[2]
-        scores = ops.matmul(queries, ops.swapaxes(recent[0], -1, -2))
-        scores = ops.where(ops.arange(n_recent) <= index, scores, ops.cast(-1e10, scores.dtype))
-        scores = ops.concatenate([scores, ops.matmul(queries, ops.swapaxes(past[0], -1, -2))], axis=-1)
-        weights = softmax_float32(scores)
-        heads = ops.matmul(weights[..., :n_recent], recent[1]) + ops.matmul(weights[..., n_recent:], past[1])
-        return self.merge(heads), recent
-
 
 class MLP(keras.layers.Layer):
     """Two dense layers without biases, four times as wide in the middle; the original's `mlp`."""
@@ -168,13 +137,13 @@ class MLP(keras.layers.Layer):
         super().__init__(**kwargs)
         self.n_embd = n_embd
 
-        def dense(name, units, activation=None):
+        def dense(name, units):
             initializer = InitialNormal(stddev=0.02)
             return keras.layers.Dense(
-                units, activation, use_bias=False, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+                units, use_bias=False, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )
 
-        self.c_fc = dense("c_fc", 4 * n_embd, quick_gelu)
+        self.c_fc = dense("c_fc", 4 * n_embd)
         self.c_proj = dense("c_proj", n_embd)
 
     def build(self, input_shape) -> None:
@@ -184,7 +153,7 @@ class MLP(keras.layers.Layer):
 
     def call(self, x):
         """(B, T, D) to (B, T, D)."""
-        return self.c_proj(self.c_fc(x))
+        return self.c_proj(quick_gelu(self.c_fc(x)))
 
 
 class Block(keras.layers.Layer):
@@ -213,9 +182,3 @@ class Block(keras.layers.Layer):
         attended, cache = self.attn.prefill(self.ln_1(x))
         x = x + attended
         return x + self.mlp(self.ln_2(x)), cache
-
-    def step(self, x, past: Cache, recent: Cache, index):
-        """One new position (B, 1, D) over a cache; arguments and results as in `Attention.step`."""
-        attended, recent = self.attn.step(self.ln_1(x), past, recent, index)
-        x = x + attended
-        return x + self.mlp(self.ln_2(x)), recent

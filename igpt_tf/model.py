@@ -11,7 +11,7 @@ from keras import ops
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.initial import InitialNormal
-from igpt_tf.layers import Block, Cache, rms_norm
+from igpt_tf.layers import Block, rms_norm
 
 if TYPE_CHECKING:
     from igpt_tf.palette import Palette
@@ -94,7 +94,7 @@ class ImageGPT(keras.Model):
             x = ops.concatenate([sos, x[:, :-1]], axis=1)
         return x + self._cast(self.wpe)[: x.shape[1]]
 
-    def prefill(self, tokens) -> list[Cache]:
+    def prefill(self, tokens) -> list[tuple]:
         """Run a known prefix (B, P) in one pass and return every layer's keys and values, (B, H, P, E)."""
         x = self.embed(tokens)
         caches = []
@@ -102,27 +102,6 @@ class ImageGPT(keras.Model):
             x, cache = block.prefill(x)
             caches.append(cache)
         return caches
-
-    def step(self, previous, position, past: list[Cache], recent: list[Cache], index):
-        """One decoding step: the logits of one position given the token before it and the cache.
-
-        Args:
-            previous: (B,) the tokens at `position - 1`; ignored at position 0.
-            position: scalar, the position whose logits are wanted.
-            past: a layer's keys and values, each (B, H, S, E), all visible.
-            recent: likewise (B, H, S', E), the first `index` visible.
-            index: scalar, where in `recent` this position's keys and values go.
-
-        Returns:
-            float32 logits (B, V), and `recent` with this position in it.
-        """
-        x = ops.where(position > 0, ops.take(self.wte, previous, axis=0), ops.convert_to_tensor(self.sos))
-        x = self._cast(x + ops.take(self.wpe, position, axis=0))[:, None, :]
-        updated = []
-        for block, layer_past, layer_recent in zip(self.blocks, past, recent, strict=True):
-            x, layer_recent = block.step(x, layer_past, layer_recent, index)
-            updated.append(layer_recent)
-        return self.logits(self.ln_f(x))[:, 0], updated
 
     def _tokens_and_mask(self, inputs):
         tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)

@@ -8,8 +8,8 @@ def softmax(logits):
     return exponentials / exponentials.sum(axis=-1, keepdims=True)
 
 
-def filtered_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
-    """Probabilities (V,) after temperature, top-k and top-p, in float64, one colour at a time."""
+def filtered_probabilities(logits, temperature=1.0, top_k=None, top_p=None, min_p=None):
+    """Probabilities (V,) after temperature, top-k, top-p and min-p, in float64, one colour at a time."""
     probabilities = softmax(np.asarray(logits, np.float64) / temperature)
     if top_k is not None:
         kth = np.sort(probabilities)[::-1][min(top_k, len(probabilities)) - 1]
@@ -23,6 +23,8 @@ def filtered_probabilities(logits, temperature=1.0, top_k=None, top_p=None):
             total += probability
             smallest = probability
         probabilities = np.where(probabilities >= smallest, probabilities, 0)
+    if min_p is not None:
+        probabilities = np.where(probabilities >= min_p * probabilities.max(), probabilities, 0)
     return probabilities / probabilities.sum()
 
 
@@ -36,7 +38,7 @@ def invert(probabilities, uniform):
     return int(np.flatnonzero(probabilities)[-1])
 
 
-def naive_complete(model, tokens, known, uniforms, temperature=1.0, top_k=None, top_p=None):
+def naive_complete(model, tokens, known, uniforms, temperature=1.0, **filters):
     """Run the whole network for every pixel, as the original's sampler does; tokens (B, T)."""
     tokens = np.where(known, tokens, 0)
     for position in range(tokens.shape[1]):
@@ -47,7 +49,7 @@ def naive_complete(model, tokens, known, uniforms, temperature=1.0, top_k=None, 
             if temperature == 0:
                 tokens[image, position] = logits[image].argmax()
             else:
-                probabilities = filtered_probabilities(logits[image], temperature, top_k, top_p)
+                probabilities = filtered_probabilities(logits[image], temperature, **filters)
                 tokens[image, position] = invert(probabilities, uniforms[image, position])
     return tokens
 

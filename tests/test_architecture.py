@@ -21,9 +21,10 @@ ORDER = [
     {"files", "config", "nearest", "kmeans", "backend", "initial"},
     {"layers", "objectives", "palette", "imaging", "fetch"},
     {"model", "data", "download"},
-    {"classifier", "convert", "sampling"},
-    {"presets"},
+    {"classifier", "convert"},
     {"evaluation"},
+    {"sampling"},
+    {"presets"},
     {"training", "probing"},
     {"cli"},
 ]

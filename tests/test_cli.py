@@ -90,7 +90,8 @@ def test_openais_own_sampling_line(capsys, tmp_path):
     rest = ["--save_dir", tmp_path / "save", "--n_gpu", 1, "--n_sub_batch", 2, "--seed", 42]
     code, _, err = run(capsys, "--sample", *shape, *files, *rest)
     assert code == 0, err
-    assert {path.name for path in (tmp_path / "save").iterdir()} == {"sample_0.png", "sample_1.png", "grid.png"}
+    names = {"sample_0.png", "sample_1.png", "grid.png", "sample.json"}
+    assert {path.name for path in (tmp_path / "save").iterdir()} == names
 
 
 @pytest.mark.parametrize("sub_batch", [1, 3, 8])

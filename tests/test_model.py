@@ -163,24 +163,6 @@ def test_attention_in_chunks_equals_the_whole_matrix(length):
     np.testing.assert_allclose(to_numpy(found), reference.causal_attention(queries, keys, values), atol=1e-5)
 
 
-@pytest.mark.parametrize("n_past, n_prefix", [(0, 0), (0, 5), (8, 8), (8, 11)])
-def test_steps_over_a_cache_equal_the_full_pass(n_past, n_prefix):
-    """`n_prefix` tokens are known from the start, of which the first `n_past` are in the part that only grows."""
-    config = dataclasses.replace(TINY, n_px=4)
-    model = randomise(ImageGPT(config))
-    tokens = np.random.default_rng(1).integers(0, config.n_vocab, (5, 16))
-    expected = to_numpy(model(tokens))
-    empty = np.zeros((5, config.n_head, 0, config.head_size), "float32")
-    caches = model.prefill(tokens[:, :n_prefix]) if n_prefix else [(empty, empty)] * config.n_layer
-    past = [tuple(part[:, :, :n_past] for part in cache) for cache in caches]
-    room = [(0, 0), (0, 0), (0, config.n_tokens - n_prefix), (0, 0)]
-    recent = [tuple(ops.pad(part[:, :, n_past:], room) for part in cache) for cache in caches]
-    for position in range(n_prefix, config.n_tokens):
-        previous = tokens[:, max(position - 1, 0)]
-        logits, recent = model.step(previous, position, past, recent, position - n_past)
-        np.testing.assert_allclose(to_numpy(logits), expected[:, position], atol=1e-4 * np.abs(expected).max())
-
-
 def test_plain_keras_trains_it():
     keras.utils.set_random_seed(0)
     model = ImageGPT(dataclasses.replace(TINY, n_layer=1))

@@ -1,5 +1,7 @@
 """The cached, compiled decoder draws what the naive sampler draws, and every control means what it says."""
 
+import dataclasses
+import itertools
 import os
 import signal
 
@@ -7,6 +9,7 @@ import keras
 import numpy as np
 import pytest
 from conftest import TINY, randomise
+from keras import ops
 from reference import filtered_probabilities, naive_complete
 from tqdm import tqdm
 
@@ -14,11 +17,16 @@ import igpt_tf as igpt
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
-from igpt_tf.sampling import decode, known_rows
+from igpt_tf.sampling import Controls, decode, decoder, known_rows
 from igpt_tf.sampling.filters import choose, draw_uniforms, filter_logits
+from igpt_tf.sampling.network import lay_out, new_cache, step
 
 pytestmark = pytest.mark.both_backends
 N_TOKENS = TINY.n_tokens
+
+
+def keys(seed, n_images):
+    return [(seed, image) for image in range(n_images)]
 
 
 def some_known(tokens, kind):
@@ -41,40 +49,41 @@ def some_known(tokens, kind):
 )
 def test_equal_to_the_naive_sampler_token_for_token(tiny_model, tokens, kind):
     known = some_known(tokens, kind)
-    found = igpt.complete(tiny_model, tokens, known, seed=7, batch_size=2)
-    expected = naive_complete(tiny_model, tokens, known, draw_uniforms(7, 0, len(tokens), N_TOKENS))
+    found = igpt.complete(tiny_model, tokens, known, seed=7, batch_size=2, method="forced")
+    expected = naive_complete(tiny_model, tokens, known, draw_uniforms(keys(7, len(tokens)), N_TOKENS))
     np.testing.assert_array_equal(found, expected)
     np.testing.assert_array_equal(found[known], tokens[known])
 
 
 @pytest.mark.parametrize(
-    "controls", [{"temperature": 0}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.6}, {"top_k": 5, "top_p": 0.8}]
+    "controls",
+    [{"temperature": 0}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.6}, {"top_k": 5, "top_p": 0.8}, {"min_p": 0.3}],
 )
 def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
     known = known_rows(TINY.n_px, 6)
     found = igpt.complete(tiny_model, tokens, known, seed=1, **controls)
-    uniforms = draw_uniforms(1, 0, len(tokens), N_TOKENS)
+    uniforms = draw_uniforms(keys(1, len(tokens)), N_TOKENS)
     known = np.broadcast_to(known, tokens.shape)
     np.testing.assert_array_equal(found, naive_complete(tiny_model, tokens, known, uniforms, **controls))
 
 
 @pytest.mark.parametrize("n_px", [3, 5])
 def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
-    monkeypatch.setattr(decode, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
     model = randomise(ImageGPT(ImageGPTConfig(n_px=n_px, n_vocab=5, n_embd=8, n_head=2, n_layer=1)))
     found = igpt.sample(model, 3, seed=2)
     nothing = np.zeros((3, n_px**2), bool)
-    expected = naive_complete(model, np.zeros((3, n_px**2), int), nothing, draw_uniforms(2, 0, 3, n_px**2))
+    expected = naive_complete(model, np.zeros((3, n_px**2), int), nothing, draw_uniforms(keys(2, 3), n_px**2))
     np.testing.assert_array_equal(found, expected)
 
 
 @pytest.mark.parametrize("n_known", [0, 2, 3, 4])
 def test_several_segments_equal_the_naive_sampler(tiny_model, tokens, n_known, monkeypatch):
-    monkeypatch.setattr(decode, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     known = np.broadcast_to(known_rows(TINY.n_px, n_known), tokens.shape)
-    expected = naive_complete(model, tokens, known, draw_uniforms(7, 0, len(tokens), N_TOKENS))
+    expected = naive_complete(model, tokens, known, draw_uniforms(keys(7, len(tokens)), N_TOKENS))
     np.testing.assert_array_equal(igpt.complete(model, tokens, known, seed=7), expected)
 
 
@@ -110,24 +119,35 @@ def test_first_pixel_follows_the_models_distribution(tiny_model):
     """4,000 draws against exact probabilities: chi-squared with 10 degrees of freedom, p = 0.001 is 29.6."""
     expected = 4000 * filtered_probabilities(np.asarray(tiny_model(np.zeros((1, N_TOKENS), "int32")))[0, 0])
     logits = np.repeat(np.asarray(tiny_model(np.zeros((1, N_TOKENS), "int32")))[:, 0], 4000, axis=0)
-    drawn = choose(keras.ops.convert_to_tensor(logits), draw_uniforms(0, 0, 4000, 1)[:, 0], 1.0, None, None)
+    drawn = choose(keras.ops.convert_to_tensor(logits), draw_uniforms(keys(0, 4000), 1)[:, 0], np.float32(1.0))
     found = np.bincount(np.asarray(drawn), minlength=TINY.n_vocab)
     assert ((found - expected) ** 2 / expected).sum() < 29.6
 
 
-@pytest.mark.parametrize("temperature, top_k, top_p", [(0.5, None, None), (1, 4, None), (2, None, 0.5), (1, 6, 0.7)])
-def test_filtered_probabilities(temperature, top_k, top_p):
+@pytest.mark.parametrize(
+    "controls",
+    [
+        {"temperature": 0.5},
+        {"top_k": 4},
+        {"top_k": 40},
+        {"temperature": 2, "top_p": 0.5},
+        {"top_k": 6, "top_p": 0.7},
+        {"top_p": 0.7, "min_p": 0.2},
+        {"min_p": 1},
+    ],
+)
+def test_filtered_probabilities(controls):
     logits = np.random.default_rng(0).normal(size=(20, 30)).astype("float32") * 2
-    found = np.asarray(keras.ops.softmax(filter_logits(keras.ops.convert_to_tensor(logits), temperature, top_k, top_p)))
-    expected = [filtered_probabilities(row, temperature, top_k, top_p) for row in logits]
-    np.testing.assert_allclose(found, expected, atol=1e-6)
+    filtered = filter_logits(keras.ops.convert_to_tensor(logits), **Controls(**controls).values())
+    expected = [filtered_probabilities(row, **controls) for row in logits]
+    np.testing.assert_allclose(np.asarray(keras.ops.softmax(filtered)), expected, atol=1e-6)
 
 
 def test_a_colour_of_no_probability_is_never_drawn():
     logits = np.full((3, 4), -np.inf, "float32")
     logits[:, 2] = 0
     almost_one = np.float32(1 - 2**-23)
-    drawn = choose(keras.ops.convert_to_tensor(logits), np.array([0, 0.5, almost_one], "float32"), 1.0, None, None)
+    drawn = choose(keras.ops.convert_to_tensor(logits), np.array([0, 0.5, almost_one], "float32"), np.float32(1.0))
     np.testing.assert_array_equal(np.asarray(drawn), [2, 2, 2])
 
 
@@ -139,9 +159,11 @@ def test_a_colour_of_no_probability_is_never_drawn():
         ({"top_k": 0}, "top_k must be at least 1"),
         ({"top_p": 0}, "top_p must be more than 0"),
         ({"top_p": 1.5}, "top_p must be more than 0"),
+        ({"min_p": -0.1}, "min_p must be from 0"),
         ({"batch_size": 0}, "batch size"),
         ({"n": 0}, "at least 1 image"),
         ({"seed": -1}, "seed"),
+        ({"seed": [1, 2]}, "one for each of 1 images, got 2"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tiny_model, controls, message):
@@ -180,3 +202,83 @@ def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):
         igpt.sample(ImageGPT(ImageGPTConfig(8, 11, 16, 4, 1, bert=True)), 1)
     with pytest.raises(UserError, match="expected 0 to 8 known rows"):
         known_rows(8, 9)
+
+
+@pytest.mark.parametrize("n_past, n_prefix", [(0, 0), (0, 5), (8, 8), (8, 11)])
+def test_steps_over_a_cache_equal_the_full_pass(n_past, n_prefix):
+    """`n_prefix` tokens are known from the start, of which the first `n_past` are in the part that only grows."""
+    config = dataclasses.replace(TINY, n_px=4)
+    model = randomise(ImageGPT(config))
+    tokens = np.random.default_rng(1).integers(0, config.n_vocab, (5, 16)).astype("int32")
+    expected = np.asarray(model(tokens))
+    cache = new_cache(model, tokens[:, :n_prefix])
+    past = [(cached_keys[:, :n_past], values[:, :, :n_past]) for cached_keys, values in cache]
+    room = (0, config.n_tokens - n_prefix)
+    recent = [
+        (
+            ops.pad(cached_keys[:, n_past:], [(0, 0), room, (0, 0)]),
+            ops.pad(values[:, :, n_past:], [(0, 0), (0, 0), room]),
+        )
+        for cached_keys, values in cache
+    ]
+    weights = lay_out(model)
+    for position in range(n_prefix, config.n_tokens):
+        previous = tokens[:, max(position - 1, 0)]
+        logits, recent = step(weights, config.n_head, previous, position, past, recent, position - n_past)
+        np.testing.assert_allclose(np.asarray(logits), expected[:, position], atol=1e-4 * np.abs(expected).max())
+
+
+def test_every_image_may_have_its_own_seed(tiny_model):
+    found = igpt.sample(tiny_model, 3, seed=[5, 9, 5])
+    for row, seed in zip(found, [5, 9, 5], strict=True):
+        np.testing.assert_array_equal(row, igpt.sample(tiny_model, 1, seed=seed)[0])
+
+
+def test_batches_are_the_images_of_their_numbers(tiny_model):
+    expected = igpt.sample(tiny_model, 6, seed=3)
+    heard = []
+    batches = igpt.sample_batches(tiny_model, [5, 0, 3], seed=3, batch_size=2, on_rows=heard.append)
+    found = dict(zip(*map(np.concatenate, zip(*batches, strict=True)), strict=True))
+    assert list(found) == [5, 0, 3] and sum(heard) == 2 * TINY.n_px
+    for number, tokens in found.items():
+        np.testing.assert_array_equal(tokens, expected[number])
+
+
+def test_batches_are_drawn_as_they_are_asked_for(tiny_model):
+    """Numbers without end: no more than a batch is drawn before it is taken."""
+    taken = []
+    batches = igpt.sample_batches(tiny_model, (taken.append(i) or i for i in itertools.count()), batch_size=2)
+    for _ in range(2):
+        next(batches)
+    batches.close()
+    assert len(taken) <= 8
+
+
+def test_a_stream_shows_the_rows_as_they_are_drawn(tiny_model, tokens):
+    known = known_rows(TINY.n_px, 3)
+    known[-2:] = True
+    expected = igpt.complete(tiny_model, tokens, known, seed=2, method="forced")
+    shown = list(igpt.stream(tiny_model, tokens, known, seed=2))
+    assert [n_rows for n_rows, _ in shown] == [3, 4, 5, 6, 7, 8]
+    for n_rows, partial in shown:
+        np.testing.assert_array_equal(partial[:, : n_rows * TINY.n_px], expected[:, : n_rows * TINY.n_px])
+        np.testing.assert_array_equal(partial[:, known], tokens[:, known])
+
+
+def test_the_best_of_several_is_the_likeliest(tiny_model, tokens):
+    known = known_rows(TINY.n_px, 2)
+    totals = igpt.score(tiny_model, igpt.complete(tiny_model, tokens, known, seed=1)).sum(axis=1)
+    best = igpt.complete(tiny_model, tokens, known, seed=1, best_of=8)
+    assert (igpt.score(tiny_model, best).sum(axis=1) <= totals).all(), "the first candidate is the one of best_of=1"
+    assert (igpt.score(tiny_model, best).sum(axis=1) < totals).any()
+
+
+def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch):
+    traced = []
+    monkeypatch.setattr(decoder, "step", lambda *args: traced.append(args) or step(*args))
+    model = ImageGPT(TINY)
+    model.set_weights(tiny_model.get_weights())
+    bold = igpt.sample(model, 2, temperature=2, top_p=0.99)
+    n_traced = len(traced)
+    tame = igpt.sample(model, 2, temperature=0, top_p=0.3, seed=4)
+    assert 0 < n_traced == len(traced) and (tame != bold).any()

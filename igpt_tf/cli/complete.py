@@ -1,8 +1,9 @@
-"""Finish pictures of which the first rows are given."""
+"""Fill in what is missing of pictures: rows, a box, or what a mask says."""
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
@@ -11,6 +12,7 @@ from igpt_tf.cli.options import (
     add_device_options,
     add_model_options,
     add_sampling_options,
+    controls_of,
     load_backend,
     non_negative,
     open_model,
@@ -22,13 +24,35 @@ from igpt_tf.errors import UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from igpt_tf.model import ImageGPT
+    from igpt_tf.palette import Palette
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
     add_model_options(parser)
-    parser.add_argument("--rows", type=non_negative, help="rows that are given (default: half of the picture)")
+    region = parser.add_mutually_exclusive_group()
+    region.add_argument("--rows", type=non_negative, help="rows that are given (default: half of the picture)")
+    region.add_argument(
+        "--box", type=box, metavar="X,Y,W,H", help="fill this box: left, top, width and height in the model's pixels"
+    )
+    region.add_argument(
+        "--mask", type=Path, help="picture whose white parts are filled; resized and cropped as the pictures are"
+    )
     parser.add_argument("--n", type=positive, default=4, help="completions of each picture")
+    parser.add_argument(
+        "--method",
+        choices=["auto", "forced", "smc"],
+        default="auto",
+        help="forced: pixels follow what is above and to the left of them, blind to what is given below; smc: they "
+        "follow all that is given, the better the more particles, and at the cost of as many images; auto: smc where "
+        "something is given below what is drawn",
+    )
+    parser.add_argument("--particles", type=positive, default=32, metavar="N", help="images that smc chooses among")
+    parser.add_argument(
+        "--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest"
+    )
     add_sampling_options(parser)
     add_device_options(parser)
 
@@ -36,43 +60,97 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Complete each picture n times; write NAME_0.png ..., and a grid row of what was seen, drawn and true."""
     load_backend()
-    import numpy as np
-
     from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.cli.pictures import check_places, film, in_rows, seen, write_results
+    from igpt_tf.cli.pictures import check_places, film, finish, in_rows, seen
     from igpt_tf.data.sources import quantize
     from igpt_tf.presets import load_model
-    from igpt_tf.sampling import complete, known_rows
-    from igpt_tf.sampling.filters import check_filters
 
-    check_filters(options.temperature, options.top_k, options.top_p)
+    controls_of(options)
     check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     n_px = preset.config.n_px
-    known = known_rows(n_px, n_px // 2 if options.rows is None else options.rows)
+    known = _known(options, n_px)
     names, originals = _read_pictures(options.pictures, n_px)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
         model = load_model(preset)
     tokens = quantize(palette, originals)
-    drawn = complete(
-        model,
-        tokens.repeat(options.n, axis=0),
-        known,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
-        seed=options.seed,
-        batch_size=options.n_sub_batch * len(devices),
-        progress=True,
-    )
+    paths = [options.out / f"{name}_{k}.png" for name in names for k in range(options.n)]
+    batch_size = options.n_sub_batch * len(devices)
+    drawn = _draw(options, model, palette, batch_size, tokens.repeat(options.n, axis=0), known, paths)
     completions = in_rows(list(palette.dequantize(drawn)), options.n)
     given = seen(palette.dequantize(tokens), known)
     rows = [[given[i], *completions[i], originals[i]] for i in range(len(names))]
-    named = {f"{name}_{k}.png": completions[i][k] for i, name in enumerate(names) for k in range(options.n)}
-    frames = film(palette, drawn, np.asarray(known), options.n) if options.gif else None
-    write_results(options, named, rows, frames)
+    frames = film(palette.dequantize(drawn), known, options.n) if options.gif else None
+    finish(options, len(paths), paths, rows, frames)
+
+
+def box(text: str) -> tuple[int, ...]:
+    """Four whole numbers with commas between them."""
+    try:
+        numbers = tuple(int(number) for number in text.split(","))
+    except ValueError:
+        numbers = ()
+    if len(numbers) != 4:
+        raise argparse.ArgumentTypeError(f"expected x,y,width,height such as 8,8,16,16, found {text!r}")
+    return numbers
+
+
+def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
+    """Booleans (T,): what is given of every picture."""
+    from igpt_tf.imaging import read_image
+    from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
+
+    if options.box is not None:
+        return known_outside_box(n_px, *options.box)
+    if options.mask is None:
+        return known_rows(n_px, n_px // 2 if options.rows is None else options.rows)
+    mask = read_image(options.mask)
+    try:
+        return known_by_mask(mask, n_px)
+    except UserError as error:
+        raise UserError(f"{options.mask}: {error}") from error
+
+
+def _draw(
+    options: argparse.Namespace,
+    model: ImageGPT,
+    palette: Palette,
+    batch_size: int,
+    tokens: np.ndarray,
+    known: np.ndarray,
+    paths: list[Path],
+) -> np.ndarray:
+    """Fill in tokens (B, T) and write each picture as soon as those that are drawn with it are finished."""
+    from igpt_tf.imaging import write_png
+    from igpt_tf.sampling import complete
+
+    written = 0
+
+    def write(numbers: np.ndarray, drawn: np.ndarray) -> None:
+        nonlocal written
+        for number, picture in zip(numbers, palette.dequantize(drawn), strict=True):
+            write_png(paths[number], picture)
+            written += 1
+
+    try:
+        return complete(
+            model,
+            tokens,
+            known,
+            **dataclasses.asdict(controls_of(options)),
+            seed=options.seed,
+            batch_size=batch_size,
+            method=options.method,
+            n_particles=options.particles,
+            best_of=options.best_of,
+            progress=True,
+            on_images=write,
+        )
+    except KeyboardInterrupt:
+        kept = f"{written} of {len(paths)} completions are in {options.out}"
+        raise KeyboardInterrupt(f"{kept}; the same command draws all of them again") from None
 
 
 def _read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:

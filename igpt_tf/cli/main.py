@@ -11,7 +11,7 @@ from igpt_tf.errors import UsageError, UserError
 COMMANDS = {
     "eval": "losses of a model on images, in nats and bits per token",
     "sample": "draw images",
-    "complete": "finish pictures of which the first rows are given",
+    "complete": "fill in the missing part of pictures",
     "pretrain": "train a model on images of your own",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
@@ -27,8 +27,9 @@ def main(arguments: list[str] | None = None) -> int:
     except UserError as error:
         print(f"run.py: {error}", file=sys.stderr)
         return WRONG_USE if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt:
-        print("run.py: interrupted", file=sys.stderr)
+    except KeyboardInterrupt as interrupt:
+        # A command may say what is kept and how to go on.
+        print(": ".join(["run.py: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     except SystemExit as end:
         # argparse ends the process; whoever calls this function wants to go on.

@@ -15,6 +15,7 @@ from igpt_tf.errors import UsageError, UserError
 if TYPE_CHECKING:
     from igpt_tf.palette import Palette
     from igpt_tf.presets import Preset
+    from igpt_tf.sampling import Controls
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
@@ -66,12 +67,22 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is tamer; 0 takes the likeliest colour")
     parser.add_argument("--top_k", type=int, help="draw from the k likeliest colours alone")
     parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")
+    parser.add_argument(
+        "--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest"
+    )
     parser.add_argument("--seed", type=non_negative, default=42, help="decides the random numbers")
     parser.add_argument("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
-    parser.add_argument("--grid", type=Path, help="where the grid of all pictures goes (default: grid.png in --out)")
+    parser.add_argument("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
     parser.add_argument("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
     parser.add_argument("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def controls_of(options: argparse.Namespace) -> Controls:
+    """What colours are drawn from; a `UsageError` for values that mean nothing."""
+    from igpt_tf.sampling import Controls
+
+    return Controls(options.temperature, options.top_k, options.top_p, options.min_p)
 
 
 def load_backend(touch_devices: bool = True) -> None:

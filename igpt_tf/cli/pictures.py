@@ -1,22 +1,21 @@
-"""Writing what was drawn: pictures, their grid and the film of their drawing."""
+"""Writing what was drawn: the grid of all pictures, the film of their drawing, and where everything is."""
 
 from __future__ import annotations
 
 import argparse
 import json
 import os
-from typing import TYPE_CHECKING
+from pathlib import Path
 
 import numpy as np
 
 from igpt_tf.errors import UsageError, UserError
 
-if TYPE_CHECKING:
-    from igpt_tf.palette import Palette
-
 # What is not drawn yet, in grids and films.
 BLANK = 220
 FRAMES = 64
+# Pictures of a series that its grid and its film show, and whose paths are printed.
+SHOWN = 100
 
 
 def check_places(options: argparse.Namespace) -> None:
@@ -32,37 +31,38 @@ def check_places(options: argparse.Namespace) -> None:
             raise UserError(f"{folder}: cannot be written (no permission); choose another folder")
 
 
-def write_results(
+def finish(
     options: argparse.Namespace,
-    named: dict[str, np.ndarray],
+    n: int,
+    paths: list[Path],
     rows: list[list[np.ndarray]],
     frames: list[np.ndarray] | None,
 ) -> None:
-    """Write each picture under its name and the grid of `rows`, and print the paths, the grid's last.
+    """Write the grid of `rows` and the film, and print where everything is, the grid last.
 
     Args:
         options: `out`, `grid`, `scale` and `json` of the sampling options.
-        named: file name to picture (n_px, n_px, channels) uint8.
+        n: how many pictures were drawn.
+        paths: of the pictures, which are written already; printed only if they are all of them.
         rows: pictures of the grid, row by row.
         frames: of drawing.gif, or None.
     """
     from igpt_tf.imaging import grid, write_gif, write_png
 
-    paths = [options.out / name for name in named]
-    for path, picture in zip(paths, named.values(), strict=True):
-        write_png(path, picture)
-    grid_path = options.grid or options.out / "grid.png"
-    write_png(grid_path, grid(rows, scale=options.scale))
-    result = {"images": [str(path) for path in paths], "grid": str(grid_path)}
+    result: dict = {"folder": str(options.out), "n": n}
+    lines = [f"{options.out}: {n} pictures"]
+    if len(paths) == n:
+        result["images"] = lines = [str(path) for path in paths]
     if frames is not None:
-        gif_path = options.out / "drawing.gif"
-        write_gif(gif_path, frames, scale=options.scale)
-        result["gif"] = str(gif_path)
+        result["gif"] = str(options.out / "drawing.gif")
+        write_gif(result["gif"], frames, scale=options.scale)
+    result["grid"] = str(options.grid or options.out / "grid.png")
+    write_png(result["grid"], grid(rows, scale=options.scale))
     if options.json:
         print(json.dumps(result))
         return
-    for path in [*result["images"], *([result["gif"]] if "gif" in result else []), result["grid"]]:
-        print(path)
+    for line in [*lines, *(result[name] for name in ("gif", "grid") if name in result)]:
+        print(line)
 
 
 def seen(pictures: np.ndarray, known: np.ndarray) -> np.ndarray:
@@ -71,18 +71,16 @@ def seen(pictures: np.ndarray, known: np.ndarray) -> np.ndarray:
     return np.where(known, pictures, np.uint8(BLANK))
 
 
-def film(palette: Palette, tokens: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarray]:
+def film(pictures: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarray]:
     """Frames of pictures that are drawn in raster order from what is known.
 
     Args:
-        palette: of the tokens.
-        tokens: (N, T).
+        pictures: (N, n_px, n_px, C) uint8.
         known: (T,) booleans.
         columns: pictures in a row of each frame.
     """
     from igpt_tf.imaging import grid
 
-    pictures = palette.dequantize(tokens)
     unknown = np.flatnonzero(~known)
     frames = []
     for count in np.unique(np.linspace(0, len(unknown), FRAMES).astype(int)):

@@ -1,61 +1,134 @@
-"""Draw images from a model."""
+"""Draw images from a model; after an interruption the same command goes on."""
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import dataclasses
 import math
+import sys
+from typing import TYPE_CHECKING
 
 from igpt_tf.cli.options import (
     add_device_options,
     add_model_options,
     add_sampling_options,
+    controls_of,
     load_backend,
     open_model,
     open_palette,
     positive,
 )
+from igpt_tf.cli.pictures import SHOWN
+
+if TYPE_CHECKING:
+    from igpt_tf.cli.series import Series
+    from igpt_tf.palette import Palette
+    from igpt_tf.presets import Preset
+
+BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_model_options(parser)
-    parser.add_argument("--n", type=positive, help="images to draw (default: n_sub_batch on each device)")
+    parser.add_argument(
+        "--n",
+        type=positive,
+        help=f"images to draw; the grid and the GIF show the first {SHOWN} (default: n_sub_batch on each device)",
+    )
+    parser.add_argument(
+        "--overwrite", action="store_true", help="throw away all sample_*.png in --out instead of going on with them"
+    )
     add_sampling_options(parser)
     add_device_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw the images and write sample_0.png, sample_1.png ... and their grid."""
+    """Draw the images that are missing of sample_0.png, sample_1.png ...; write their grid."""
     load_backend()
-    import numpy as np
+    from igpt_tf.backend import choose_devices
+    from igpt_tf.cli.pictures import check_places
+    from igpt_tf.cli.series import open_series
+    from igpt_tf.data.writing import digest_of
 
-    from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.cli.pictures import check_places, film, in_rows, write_results
-    from igpt_tf.presets import load_model
-    from igpt_tf.sampling import sample
-    from igpt_tf.sampling.filters import check_filters
-
-    check_filters(options.temperature, options.top_k, options.top_p)
+    controls = controls_of(options)
     check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     devices = choose_devices(options.n_gpu)
+    settings = {
+        "model": preset.fingerprint(),
+        "palette": digest_of(palette),
+        "seed": options.seed,
+        **dataclasses.asdict(controls),
+    }
+    n = options.n or options.n_sub_batch * len(devices)
+    with open_series(options.out, settings, n, options.overwrite) as series:
+        if series.missing:
+            _draw(options, preset, palette, devices, series)
+        else:
+            print(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew", file=sys.stderr)
+        series.finish()
+        if series.n_beyond:
+            print(f"{options.out}: {series.n_beyond} pictures of an earlier run have higher numbers", file=sys.stderr)
+        _show(options, series)
+
+
+def _draw(options: argparse.Namespace, preset: Preset, palette: Palette, devices: list[str], series: Series) -> None:
+    """Draw what is missing and write each picture as soon as its batch is finished."""
+    from tqdm import tqdm
+
+    from igpt_tf.backend import device_scope
+    from igpt_tf.imaging import write_png
+    from igpt_tf.presets import load_model
+    from igpt_tf.sampling import sample_batches
+
     with device_scope(devices):
         model = load_model(preset)
-    batch_size = options.n_sub_batch * len(devices)
-    tokens = sample(
+    n_missing = len(series.missing)
+    batch_size = min(options.n_sub_batch * len(devices), n_missing)
+    done = series.n - n_missing
+    images_a_row = math.ceil(batch_size / len(devices)) / model.config.n_px
+
+    def on_rows(count: int) -> None:
+        # The last batch is filled up with images that do not count.
+        bar.update(min(count * images_a_row, series.n - bar.n))
+
+    # Checks all there is to check, before anything is removed.
+    batches = sample_batches(
         model,
-        options.n or batch_size,
-        temperature=options.temperature,
-        top_k=options.top_k,
-        top_p=options.top_p,
+        series.missing,
+        controls=controls_of(options),
         seed=options.seed,
         batch_size=batch_size,
-        progress=True,
+        on_rows=on_rows,
     )
-    pictures = list(palette.dequantize(tokens))
+    series.begin()
+    try:
+        with (
+            tqdm(total=series.n, initial=done, bar_format=BAR, smoothing=0, leave=False) as bar,
+            contextlib.closing(batches),
+        ):
+            for numbers, tokens in batches:
+                for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):
+                    write_png(series.path(number), picture)
+                    done += 1
+    except KeyboardInterrupt:
+        how = "the same command without --overwrite" if options.overwrite else "the same command"
+        raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} goes on") from None
+
+
+def _show(options: argparse.Namespace, series: Series) -> None:
+    """Write the grid and the film of the first pictures, as they are on the disk."""
+    import numpy as np
+
+    from igpt_tf.cli.pictures import film, finish, in_rows
+    from igpt_tf.imaging import read_image
+
+    paths = [series.path(number) for number in range(min(series.n, SHOWN))]
+    pictures = np.stack([read_image(path) for path in paths])
     columns = math.ceil(math.sqrt(len(pictures)))
-    nothing = np.zeros(tokens.shape[1], bool)
-    frames = film(palette, tokens, nothing, columns) if options.gif else None
-    named = {f"sample_{i}.png": picture for i, picture in enumerate(pictures)}
-    write_results(options, named, in_rows(pictures, columns), frames)
+    nothing = np.zeros(pictures[0, ..., 0].size, bool)
+    frames = film(pictures, nothing, columns) if options.gif else None
+    finish(options, series.n, paths, in_rows(list(pictures), columns), frames)

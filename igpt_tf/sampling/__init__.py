@@ -1,6 +1,16 @@
 """Drawing images from a model: all of one, or what is missing."""
 
-from igpt_tf.sampling.decode import complete, sample
-from igpt_tf.sampling.region import known_rows
+from igpt_tf.sampling.decode import complete, sample, sample_batches, stream
+from igpt_tf.sampling.filters import Controls
+from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
 
-__all__ = ["complete", "known_rows", "sample"]
+__all__ = [
+    "Controls",
+    "complete",
+    "known_by_mask",
+    "known_outside_box",
+    "known_rows",
+    "sample",
+    "sample_batches",
+    "stream",
+]

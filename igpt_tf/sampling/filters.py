@@ -1,45 +1,77 @@
-"""From logits to a token: temperature, top-k, top-p and the draw."""
+"""From logits to a token: temperature, filters and the draw."""
 
 from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterable
 
 import numpy as np
 from keras import ops
 
 from igpt_tf.errors import UsageError
 
-
-def check_filters(temperature: float, top_k: int | None, top_p: float | None) -> None:
-    """Raise a `UsageError` for values that mean nothing."""
-    if not 0 <= temperature < np.inf:
-        raise UsageError(f"temperature must be 0 (always the likeliest colour) or more, got {temperature}")
-    if top_k is not None and top_k < 1:
-        raise UsageError(f"top_k must be at least 1, got {top_k}")
-    if top_p is not None and not 0 < top_p <= 1:
-        raise UsageError(f"top_p must be more than 0 and at most 1, got {top_p}")
+# What decides the random numbers of an image: its seed, its number, and what else tells it from others.
+Key = tuple[int, ...]
 
 
-def filter_logits(logits, temperature: float, top_k: int | None, top_p: float | None):
-    """Logits (B, V) at a temperature above 0, with those outside the top k or the nucleus at minus infinity.
+@dataclasses.dataclass(frozen=True)
+class Controls:
+    """What colours are drawn from, and how boldly; the filters act in the order in which they are listed.
 
-    Colours as likely as the last one kept are kept too, so that the result does not depend on their order.
-
-    Args:
-        logits: (B, V) float32.
-        temperature: what logits are divided by.
-        top_k: keep the k likeliest; None or k >= V keeps all.
+    Attributes:
+        temperature: what logits are divided by: below 1 nearer to the likeliest, 0 the likeliest colour always.
+        top_k: keep the k likeliest colours; None keeps all.
         top_p: then keep the smallest set of likeliest colours whose probabilities sum to at least p (Holtzman et
             al., 2020); None or 1 keeps all.
+        min_p: then keep colours that are at least this many times as likely as the likeliest (Nguyen et al., 2024);
+            None or 0 keeps all.
+
+    Raises:
+        UsageError: for values that mean nothing.
+    """
+
+    temperature: float = 1.0
+    top_k: int | None = None
+    top_p: float | None = None
+    min_p: float | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.temperature < np.inf:
+            raise UsageError(f"temperature must be 0 (always the likeliest colour) or more, got {self.temperature}")
+        if self.top_k is not None and self.top_k < 1:
+            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_p is not None and not 0 < self.top_p <= 1:
+            raise UsageError(f"top_p must be more than 0 and at most 1, got {self.top_p}")
+        if self.min_p is not None and not 0 <= self.min_p <= 1:
+            raise UsageError(f"min_p must be from 0 to 1, got {self.min_p}")
+
+    def values(self) -> dict[str, np.ndarray]:
+        """What is not None, as arrays: a program that takes them serves any values."""
+        integers = {"top_k"}
+        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        return {name: np.array(value, "int32" if name in integers else "float32") for name, value in given.items()}
+
+
+def filter_logits(logits, temperature, top_k=None, top_p=None, min_p=None):
+    """Logits (B, V) float32 at a temperature above 0, with those that are filtered out at minus infinity.
+
+    The arguments are scalars as in `Controls`. Colours as likely as the last one kept are kept too, so that the
+    result does not depend on their order.
     """
     logits = logits / temperature
-    n_vocab = logits.shape[-1]
-    if top_k is not None and top_k < n_vocab:
-        smallest = ops.top_k(logits, top_k)[0][:, -1:]
-        logits = ops.where(logits >= smallest, logits, -np.inf)
-    if top_p is not None and top_p < 1:
+    if top_k is not None or top_p is not None:
         descending = ops.flip(ops.sort(logits, axis=-1), axis=-1)
-        probabilities = ops.softmax(descending, axis=-1)
-        before = ops.cumsum(probabilities, axis=-1) - probabilities
-        smallest = ops.min(ops.where(before < top_p, descending, np.inf), axis=-1, keepdims=True)
+        if top_k is not None:
+            smallest = ops.take(descending, ops.minimum(top_k, logits.shape[-1]) - 1, axis=-1)[:, None]
+            descending = ops.where(descending >= smallest, descending, -np.inf)
+        if top_p is not None:
+            probabilities = ops.softmax(descending, axis=-1)
+            before = ops.cumsum(probabilities, axis=-1) - probabilities
+            within = ops.logical_and(before < top_p, descending > -np.inf)
+            smallest = ops.min(ops.where(within, descending, np.inf), axis=-1, keepdims=True)
+        logits = ops.where(logits >= smallest, logits, -np.inf)
+    if min_p is not None:
+        smallest = ops.max(logits, axis=-1, keepdims=True) + ops.log(min_p)
         logits = ops.where(logits >= smallest, logits, -np.inf)
     return logits
 
@@ -55,18 +87,18 @@ def draw(logits, uniforms):
     return ops.sum(ops.cast(cumulative <= thresholds, "int32"), axis=-1)
 
 
-def choose(logits, uniforms, temperature: float, top_k: int | None, top_p: float | None):
-    """The next tokens (B,) from logits (B, V): the likeliest at temperature 0, else a draw."""
-    if temperature == 0:
-        return ops.cast(ops.argmax(logits, axis=-1), "int32")
-    return draw(filter_logits(logits, temperature, top_k, top_p), uniforms)
+def choose(logits, uniforms, temperature, **filters):
+    """The next tokens (B,) from logits (B, V): the likeliest at temperature 0, else a draw; `Controls.values`."""
+    above_0 = ops.where(temperature > 0, temperature, ops.ones_like(temperature))
+    drawn = draw(filter_logits(logits, above_0, **filters), uniforms)
+    return ops.where(temperature > 0, drawn, ops.cast(ops.argmax(logits, axis=-1), "int32"))
 
 
-def draw_uniforms(seed: int, first: int, n_images: int, n_tokens: int) -> np.ndarray:
-    """One number in [0, 1) a token, float32 (n_images, n_tokens); those of image i of a seed are always the same.
+def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:
+    """One number in [0, 1) a token, float32 (keys, n_tokens); those of a key, as (seed, image), are always the same.
 
-    They have 23 bits, so that their product with a total in float32 is less than the total.
+    They have 23 bits, so that their product with a total in float32 is less than the total. A 0 at a key's end
+    changes nothing.
     """
-    images = range(first, first + n_images)
-    bits = [np.random.default_rng([seed, image]).integers(0, 2**23, n_tokens) for image in images]
+    bits = [np.random.default_rng(key).integers(0, 2**23, n_tokens) for key in keys]
     return (np.stack(bits) / 2**23).astype("float32")

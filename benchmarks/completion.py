@@ -37,20 +37,22 @@ def main() -> None:
     known = ~np.outer(inside, inside).reshape(-1)
     behind = known & (np.arange(len(known)) > np.argmin(known))
 
-    def completed(**how) -> tuple[np.ndarray, float]:
+    def completed(n_particles: int, **how) -> tuple[np.ndarray, float]:
         """Nats (N,) of the known pixels behind the hole, and seconds an image, without compilation."""
-        for images in (tokens[:1].repeat(len(tokens), axis=0), tokens):
-            start = time.perf_counter()
-            drawn = igpt.complete(model, images, known, **how)
+        batch_size = max(32, n_particles)
+        how = {**how, "n_particles": n_particles, "batch_size": batch_size}
+        igpt.complete(model, tokens[: max(1, batch_size // n_particles)], known, **how)
+        start = time.perf_counter()
+        drawn = igpt.complete(model, tokens, known, **how)
         seconds = (time.perf_counter() - start) / len(tokens)
         return igpt.score(model, drawn, batch_size=16)[:, behind].astype("float64").sum(axis=1), seconds
 
-    forced, seconds = completed(method="forced", batch_size=32)
+    forced, seconds = completed(1, method="forced")
     shape = {"model": options.model, "images": len(tokens), "pixels_behind": int(behind.sum())}
     row = {"benchmark": "completion", "method": "forced", **shape, "nats_behind": round(forced.mean(), 2)}
     print(json.dumps({**row, "seconds_an_image": round(seconds, 2)}), flush=True)
     for n_particles in options.particles:
-        nats, seconds = completed(method="smc", n_particles=n_particles, batch_size=max(32, n_particles), seed=1)
+        nats, seconds = completed(n_particles, method="smc", seed=1)
         gains = forced - nats
         row = {
             "benchmark": "completion",

@@ -15,7 +15,7 @@ def test_python_examples_run(monkeypatch, tmp_path):
     rng = np.random.default_rng(0)
     names = {"photos": rng.integers(0, 256, (2, 32, 32, 3), np.uint8), "labels": np.array([0, 1])}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):
-        exec(block.replace("n=16", "n=2"), names)
+        exec(block.replace("n=16", "n=2").replace("n_particles=32", "n_particles=2"), names)
     assert names["images"].shape == (2, 32, 32, 3)
     assert names["nats"].shape == (2, 1024)
     assert (tmp_path / "my-model" / "palette.npy").exists()

@@ -244,6 +244,15 @@ def test_batches_are_the_images_of_their_numbers(tiny_model):
         np.testing.assert_array_equal(tokens, expected[number])
 
 
+@pytest.mark.parametrize("seed", [0, 2**40, 2**70])
+def test_all_ways_draw_the_same_images_of_a_seed(tiny_model, seed):
+    expected = igpt.sample(tiny_model, 2, seed=seed)
+    ((_, batch),) = igpt.sample_batches(tiny_model, [0, 1], seed=seed, batch_size=2)
+    np.testing.assert_array_equal(batch, expected)
+    *_, (_, streamed) = igpt.stream(tiny_model, expected, np.zeros(N_TOKENS, bool), seed=seed)
+    np.testing.assert_array_equal(streamed, expected)
+
+
 def test_batches_are_drawn_as_they_are_asked_for(tiny_model):
     """Numbers without end: no more than a batch is drawn before it is taken."""
     taken = []
@@ -282,3 +291,38 @@ def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypa
     n_traced = len(traced)
     tame = igpt.sample(model, 2, temperature=0, top_p=0.3, seed=4)
     assert 0 < n_traced == len(traced) and (tame != bold).any()
+
+
+def projections(model):
+    return [
+        layer
+        for block in model.blocks
+        for layer in (*(getattr(block.attn, f"{name}_proj") for name in "qkvc"), block.mlp.c_fc, block.mlp.c_proj)
+    ]
+
+
+def test_adapters_draw_as_the_naive_sampler(tiny_model):
+    model = ImageGPT(TINY)
+    model.set_weights(tiny_model.get_weights())
+    before = igpt.sample(model, 3)
+    for layer in projections(model):
+        layer.enable_lora(2)
+    randomise(model, seed=4)
+    nothing = np.zeros((3, N_TOKENS), bool)
+    expected = naive_complete(model, nothing.astype(int), nothing, draw_uniforms(keys(0, 3), N_TOKENS))
+    np.testing.assert_array_equal(igpt.sample(model, 3), expected)
+    assert (expected != before).any()
+
+
+def test_quantised_weights_are_laid_out_as_they_are(tiny_model):
+    model = ImageGPT(TINY)
+    model.set_weights(tiny_model.get_weights())
+    expected = lay_out(model)["blocks"]
+    for layer in projections(model):
+        layer.quantize("int8")
+    for found, block in zip(lay_out(model)["blocks"], expected, strict=True):
+        for name, matrix in block.items():
+            matrix = np.asarray(matrix)
+            np.testing.assert_allclose(np.asarray(found[name]), matrix, atol=np.abs(matrix).max() / 64, err_msg=name)
+            assert (np.asarray(found[name]) != matrix).any()
+    assert igpt.sample(model, 1).shape == (1, N_TOKENS)

@@ -187,7 +187,7 @@ def sample_batches(
     ((seed, _),) = image_keys(seed, 1)
 
     def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
-        return tokens[0], known[0], (seed, number)
+        return tokens[0], known[0], (seed, number, 0)
 
     size = -(-batch_size // len(decoders(model)))
     return _run(model, numbers, size, task, partial(draw_forced, controls=controls or Controls()), on_rows)
@@ -226,7 +226,7 @@ def stream(
     controls = Controls(temperature, top_k, top_p, min_p)
     model = getattr(model, "image_gpt", model)
     tokens, known = check_images(model, tokens, known)
-    uniforms = draw_uniforms(image_keys(seed, len(tokens)), tokens.shape[1])
+    uniforms = draw_uniforms([(*key, 0) for key in image_keys(seed, len(tokens))], tokens.shape[1])
     decoder = decoders(model)[0]
     drawing = Drawing(decoder, decoder.lay_out(), tokens, known, uniforms, controls)
     yield drawing.row, drawing.tokens()

@@ -46,7 +46,7 @@ class Decoder:
         self.put = replica.put
         self.lay_out = replica.compile_with_variables(lambda: lay_out(model))
         self.prefill = replica.compile_with_variables(self._prefill)
-        self.extend = replica.compile(self._extend)
+        self.extend = replica.compile(_extend)
         self.decode_row = replica.compile(self._decode_row)
         self.select = replica.compile(_select)
 
@@ -66,16 +66,6 @@ class Decoder:
             for keys, values in cache
         ]
         return past, recent
-
-    def _extend(self, past: list, recent: list) -> tuple[list, list]:
-        """Move a full segment from recent to past."""
-        joined = [
-            tuple(
-                ops.concatenate(parts, axis=axis) for axis, parts in zip((1, 2), zip(*pair, strict=True), strict=True)
-            )
-            for pair in zip(past, recent, strict=True)
-        ]
-        return joined, [tuple(ops.zeros_like(part) for part in cache) for cache in recent]
 
     def _decode_row(
         self, weights: dict, controls: dict, tokens: Any, known: Any, uniforms: Any, past: list, recent: list, row: Any
@@ -102,11 +92,15 @@ class Decoder:
         return ops.fori_loop(0, self.n_px, decode_pixel, (tokens, recent, ops.zeros_like(uniforms[:, 0])))
 
 
-def _select(chosen: Any, arrays: Any) -> Any:
+def _extend(past: tuple, recent: tuple) -> tuple[tuple, tuple]:
+    """Move a full segment of a layer from recent to past."""
+    joined = (ops.concatenate([past[0], recent[0]], axis=1), ops.concatenate([past[1], recent[1]], axis=2))
+    return joined, tuple(ops.zeros_like(part) for part in recent)
+
+
+def _select(chosen: Any, arrays: tuple) -> tuple:
     """The rows `chosen` of every array."""
-    if isinstance(arrays, list | tuple):
-        return type(arrays)(_select(chosen, array) for array in arrays)
-    return ops.take(arrays, chosen, axis=0)
+    return tuple(ops.take(array, chosen, axis=0) for array in arrays)
 
 
 class Drawing:
@@ -156,15 +150,18 @@ class Drawing:
         )
         self.row += 1
         if self.row < self.n_rows and self.row % decoder.rows_a_segment == 0:
-            self._past, self._recent = decoder.extend(self._past, self._recent)
+            # Layer by layer, so that no more than one is held twice.
+            for i, cache in enumerate(zip(self._past, self._recent, strict=True)):
+                self._past[i], self._recent[i] = decoder.extend(*cache)
         return ops.convert_to_numpy(nats)
 
     def select(self, chosen: np.ndarray) -> None:
         """Go on from the images with these numbers, (B,) integers, each with the random numbers of its new place."""
-        state = (self._tokens, self._past, self._recent)
-        self._tokens, self._past, self._recent = self._decoder.select(
-            self._decoder.put(np.asarray(chosen, "int32")), state
-        )
+        numbers = self._decoder.put(np.asarray(chosen, "int32"))
+        (self._tokens,) = self._decoder.select(numbers, (self._tokens,))
+        for part in (self._past, self._recent):
+            for i, cache in enumerate(part):
+                part[i] = self._decoder.select(numbers, cache)
 
     def tokens(self) -> np.ndarray:
         """(B, T) int32, final up to `row`."""

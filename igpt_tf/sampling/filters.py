@@ -10,7 +10,7 @@ from keras import ops
 
 from igpt_tf.errors import UsageError
 
-# What decides the random numbers of an image: its seed, its number, and what else tells it from others.
+# What decides the random numbers of an image: its seed, its number, that of the candidate, and of the particle.
 Key = tuple[int, ...]
 
 
@@ -95,10 +95,9 @@ def choose(logits, uniforms, temperature, **filters):
 
 
 def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:
-    """One number in [0, 1) a token, float32 (keys, n_tokens); those of a key, as (seed, image), are always the same.
+    """One number in [0, 1) a token, float32 (keys, n_tokens); those of a key are always the same.
 
-    They have 23 bits, so that their product with a total in float32 is less than the total. A 0 at a key's end
-    changes nothing.
+    They have 23 bits, so that their product with a total in float32 is less than the total.
     """
     bits = [np.random.default_rng(key).integers(0, 2**23, n_tokens) for key in keys]
     return (np.stack(bits) / 2**23).astype("float32")

@@ -19,8 +19,6 @@ import os
 import resource
 import statistics
 import threading
-import time
-from collections.abc import Callable
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
@@ -28,6 +26,7 @@ import keras
 import numpy as np
 
 import igpt_tf as igpt
+from benchmarks.theirs import new_theirs, timed
 from igpt_tf.backend import list_gpus
 
 
@@ -38,12 +37,6 @@ def resident_mb() -> float:
 
 def report(**row) -> None:
     print(json.dumps({"benchmark": "sampling", "backend": keras.backend.backend(), **row}), flush=True)
-
-
-def timed(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def bandwidth() -> float:
@@ -105,18 +98,10 @@ def naive(model: igpt.ImageGPT, batch_size: int, repeats: int, shape: dict) -> N
 
 def theirs(config: igpt.ImageGPTConfig, batch_size: int, repeats: int, shape: dict, dtype: str) -> None:
     import torch
-    import transformers
 
     torch.set_num_threads(os.cpu_count())
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = transformers.ImageGPTConfig(
-        vocab_size=config.n_vocab + 1,
-        n_positions=config.n_tokens,
-        n_embd=config.n_embd,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-    )
-    model = transformers.ImageGPTForCausalImageModeling(settings).to(device, getattr(torch, dtype)).eval()
+    model, device = new_theirs(config)
+    model.to(getattr(torch, dtype)).eval()
     start = torch.full((batch_size, 1), config.n_vocab, device=device)
     ways = {"": {}}
     if device == "cuda":

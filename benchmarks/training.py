@@ -29,6 +29,7 @@ import numpy as np
 from keras import ops
 
 import igpt_tf as igpt
+from benchmarks.theirs import new_theirs, timed
 from igpt_tf.backend import list_gpus
 from igpt_tf.data.augment import Augmentation
 from igpt_tf.data.batches import TrainingBatches
@@ -44,12 +45,6 @@ def report(**row) -> None:
     print(json.dumps({"benchmark": "training", **row}), flush=True)
 
 
-def timed(function: Callable[[], object]) -> float:
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
-
-
 def our_step(config: igpt.ImageGPTConfig, policy: str) -> Callable[[np.ndarray], float]:
     model = new_model(config, mixed_precision=policy != "float32")
     compile_model(model, PretrainSettings(learning_rate=1e-3), n_steps=1_000_000, warmup=0)
@@ -58,21 +53,9 @@ def our_step(config: igpt.ImageGPTConfig, policy: str) -> Callable[[np.ndarray],
 
 def their_step(config: igpt.ImageGPTConfig, *, bfloat16: bool, compiled: bool) -> Callable[[np.ndarray], float]:
     import torch
-    import transformers
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
-    settings = transformers.ImageGPTConfig(
-        vocab_size=config.n_vocab + 1,
-        n_positions=config.n_tokens,
-        n_embd=config.n_embd,
-        n_layer=config.n_layer,
-        n_head=config.n_head,
-        attn_pdrop=0.0,
-        embd_pdrop=0.0,
-        resid_pdrop=0.0,
-        use_cache=False,
-    )
-    model = transformers.ImageGPTForCausalImageModeling(settings).to(device).train()
+    model, device = new_theirs(config, attn_pdrop=0.0, embd_pdrop=0.0, resid_pdrop=0.0, use_cache=False)
+    model.train()
     optimizer = torch.optim.Adam(model.parameters(), lr=1e-3, betas=(0.9, 0.95), fused=True)
     run = torch.compile(model) if compiled else model
 

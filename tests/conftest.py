@@ -11,6 +11,7 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="igpt-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
+import imageio.v3 as imageio
 import keras
 import numpy as np
 import pytest
@@ -39,6 +40,14 @@ def randomise(model, seed=0, scale=0.3):
         values = rng.normal(size=tuple(variable.shape)) * scale
         variable.assign(1 + values if variable.path.endswith("scale") else values)
     return model
+
+
+def write_pictures(folder, palette, config):
+    """Three PNG files of random colours of a palette; returns the folder."""
+    tokens = np.random.default_rng(2).integers(0, config.n_vocab, (3, config.n_tokens))
+    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
+        imageio.imwrite(folder / f"{name}.png", picture)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -9,7 +9,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import TINY, randomise
+from conftest import TINY, randomise, write_pictures
 from http_server import Remote, serving
 
 from igpt_tf.cli.main import main
@@ -41,10 +41,7 @@ def preset(tmp_path_factory, palette):
 def pictures(tmp_path_factory, palette):
     """A folder of three pictures in the palette's colours, which no conversion changes."""
     folder = tmp_path_factory.mktemp("pictures")
-    tokens = np.random.default_rng(2).integers(0, TINY.n_vocab, (3, TINY.n_tokens))
-    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
-        imageio.imwrite(folder / f"{name}.png", picture)
-    return folder
+    return write_pictures(folder, palette, TINY)
 
 
 def write_splits(folder, config_folder="ar", splits=("va", "te"), one_hot=True):

@@ -12,7 +12,7 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import randomise
+from conftest import randomise, write_pictures
 
 import igpt_tf as igpt
 from igpt_tf import imaging, sampling
@@ -58,10 +58,7 @@ def other_preset(tmp_path_factory, palette):
 def pictures(tmp_path_factory, palette):
     """A folder of three pictures in the palette's colours."""
     folder = tmp_path_factory.mktemp("pictures")
-    tokens = np.random.default_rng(2).integers(0, TINY.n_vocab, (3, TINY.n_tokens))
-    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
-        imageio.imwrite(folder / f"{name}.png", picture)
-    return folder
+    return write_pictures(folder, palette, TINY)
 
 
 @pytest.fixture

@@ -47,9 +47,8 @@ class Controls:
 
     def values(self) -> dict[str, np.ndarray]:
         """What is not None, as arrays: a program that takes them serves any values."""
-        integers = {"top_k"}
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        return {name: np.array(value, "int32" if name in integers else "float32") for name, value in given.items()}
+        return {name: np.array(value, "int32" if name == "top_k" else "float32") for name, value in given.items()}
 
 
 def filter_logits(logits, temperature, top_k=None, top_p=None, min_p=None):

@@ -63,6 +63,7 @@ UNCONFIRMED = (
     "one of those that section 3.4 says were tried from large to small (0.01, 0.003, 0.001, ...): "
     "take the next smaller one if the loss leaps early and does not come back"
 )
+TWO_CORES = "2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work"
 
 
 def _paper(size: str, learning_rate: float, source: str = UNCONFIRMED, bert: bool = False, **measured) -> Recipe:
@@ -94,7 +95,7 @@ RECIPES: dict[str, Recipe] = {
         source="checkpoints/nano-cifar10/README.md",
         expected_loss=2.3522,
         duration="1 h 41 min",
-        machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
+        machine=TWO_CORES,
     ),
     "nano-cifar10-more": Recipe(
         summary="the bundled model's second run, with --init_from the first's weights",
@@ -106,7 +107,7 @@ RECIPES: dict[str, Recipe] = {
         source="checkpoints/nano-cifar10/README.md",
         expected_loss=2.1696,
         duration="1 h 41 min, with pauses",
-        machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
+        machine=TWO_CORES,
     ),
     "nano-mnist": Recipe(
         summary="handwritten digits",
@@ -118,7 +119,7 @@ RECIPES: dict[str, Recipe] = {
         source="checkpoints/nano-mnist/README.md",
         expected_loss=0.3094,
         duration="54 min",
-        machine="2 CPU cores (Intel Xeon, 2.5 GHz) shared with other work",
+        machine=TWO_CORES,
     ),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -45,15 +46,29 @@ class ImageGPTClassifier(keras.Model):
         n_class: number of classes C, at least 2.
         generative_weight: weight of the generative loss in nats per token; 0 leaves it out. BERT models, whose
             tokens are all seen here, have none.
+        classes: names of the classes, kept in presets; None: they have none.
+
+    Raises:
+        UserError: for fewer than two classes, or another number of names.
     """
 
-    def __init__(self, image_gpt: ImageGPT, n_class: int, generative_weight: float = 1.0, **kwargs) -> None:
+    def __init__(
+        self,
+        image_gpt: ImageGPT,
+        n_class: int,
+        generative_weight: float = 1.0,
+        classes: Sequence[str] | None = None,
+        **kwargs,
+    ) -> None:
         if n_class < 2:
             raise UserError(f"expected at least 2 classes, got n_class={n_class}")
+        if classes is not None and len(classes) != n_class:
+            raise UserError(f"expected the names of {n_class} classes, got {len(classes)}")
         super().__init__(**kwargs)
         self.image_gpt = image_gpt
         self.n_class = n_class
         self.generative_weight = generative_weight
+        self.classes = None if classes is None else tuple(classes)
         self.clf = ClassifierHead(n_class, name="clf", dtype=self.dtype_policy)
         self.build()
 
@@ -81,6 +96,7 @@ class ImageGPTClassifier(keras.Model):
             "image_gpt": keras.saving.serialize_keras_object(self.image_gpt),
             "n_class": self.n_class,
             "generative_weight": self.generative_weight,
+            "classes": self.classes,
         }
 
     @classmethod

@@ -45,6 +45,7 @@ class Preset:
         n_class: classes of the head, None where there is no trained one.
         read: returns the array of one of OpenAI's names without `model/`.
         palette_paths: where its palette may lie, in order.
+        classes: names of the head's classes, None where they have none.
     """
 
     source: str
@@ -52,6 +53,7 @@ class Preset:
     n_class: int | None
     read: Callable[[str], np.ndarray]
     palette_paths: list[Path]
+    classes: tuple[str, ...] | None = None
 
     def fingerprint(self) -> str:
         """A short digest of some of the weights, by which these are told from others of the same shape."""
@@ -117,7 +119,7 @@ def load_classifier(preset: str | Path | Preset, n_class: int | None = None, **k
         preset: as in `load_model`.
         n_class: number of classes; a preset without a trained head of so many gets a new, zero-initialised one.
             None means those of the preset's head.
-        kwargs: for the classifier: `generative_weight`, `dtype`, `name`.
+        kwargs: for the classifier: `generative_weight`, `classes`, `dtype`, `name`.
 
     Raises:
         UserError: as `open_preset`, and if the preset has no trained head and `n_class` is not given.
@@ -126,8 +128,11 @@ def load_classifier(preset: str | Path | Preset, n_class: int | None = None, **k
     n_class = opened.n_class if n_class is None else n_class
     if n_class is None:
         raise UserError(f"{opened.source} has no trained classification head: give n_class to begin a new one")
+    same_head = n_class == opened.n_class
+    if same_head:
+        kwargs.setdefault("classes", opened.classes)
     classifier = ImageGPTClassifier(load_model(opened, dtype=kwargs.get("dtype")), n_class, **kwargs)
-    if n_class == opened.n_class:
+    if same_head:
         load_variables({HEAD: classifier.clf.wclf}, opened.read)
     return classifier
 
@@ -188,6 +193,8 @@ def save_preset(model: ImageGPT | ImageGPTClassifier, folder: str | Path, palett
     arrays = named_arrays(image_gpt)
     if image_gpt is not model:
         fields["n_class"] = model.n_class
+        if model.classes is not None:
+            fields["classes"] = list(model.classes)
         arrays[HEAD] = float_array(HEAD, model.clf.wclf)
     folder = Path(folder).expanduser()
     write_folder(folder, fields, arrays)
@@ -204,7 +211,8 @@ def _open_folder(path: Path) -> Preset:
         check_shapes(folder.shapes, folder.config)
     except UserError as error:
         raise UserError(f"{path / WEIGHTS_FILE}: {error}") from error
-    return Preset(str(path), folder.config, folder.n_class, folder.read, [path / PALETTE_FILE])
+    palettes = [path / PALETTE_FILE]
+    return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes)
 
 
 def _open_checkpoint(path: Path) -> Preset:

@@ -376,7 +376,7 @@ MISTAKES = [
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--n_embd", "9"], 2, "n_head"),
     (["eval", "--model", "{preset}"], 2, "--data_path"),
     (["eval", "--model", "{preset}", "--data_path", "{empty}/cifar10"], 1, "cifar10_teX.npy"),
-    (["eval", "--model", "{preset}", "--data_path", "{colors}"], 1, "(N, 64)"),
+    (["eval", "--model", "{preset}", "--data_path", "{colors}"], 1, "tokens, integers (N, T)"),
     (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--clf"], 2, "head"),
     (["eval", "--model", "{preset}", "--data_path", "{pictures}", "--bert"], 2, "--bert"),
     (["palette", "fit", "--data", "{pictures}", "--n_colors", "5000"], 1, "5000"),

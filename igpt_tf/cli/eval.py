@@ -13,7 +13,7 @@ from igpt_tf.cli.options import (
     load_backend,
     non_negative,
     open_model,
-    open_palette,
+    palette_for,
     positive,
 )
 from igpt_tf.errors import UsageError, UserError
@@ -63,7 +63,7 @@ def run(options: argparse.Namespace) -> None:
     for name, (tokens, labels) in splits.items():
         results[name] = evaluate(
             model,
-            tokens[: options.limit],
+            tokens,
             labels,
             batch_size=options.n_sub_batch * len(devices),
             mask_probability=options.bert_mask_prob,
@@ -78,55 +78,31 @@ def run(options: argparse.Namespace) -> None:
 
 def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
+    from igpt_tf.data.labelled import find_labelled, open_images
     from igpt_tf.data.named import NAMES
-    from igpt_tf.data.sources import holds_pictures, load_tokens, read_array
-    from igpt_tf.data.writing import STORE
-
-    config = preset.config
-
-    def read(path: str) -> np.ndarray:
-        # Found only when there are pictures to turn into tokens.
-        palette = None
-        if not path.endswith(".npy") or holds_pictures(read_array(path)):
-            palette = open_palette(options, preset)
-        return load_tokens(path, config.n_px, palette, config.n_vocab)
 
     prefix = options.data_path
+    # Without a head to judge, nobody needs the labels to be there or right.
     found = {
-        name: f"{prefix}_{short}X.npy" for short, name in SPLITS.items() if Path(f"{prefix}_{short}X.npy").exists()
+        name: f"{prefix}_{short}X.npy" if preset.n_class is None else f"{prefix}:{name}"
+        for short, name in SPLITS.items()
+        if Path(f"{prefix}_{short}X.npy").exists()
     }
     if not found:
-        if (Path(prefix) / STORE).exists():
-            return {"data": _read_store(options, preset)}
         name, colon, _ = prefix.rpartition(":")
         if not Path(prefix).exists() and not (colon and Path(name).exists()) and prefix.partition(":")[0] not in NAMES:
             raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, found none")
-        return {"data": (read(prefix), None)}
+        found = {"data": prefix}
     splits = {}
     for name, path in found.items():
-        labels = path.removesuffix("X.npy") + "Y.npy"
-        judged = preset.n_class is not None and Path(labels).exists()
-        splits[name] = (read(path), _read_labels(labels)[: options.limit] if judged else None)
+        images = open_images(path)
+        palette = palette_for(options, preset, images)
+        tokens, labelled = find_labelled(images, preset.config.n_px, palette, preset.config.n_vocab)
+        judged = labelled is not None and preset.n_class is not None
+        if judged:
+            labelled.require_classes(preset.n_class, preset.classes)
+        splits[name] = (tokens[: options.limit], labelled.labels[: options.limit] if judged else None)
     return splits
-
-
-def _read_store(options: argparse.Namespace, preset: Preset) -> tuple[np.ndarray, np.ndarray | None]:
-    """Tokens and labels of a store, which must be of the model's palette where that is known."""
-    from igpt_tf.data.tokens import open_tokens
-
-    palette = preset.palette() if options.palette is None else open_palette(options, preset)
-    store = open_tokens(options.data_path, preset.config.n_px, palette, preset.config.n_vocab)
-    judged = preset.n_class is not None and store.labels is not None
-    return store[: options.limit], store.labels[: options.limit] if judged else None
-
-
-def _read_labels(path: str) -> np.ndarray:
-    from igpt_tf.data.sources import read_array
-
-    labels = read_array(path)
-    if labels.ndim not in (1, 2):
-        raise UserError(f"{path}: expected labels (N,) or one-hot (N, classes), found {labels.dtype} {labels.shape}")
-    return labels
 
 
 def _line(name: str, result: Evaluation) -> str:

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, NoReturn
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from igpt_tf.data.sources import Source
+    from igpt_tf.data.tokens import TokenStore
     from igpt_tf.palette import Palette
     from igpt_tf.presets import Preset
     from igpt_tf.sampling import Controls
@@ -142,6 +144,13 @@ def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
             "give the palette that it was trained with"
         )
     return palette
+
+
+def palette_for(options: argparse.Namespace, preset: Preset, images: TokenStore | Source) -> Palette | None:
+    """The palette that images need, or are held against: tokens need none."""
+    if options.palette is None and images.are_tokens:
+        return preset.palette()
+    return open_palette(options, preset)
 
 
 def positive(text: str) -> int:

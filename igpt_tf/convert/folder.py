@@ -30,6 +30,7 @@ class PresetFolder:
         folder: the same.
         config: the model's shape.
         n_class: classes of the head, None where there is none.
+        classes: their names, None where they have none.
         shapes: name to shape.
 
     Raises:
@@ -38,7 +39,7 @@ class PresetFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config, self.n_class = _read_config(folder / CONFIG_FILE)
+        self.config, self.n_class, self.classes = _read_config(folder / CONFIG_FILE)
         self.shapes = self._read_shapes()
         self._check_config()
 
@@ -114,7 +115,7 @@ def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> N
         file.write((json.dumps(fields, indent=2) + "\n").encode())
 
 
-def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None]:
+def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...] | None]:
     wanted = f"{path}: expected a JSON object with the model's shape"
     try:
         fields = json.loads(path.read_text(encoding="utf-8"))
@@ -132,8 +133,14 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None]:
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 2):
         raise UserError(f"{path}: n_class must be an integer from 2 on, got {n_class!r}")
+    classes = fields.pop("classes", None)
+    if classes is not None:
+        good = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not good or len(classes) != n_class:
+            raise UserError(f"{path}: classes must be a list of {n_class} names, as many as n_class, got {classes!r}")
+        classes = tuple(classes)
     try:
-        return ImageGPTConfig.from_dict(fields), n_class
+        return ImageGPTConfig.from_dict(fields), n_class, classes
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
 

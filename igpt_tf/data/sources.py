@@ -165,14 +165,18 @@ def load_tokens(source: str | Path, n_px: int, palette: Palette | None, n_vocab:
         array = read_array(source)
         if not holds_pictures(array):
             return check_tokens(str(source), array, n_px, n_vocab if palette is None else len(palette))
-    opened = open_source(source)
-    if opened.are_tokens:
-        return check_tokens(opened.name, opened.items, n_px, n_vocab if palette is None else len(palette))
+    return tokens_of(open_source(source), n_px, palette, n_vocab)
+
+
+def tokens_of(source: Source, n_px: int, palette: Palette | None, n_vocab: int | None = None) -> np.ndarray:
+    """Likewise of a source that is open already; arguments and errors as in `load_tokens`."""
+    if source.are_tokens:
+        return check_tokens(source.name, source.items, n_px, n_vocab if palette is None else len(palette))
     if palette is None:
-        raise UserError(f"{source}: pictures need a palette to become tokens; give one with --palette")
-    tokens = np.empty((len(opened), n_px**2), np.uint16)
-    for start in range(0, len(opened), CHUNK):
-        part = opened.part(np.arange(start, min(start + CHUNK, len(opened))))
+        raise UserError(f"{source.name}: pictures need a palette to become tokens; give one with --palette")
+    tokens = np.empty((len(source), n_px**2), np.uint16)
+    for start in range(0, len(source), CHUNK):
+        part = source.part(np.arange(start, min(start + CHUNK, len(source))))
         tokens[start : start + CHUNK] = quantize(palette, pictures_of(part, n_px))
     return tokens
 

@@ -109,6 +109,16 @@ class TokenStore:
         return self.tokens.dtype
 
     @property
+    def name(self) -> str:
+        """What messages call it."""
+        return str(self.folder)
+
+    @property
+    def are_tokens(self) -> bool:
+        """True, as of a source of tokens."""
+        return True
+
+    @property
     def n_px(self) -> int:
         """Height and width of the images."""
         return isqrt(self.shape[1])
@@ -209,7 +219,7 @@ def open_tokens(
     """
     text, path = str(path), Path(path)
     if (path / STORE).exists() or (path / PROGRESS).exists():
-        return _fitting(TokenStore.open(path), n_px, palette, n_vocab)
+        return require_fitting(TokenStore.open(path), n_px, palette, n_vocab)
     if path.suffix == ".npy" and not holds_pictures(read_array(path)):
         tokens = FileTokens(path)
         tokens.check(n_px, n_vocab if palette is None else len(palette))
@@ -217,7 +227,8 @@ def open_tokens(
     return load_tokens(text, n_px, palette, n_vocab)
 
 
-def _fitting(store: TokenStore, n_px: int, palette: Palette | None, n_vocab: int | None) -> TokenStore:
+def require_fitting(store: TokenStore, n_px: int, palette: Palette | None, n_vocab: int | None) -> TokenStore:
+    """The store, or a `UserError` if it is not of this palette (None: of any), n_px and at most n_vocab colours."""
     if store.n_px != n_px:
         raise UserError(
             f"{store.folder}: expected images of {n_px} pixels, this store was made with n_px {store.n_px}; "

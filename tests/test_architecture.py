@@ -19,7 +19,7 @@ MOST_LINES = 330
 ORDER = [
     {"errors"},
     {"files", "config", "nearest", "kmeans", "backend", "initial"},
-    {"layers", "objectives", "palette", "imaging", "fetch"},
+    {"layers", "objectives", "palette", "imaging", "fetch", "voting"},
     {"model", "data", "download"},
     {"classifier", "convert"},
     {"evaluation"},
@@ -29,7 +29,7 @@ ORDER = [
     {"cli"},
 ]
 # What works on pictures and files knows nothing of the model.
-MODEL_FREE = {"errors", "files", "nearest", "kmeans", "palette", "imaging", "fetch", "data", "download"}
+MODEL_FREE = {"errors", "files", "nearest", "kmeans", "palette", "imaging", "fetch", "voting", "data", "download"}
 
 
 def top_module(path):

@@ -1,0 +1,5 @@
+"""What a model's features are worth to a linear classifier."""
+
+from igpt_tf.probing.features import extract_features
+
+__all__ = ["extract_features"]

@@ -14,6 +14,7 @@ from igpt_tf.initial import InitialNormal
 # Queries are taken this many at a time, each group against the keys up to its own end, so that
 # most of the upper triangle of the attention matrix is never computed.
 QUERY_CHUNK = 256
+NORM_EPSILON = 1e-5
 
 
 def quick_gelu(x):
@@ -23,7 +24,7 @@ def quick_gelu(x):
 
 def rms_norm(name: str, dtype=None) -> keras.layers.RMSNormalization:
     """RMS norm over the width, no mean and no bias; the original's `norm`."""
-    return keras.layers.RMSNormalization(epsilon=1e-5, name=name, dtype=dtype)
+    return keras.layers.RMSNormalization(epsilon=NORM_EPSILON, name=name, dtype=dtype)
 
 
 def softmax_float32(scores):

@@ -16,6 +16,8 @@ from conftest import randomise, write_pictures
 
 import igpt_tf as igpt
 from igpt_tf import imaging, sampling
+from igpt_tf.cli import complete
+from igpt_tf.cli.complete import seeds_of
 from igpt_tf.cli.main import main
 from igpt_tf.cli.pictures import BLANK, SHOWN
 from igpt_tf.config import ImageGPTConfig
@@ -214,7 +216,7 @@ def test_pictures_from_elsewhere_are_told_and_never_taken_for_drawn(scribble, tm
     (tmp_path / "sample_x.png").write_bytes(b"of another kind")
     foreign = drawn(tmp_path)
     code, _, err = scribble(tmp_path, 2)
-    assert code == 0 and "2 pictures of an earlier run have higher numbers" in err
+    assert code == 0 and "2 more pictures have higher numbers" in err
     assert scribble(tmp_path, 5)[0] == 0
     found = drawn(tmp_path)
     assert len({found[f"sample_{number}.png"] for number in range(5)} - set(foreign.values())) == 5
@@ -242,6 +244,40 @@ def test_two_devices_draw_what_one_draws(sample, tmp_path):
         code, _, err = sample(tmp_path / str(n_gpu), 7, "--n_gpu", n_gpu, "--n_sub_batch", 2)
         assert code == 0, err
     assert drawn(tmp_path / "1") == drawn(tmp_path / "2") and len(drawn(tmp_path / "1")) == 7
+
+
+def test_a_picture_of_another_size_is_named(scribble, tmp_path):
+    assert scribble(tmp_path, 3)[0] == 0
+    expected = drawn(tmp_path)
+    imageio.imwrite(tmp_path / "sample_1.png", np.zeros((5, 9, 3), "uint8"))
+    code, _, err = scribble(tmp_path, 3)
+    assert code == 1 and "sample_1.png: expected a picture of 8 x 8 pixels" in err and "found 9 x 5" in err
+    assert "remove it" in err.splitlines()[-1]
+    (tmp_path / "sample_1.png").unlink()
+    assert scribble(tmp_path, 3)[0] == 0 and drawn(tmp_path) == expected
+
+
+def test_the_grid_takes_the_name_of_no_picture(scribble, tmp_path):
+    assert scribble(tmp_path, 2)[0] == 0
+    expected = drawn(tmp_path)
+    code, _, err = scribble(tmp_path, 2, "--grid", tmp_path / "sample_1.png")
+    assert code == 2 and "--grid" in err and len(err.splitlines()) == 1 and drawn(tmp_path) == expected
+
+
+def test_what_a_killed_process_left_is_removed(scribble, tmp_path):
+    left = [".sample_1.png.0a.part", ".grid.png.0a.part", ".drawing.gif.0a.part", ".sample.json.0a.part"]
+    others = [".samples.png.0a.part", ".photo.png.0a.part"]
+    for name in [*left, *others]:
+        (tmp_path / name).write_bytes(b"half")
+    assert scribble(tmp_path, 2)[0] == 0
+    assert {path.name for path in tmp_path.glob(".*")} == set(others)
+
+
+def test_filters_that_filter_nothing_are_no_other_settings(scribble, tmp_path, monkeypatch):
+    with monkeypatch.context() as patch:
+        write_until_ctrl_c(patch, 1)
+        assert scribble(tmp_path, 3)[0] == 130
+    assert scribble(tmp_path, 3, "--top_p", 1, "--min_p", 0)[0] == 0
 
 
 def test_one_run_at_a_time_draws_into_a_folder(scribble, tmp_path):
@@ -300,26 +336,76 @@ def test_a_hole_is_filled_and_all_else_kept(run, preset, pictures, tmp_path, arg
     assert len({hole.tobytes() for hole in filled}) == 6
 
 
-def completions(run, preset, pictures, out, *arguments):
-    """Three completions of each picture, (9, 8, 8, 3)."""
-    code, _, err = run("complete", pictures, "--model", preset, "--n", 3, "--out", out, "--n_gpu", 1, *arguments)
+def completions(run, preset, pictures, out, *arguments, n=3):
+    """Completions of each picture, (3 * n, 8, 8, 3)."""
+    code, _, err = run("complete", pictures, "--model", preset, "--n", n, "--out", out, "--n_gpu", 1, *arguments)
     assert code == 0, err
-    return np.stack([imageio.imread(out / f"{name}_{k}.png") for name in "abc" for k in range(3)])
+    return np.stack([imageio.imread(out / f"{name}_{k}.png") for name in "abc" for k in range(n)])
 
 
 def test_completions_of_rows_are_those_of_the_library(run, preset, pictures, palette, tmp_path):
     """In parts, so that what is finished can be kept, and yet with the same numbers."""
     images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
     tokens = palette.quantize(images).repeat(3, axis=0)
-    expected = igpt.complete(ImageGPT.from_preset(preset), tokens, igpt.known_rows(8, 4), seed=5, top_k=9)
+    seeds = seeds_of(5, 3, 3)
+    expected = igpt.complete(ImageGPT.from_preset(preset), tokens, igpt.known_rows(8, 4), seed=seeds, top_k=9)
     found = completions(run, preset, pictures, tmp_path, "--seed", 5, "--top_k", 9, "--n_sub_batch", 4)
     np.testing.assert_array_equal(found, palette.dequantize(expected))
+
+
+@pytest.mark.parametrize("region", [["--rows", 3], ["--box", "2,3,4,2", "--particles", 2, "--best_of", 2]])
+def test_completion_k_of_a_picture_is_the_same_however_many_are_asked_for(run, preset, pictures, tmp_path, region):
+    expected = completions(run, preset, pictures, tmp_path / "3", *region).reshape(3, 3, 8, 8, 3)
+    found = completions(run, preset, pictures, tmp_path / "2", *region, "--n_sub_batch", 3, n=2)
+    np.testing.assert_array_equal(found.reshape(3, 2, 8, 8, 3), expected[:, :2])
+    assert len(np.unique(expected.reshape(9, -1), axis=0)) == 9
 
 
 def test_a_filled_hole_does_not_depend_on_the_batch(run, preset, pictures, tmp_path):
     region = ["--box", "2,3,4,2", "--particles", 2]
     found = [completions(run, preset, pictures, tmp_path, *region, "--n_sub_batch", size) for size in (2, 10)]
     np.testing.assert_array_equal(*found)
+
+
+def test_no_completion_takes_the_place_of_a_picture_of_a_series(run, scribble, preset, pictures, tmp_path):
+    """`sample` would go on with it, and both write into `out` where nothing else is said."""
+    out = tmp_path / "out"
+    assert scribble(out, 2)[0] == 0
+    expected = drawn(out)
+    (tmp_path / "sample.png").write_bytes((pictures / "a.png").read_bytes())
+    for line in ([tmp_path / "sample.png"], [pictures, "--grid", out / "sample_7.png"]):
+        code, printed, err = run("complete", *line, "--model", preset, "--n", 1, "--out", out)
+        assert (code, printed) == (1, "") and "sample.json" in err and "--out" in err and len(err.splitlines()) == 1
+    assert drawn(out) == expected
+    for line in ([pictures, "--out", out], [tmp_path / "sample.png", "--out", tmp_path / "else"]):
+        code, _, err = run("complete", *line, "--model", preset, "--n", 1)
+        assert code == 0, err
+    assert drawn(out) == expected and (out / "a_0.png").exists()
+
+
+def test_grid_and_film_show_the_first_pictures(run, preset, pictures, tmp_path, monkeypatch):
+    monkeypatch.setattr(complete, "SHOWN", 2)
+    line = ["complete", pictures, "--model", preset, "--n", 2, "--out", tmp_path, "--gif", "--scale", 1]
+    code, printed, err = run(*line)
+    assert code == 0, err
+    assert len(printed.splitlines()) == 3 * 2 + 2 and (tmp_path / "c_1.png").exists()
+    assert imageio.imread(tmp_path / "grid.png").shape == (22, 42, 3)
+    assert imageio.imread(tmp_path / "drawing.gif", index=0).shape[:2] == (22, 22)
+
+
+def test_ctrl_c_keeps_the_best_of_finished_completions(run, preset, pictures, tmp_path, monkeypatch):
+    write_until_ctrl_c(monkeypatch, 1)
+    line = ["complete", pictures, "--model", preset, "--n", 1, "--best_of", 2, "--n_sub_batch", 2, "--n_gpu", 1]
+    code, _, err = run(*line, "--out", tmp_path)
+    assert code == 130 and f"1 of 3 completions are in {tmp_path}" in err.splitlines()[-1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a_0.png"]
+
+
+@pytest.mark.parametrize("command", ["sample", "complete", "eval"])
+def test_help_names_the_defaults_that_there_are(run, command):
+    code, text, _ = run(command, "--help")
+    assert code == 0 and "(default: None)" not in text and "(default: False)" not in text
+    assert "(default: nano-cifar10)" in " ".join(text.split())
 
 
 def test_ctrl_c_keeps_finished_completions(run, preset, pictures, tmp_path, monkeypatch):
@@ -338,6 +424,7 @@ MISTAKES = [
     (["--box=-1,0,2,2"], 2, "8 x 8"),
     (["--box", "0,0,0,2"], 2, "8 x 8"),
     (["--box", "0,0,2,2", "--rows", "3"], 2, "not allowed with"),
+    (["--rows", "8"], 2, "--rows 8: nothing is left to draw"),
     (["--mask", "{black}"], 1, "{black}: expected a mask with white"),
     (["--mask", "{black}", "--rows", "3"], 2, "not allowed with"),
     (["--mask", "nowhere.png"], 1, "nowhere.png"),

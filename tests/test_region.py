@@ -25,6 +25,14 @@ def test_rows_outside_the_image_are_refused(rows):
         known_rows(3, rows)
 
 
+def test_parts_of_pixels_are_refused():
+    with pytest.raises(UsageError, match=r"expected rows as a whole number, got 3\.5"):
+        known_rows(8, 3.5)
+    with pytest.raises(UsageError, match=r"expected x as a whole number, got 0\.5"):
+        known_outside_box(8, 0.5, 0, 2, 2)
+    assert picture(known_rows(np.int64(3), np.int32(2))) == picture(known_rows(3, 2))
+
+
 def test_a_box_is_x_to_the_right_and_y_down():
     assert picture(known_outside_box(5, 1, 2, 3, 2)) == ["#####", "#####", "#...#", "#...#", "#####"]
     assert picture(known_outside_box(3, 2, 0, 1, 3)) == ["##.", "##.", "##."]
@@ -74,6 +82,14 @@ def test_a_mask_without_white_is_refused():
     for mask in (np.zeros((5, 5), "uint8"), outside):
         with pytest.raises(UserError, match="white"):
             known_by_mask(mask, 4)
+
+
+def test_a_mask_of_zeros_and_ones_is_told_from_a_black_one():
+    with pytest.raises(UserError, match=r"found 1 at most .* mask\.astype\(bool\)"):
+        known_by_mask(np.eye(4, dtype="uint8"), 4)
+    with pytest.raises(UserError, match=r"128 and more.* found 127 at most") as error:
+        known_by_mask(np.full((4, 4), 127, "uint8"), 4)
+    assert "astype" not in str(error.value)
 
 
 @pytest.mark.parametrize(

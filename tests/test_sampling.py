@@ -156,19 +156,54 @@ def test_a_colour_of_no_probability_is_never_drawn():
     [
         ({"temperature": -1}, "temperature must be 0"),
         ({"temperature": float("nan")}, "temperature must be 0"),
-        ({"top_k": 0}, "top_k must be at least 1"),
+        ({"temperature": None}, "temperature must be a number, got None"),
+        ({"top_p": "much"}, "top_p must be a number, got much"),
+        ({"top_k": 0}, "top_k as a whole number of at least 1, got 0"),
+        ({"top_k": 2.7}, "top_k as a whole number of at least 1, got 2.7"),
         ({"top_p": 0}, "top_p must be more than 0"),
         ({"top_p": 1.5}, "top_p must be more than 0"),
         ({"min_p": -0.1}, "min_p must be from 0"),
-        ({"batch_size": 0}, "batch size"),
-        ({"n": 0}, "at least 1 image"),
-        ({"seed": -1}, "seed"),
+        ({"batch_size": 0}, "batch_size as a whole number of at least 1"),
+        ({"batch_size": 2.5}, "batch_size as a whole number of at least 1, got 2.5"),
+        ({"n": 0}, "n as a whole number of at least 1"),
+        ({"n": 2.5}, "n as a whole number of at least 1, got 2.5"),
+        ({"seed": -1}, "seed as a whole number of at least 0"),
+        ({"seed": 1.5}, "seed as a whole number of at least 0, got 1.5"),
+        ({"seed": None}, "seed as a whole number of at least 0, got None"),
+        ({"seed": [1.9]}, "seed as a whole number of at least 0, got 1.9"),
+        ({"seed": True}, "seed as a whole number of at least 0, got True"),
         ({"seed": [1, 2]}, "one for each of 1 images, got 2"),
     ],
 )
 def test_numbers_that_mean_nothing_are_refused(tiny_model, controls, message):
-    with pytest.raises(UserError, match=message):
+    with pytest.raises(UserError, match=message) as error:
         igpt.sample(tiny_model, **{"n": 1, **controls})
+    assert len(str(error.value).splitlines()) == 1
+
+
+def test_numbers_of_completions_and_batches_that_mean_nothing_are_refused(tiny_model, tokens):
+    for name in ("n_particles", "best_of"):
+        with pytest.raises(UserError, match=f"expected {name} as a whole number of at least 1, got 2.5"):
+            igpt.complete(tiny_model, tokens, known_rows(8, 7), **{name: 2.5})
+    with pytest.raises(UserError, match="number of an image as a whole number of at least 0, got -1"):
+        next(igpt.sample_batches(tiny_model, [-1]))
+
+
+def test_numbers_may_be_numpys(tiny_model):
+    expected = igpt.sample(tiny_model, 2, seed=[3, 4], top_k=4)
+    found = igpt.sample(tiny_model, np.int64(2), seed=np.array([3, 4]), batch_size=np.int32(8), top_k=np.uint8(4))
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_more_colours_than_any_palette_has_are_all_colours(tiny_model):
+    np.testing.assert_array_equal(igpt.sample(tiny_model, 1, top_k=3_000_000_000), igpt.sample(tiny_model, 1))
+
+
+def test_filters_that_let_everything_through_are_left_out():
+    assert Controls(top_p=1, min_p=0) == Controls()
+    logits = np.zeros((1, 40_000), "float32")
+    kept = np.asarray(filter_logits(logits, **Controls(top_p=1.0).values())) > -np.inf
+    assert kept.all()
 
 
 def test_ctrl_c_ends_the_work_at_the_next_row(tiny_model, monkeypatch):
@@ -196,7 +231,11 @@ def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):
         igpt.complete(tiny_model, tokens[:, :10], np.ones(10, bool))
     with pytest.raises(UserError, match="expected `known` as booleans"):
         igpt.complete(tiny_model, tokens, np.ones(10, bool))
-    with pytest.raises(UserError, match="expected known tokens from 0 to 10"):
+    with pytest.raises(UserError, match=r"found bool \(10,\)"):
+        igpt.complete(tiny_model, tokens + 100, np.ones(10, bool))
+    with pytest.raises(UserError, match="expected integer tokens"):
+        igpt.complete(tiny_model, tokens / 2, known_rows(8, 4))
+    with pytest.raises(UserError, match="expected tokens from 0 to 10"):
         igpt.complete(tiny_model, tokens + 5, known_rows(8, 4))
     with pytest.raises(UserError, match="BERT"):
         igpt.sample(ImageGPT(ImageGPTConfig(8, 11, 16, 4, 1, bert=True)), 1)
@@ -280,6 +319,40 @@ def test_the_best_of_several_is_the_likeliest(tiny_model, tokens):
     best = igpt.complete(tiny_model, tokens, known, seed=1, best_of=8)
     assert (igpt.score(tiny_model, best).sum(axis=1) <= totals).all(), "the first candidate is the one of best_of=1"
     assert (igpt.score(tiny_model, best).sum(axis=1) < totals).any()
+
+
+@pytest.mark.parametrize("region", [known_rows(8, 5), np.arange(N_TOKENS) % 8 > 1])
+def test_candidates_are_compared_image_by_image(tiny_model, tokens, region):
+    """What is finished is handed on before all is drawn, and is what one batch of everything gives."""
+    how = {"seed": 1, "best_of": 3, "n_particles": 2}
+    expected = igpt.complete(tiny_model, tokens, region, batch_size=100, **how)
+    heard = []
+
+    def stop_at_the_second(numbers, filled):
+        heard.append((numbers, filled))
+        if len(heard) == 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        igpt.complete(tiny_model, tokens, region, batch_size=6, on_images=stop_at_the_second, **how)
+    numbers, filled = map(np.concatenate, zip(*heard, strict=True))
+    np.testing.assert_array_equal(numbers, range(4))
+    np.testing.assert_array_equal(filled, expected[:4])
+    np.testing.assert_array_equal(igpt.complete(tiny_model, tokens, region, batch_size=6, **how), expected)
+
+
+@pytest.mark.parametrize("controls", [{"temperature": 0}, {"top_k": 1}, {"min_p": 1}])
+def test_the_likeliest_colours_need_one_candidate_and_no_particles(tiny_model, tokens, controls, monkeypatch):
+    known = np.arange(N_TOKENS) % 8 > 1
+    expected = igpt.complete(tiny_model, tokens, known, method="forced", **controls)
+
+    def useless(*args, **kwargs):
+        raise AssertionError("nothing is to be weighed or compared")
+
+    monkeypatch.setattr(decode, "draw_conditioned", useless)
+    monkeypatch.setattr(decode, "score", useless)
+    found = igpt.complete(tiny_model, tokens, known, method="smc", best_of=3, **controls)
+    np.testing.assert_array_equal(found, expected)
 
 
 def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch):

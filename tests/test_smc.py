@@ -5,11 +5,12 @@ import itertools
 import numpy as np
 import pytest
 from conftest import TINY, randomise
+from reference import token_nats
 
 import igpt_tf as igpt
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model import ImageGPT
-from igpt_tf.sampling import known_rows
+from igpt_tf.sampling import decoder, known_rows
 from igpt_tf.sampling.region import is_prefix
 from igpt_tf.sampling.smc import systematic
 
@@ -26,16 +27,21 @@ def small_model():
     return model
 
 
-@pytest.fixture(scope="module")
-def exact(small_model):
-    """Probabilities (3, 3, 3) of the hole's colours given all other pixels, by trying them all."""
+def exact(model, temperature=1.0):
+    """Probabilities (3, 3, 3) of the hole's colours given all other pixels, by trying them all.
+
+    Unknown pixels count as they are drawn, at the temperature; known ones as the model has them.
+    """
     images = np.repeat(IMAGE[None], N_COLORS**3, axis=0)
     images[:, HOLE] = list(itertools.product(range(N_COLORS), repeat=3))
-    likelihoods = np.exp(-igpt.score(small_model, images).astype("float64").sum(axis=1))
+    logits = np.asarray(model(images))
+    nats = token_nats(images, logits)
+    nats[:, HOLE] = token_nats(images, logits / temperature)[:, HOLE]
+    likelihoods = np.exp(-nats.sum(axis=1))
     return (likelihoods / likelihoods.sum()).reshape((N_COLORS,) * 3)
 
 
-def distance(model, exact, **how):
+def distance(model, expected, **how):
     """Total variation distance of completions from the exact probabilities.
 
     20,000 exact draws from 27 outcomes are at about 0.01 themselves.
@@ -44,17 +50,36 @@ def distance(model, exact, **how):
     known[HOLE] = False
     found = igpt.complete(model, np.repeat(IMAGE[None], N_DRAWS, axis=0), known, batch_size=N_DRAWS, seed=1, **how)
     np.testing.assert_array_equal(found[:, known], np.repeat(IMAGE[None, known], N_DRAWS, axis=0))
-    counts = np.zeros_like(exact)
+    counts = np.zeros_like(expected)
     np.add.at(counts, tuple(found[:, HOLE].T), 1)
-    return np.abs(counts / N_DRAWS - exact).sum() / 2
+    return np.abs(counts / N_DRAWS - expected).sum() / 2
 
 
 @pytest.mark.both_backends
-def test_more_particles_come_nearer_to_the_models_conditional(small_model, exact):
-    forced = distance(small_model, exact, method="forced")
-    found = [distance(small_model, exact, n_particles=n) for n in (1, 4, 16)]
+def test_more_particles_come_nearer_to_the_models_conditional(small_model):
+    expected = exact(small_model)
+    forced = distance(small_model, expected, method="forced")
+    found = [distance(small_model, expected, n_particles=n) for n in (1, 4, 16)]
     assert found[0] == forced > 0.1, "a single particle has nothing to choose from"
     assert found[1] < 0.7 * forced and found[2] < 0.5 * found[1] and found[2] < 0.02
+
+
+def test_a_temperature_changes_what_is_drawn_and_not_how_it_is_weighed(small_model):
+    """The target is the tempered probabilities of the drawn pixels times the model's own of the known ones."""
+    found = distance(small_model, exact(small_model, 0.5), n_particles=16, temperature=0.5)
+    assert found < 0.02
+    assert distance(small_model, exact(small_model), n_particles=16, temperature=0.5) > 5 * found
+
+
+@pytest.mark.both_backends
+def test_particles_that_go_on_take_their_whole_cache_along(tiny_model, tokens, monkeypatch):
+    known = np.arange(TINY.n_tokens) % TINY.n_px > 2
+    how = {"seed": 2, "n_particles": 8, "batch_size": 40}
+    expected = igpt.complete(tiny_model, tokens, known, **how)
+    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
+    model = ImageGPT(TINY)
+    model.set_weights(tiny_model.get_weights())
+    np.testing.assert_array_equal(igpt.complete(model, tokens, known, **how), expected)
 
 
 def test_prefixes_are_completed_as_before(tiny_model, tokens):

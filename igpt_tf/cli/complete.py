@@ -19,7 +19,8 @@ from igpt_tf.cli.options import (
     open_palette,
     positive,
 )
-from igpt_tf.errors import UserError
+from igpt_tf.cli.pictures import SHOWN
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -40,7 +41,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     region.add_argument(
         "--mask", type=Path, help="picture whose white parts are filled; resized and cropped as the pictures are"
     )
-    parser.add_argument("--n", type=positive, default=4, help="completions of each picture")
+    parser.add_argument(
+        "--n",
+        type=positive,
+        default=4,
+        help=f"completions of each picture; the grid and the GIF show the first {SHOWN} pictures",
+    )
     parser.add_argument(
         "--method",
         choices=["auto", "forced", "smc"],
@@ -49,7 +55,14 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "follow all that is given, the better the more particles, and at the cost of as many images; auto: smc where "
         "something is given below what is drawn",
     )
-    parser.add_argument("--particles", type=positive, default=32, metavar="N", help="images that smc chooses among")
+    parser.add_argument(
+        "--particles",
+        type=positive,
+        default=32,
+        metavar="N",
+        help="images that smc "
+        "chooses among and draws at once, however small --n_sub_batch is: lower it when memory is short",
+    )
     parser.add_argument(
         "--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest"
     )
@@ -62,6 +75,7 @@ def run(options: argparse.Namespace) -> None:
     load_backend()
     from igpt_tf.backend import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places, film, finish, in_rows, seen
+    from igpt_tf.cli.series import refuse_series_names
     from igpt_tf.data.sources import quantize
     from igpt_tf.presets import load_model
 
@@ -72,17 +86,19 @@ def run(options: argparse.Namespace) -> None:
     n_px = preset.config.n_px
     known = _known(options, n_px)
     names, originals = _read_pictures(options.pictures, n_px)
+    paths = [options.out / f"{name}_{k}.png" for name in names for k in range(options.n)]
+    refuse_series_names([*paths, *([options.grid] if options.grid else [])])
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
         model = load_model(preset)
     tokens = quantize(palette, originals)
-    paths = [options.out / f"{name}_{k}.png" for name in names for k in range(options.n)]
     batch_size = options.n_sub_batch * len(devices)
     drawn = _draw(options, model, palette, batch_size, tokens.repeat(options.n, axis=0), known, paths)
-    completions = in_rows(list(palette.dequantize(drawn)), options.n)
-    given = seen(palette.dequantize(tokens), known)
-    rows = [[given[i], *completions[i], originals[i]] for i in range(len(names))]
-    frames = film(palette.dequantize(drawn), known, options.n) if options.gif else None
+    shown = palette.dequantize(drawn[: SHOWN * options.n])
+    given = seen(palette.dequantize(tokens[:SHOWN]), known)
+    completions = in_rows(list(shown), options.n)
+    rows = [[given[i], *completions[i], originals[i]] for i in range(len(given))]
+    frames = film(shown, known, options.n) if options.gif else None
     finish(options, len(paths), paths, rows, frames)
 
 
@@ -105,6 +121,8 @@ def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
     if options.box is not None:
         return known_outside_box(n_px, *options.box)
     if options.mask is None:
+        if options.rows == n_px:
+            raise UsageError(f"--rows {n_px}: nothing is left to draw, as images are {n_px} pixels high; give fewer")
         return known_rows(n_px, n_px // 2 if options.rows is None else options.rows)
     mask = read_image(options.mask)
     try:
@@ -140,7 +158,7 @@ def _draw(
             tokens,
             known,
             **dataclasses.asdict(controls_of(options)),
-            seed=options.seed,
+            seed=seeds_of(options.seed, len(tokens) // options.n, options.n),
             batch_size=batch_size,
             method=options.method,
             n_particles=options.particles,
@@ -151,6 +169,20 @@ def _draw(
     except KeyboardInterrupt:
         kept = f"{written} of {len(paths)} completions are in {options.out}"
         raise KeyboardInterrupt(f"{kept}; the same command draws all of them again") from None
+
+
+def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:
+    """A seed for each completion, made of the command's, the picture's number and the completion's alone.
+
+    So completion k of a picture is the same however many are asked for.
+    """
+    import numpy as np
+
+    return [
+        int(np.random.SeedSequence((seed, picture, k)).generate_state(1, np.uint64)[0])
+        for picture in range(n_pictures)
+        for k in range(n)
+    ]
 
 
 def _read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:

@@ -23,11 +23,20 @@ DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
 
 
+class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
+    """Help with the defaults that say something."""
+
+    def _get_help_string(self, action: argparse.Action) -> str | None:
+        # Without one, the help says itself what happens; a switch is off.
+        says_nothing = action.default is None or action.default is False
+        return action.help if says_nothing else super()._get_help_string(action)
+
+
 class Parser(argparse.ArgumentParser):
     """A parser that says what is wrong in one line and takes `--n-gpu` for `--n_gpu`."""
 
     def __init__(self, **kwargs) -> None:
-        kwargs.setdefault("formatter_class", argparse.ArgumentDefaultsHelpFormatter)
+        kwargs.setdefault("formatter_class", HelpFormatter)
         super().__init__(allow_abbrev=False, **kwargs)
 
     def error(self, message: str) -> NoReturn:

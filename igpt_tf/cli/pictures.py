@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError
+from igpt_tf.files import require_writable
 
 # What is not drawn yet, in grids and films.
 BLANK = 220
 FRAMES = 64
-# Pictures of a series that its grid and its film show, and whose paths are printed.
+# Pictures of a series that its grid and its film show, and whose paths are printed; rows of completions likewise.
 SHOWN = 100
 
 
@@ -23,12 +23,7 @@ def check_places(options: argparse.Namespace) -> None:
     if options.grid is not None and (options.grid.suffix.lower() != ".png" or options.grid.is_dir()):
         raise UsageError(f"--grid: expected the name of a .png file, found {options.grid}")
     for folder in (options.out, *([options.grid.parent] if options.grid else [])):
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another folder") from error
-        if not os.access(folder, os.W_OK):
-            raise UserError(f"{folder}: cannot be written (no permission); choose another folder")
+        require_writable(folder)
 
 
 def finish(

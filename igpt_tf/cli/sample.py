@@ -20,6 +20,7 @@ from igpt_tf.cli.options import (
     positive,
 )
 from igpt_tf.cli.pictures import SHOWN
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.cli.series import Series
@@ -65,14 +66,16 @@ def run(options: argparse.Namespace) -> None:
     }
     n = options.n or options.n_sub_batch * len(devices)
     with open_series(options.out, settings, n, options.overwrite) as series:
+        if options.grid and series.has_name(options.grid):
+            raise UsageError(f"--grid: expected another name than those of the pictures, found {options.grid}")
         if series.missing:
             _draw(options, preset, palette, devices, series)
         else:
             print(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew", file=sys.stderr)
         series.finish()
         if series.n_beyond:
-            print(f"{options.out}: {series.n_beyond} pictures of an earlier run have higher numbers", file=sys.stderr)
-        _show(options, series)
+            print(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay", file=sys.stderr)
+        _show(options, series, preset.config.n_px)
 
 
 def _draw(options: argparse.Namespace, preset: Preset, palette: Palette, devices: list[str], series: Series) -> None:
@@ -119,7 +122,7 @@ def _draw(options: argparse.Namespace, preset: Preset, palette: Palette, devices
         raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} goes on") from None
 
 
-def _show(options: argparse.Namespace, series: Series) -> None:
+def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
     """Write the grid and the film of the first pictures, as they are on the disk."""
     import numpy as np
 
@@ -127,7 +130,17 @@ def _show(options: argparse.Namespace, series: Series) -> None:
     from igpt_tf.imaging import read_image
 
     paths = [series.path(number) for number in range(min(series.n, SHOWN))]
-    pictures = np.stack([read_image(path) for path in paths])
+    found = []
+    for path in paths:
+        picture = read_image(path)
+        if picture.shape != (n_px, n_px, 3):
+            height, width, _ = picture.shape
+            raise UserError(
+                f"{path}: expected a picture of {n_px} x {n_px} pixels, as the model draws them, found {width} x "
+                f"{height}: remove it, and the same command draws it anew"
+            )
+        found.append(picture)
+    pictures = np.stack(found)
     columns = math.ceil(math.sqrt(len(pictures)))
     nothing = np.zeros(pictures[0, ..., 0].size, bool)
     frames = film(pictures, nothing, columns) if options.gif else None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from igpt_tf.cli.pictures import SHOWN
@@ -78,12 +78,13 @@ class Series:
         """Where a picture is."""
         return self.folder / f"sample_{number}.png"
 
+    def has_name(self, path: Path) -> bool:
+        """Whether a path is one of a picture of the series, drawn or not."""
+        return _NAME.fullmatch(path.name) is not None and path.parent.resolve() == self.folder.resolve()
+
     def begin(self) -> None:
         """Remove what is not of this series and write the record: from here on, pictures may be written."""
         try:
-            # Of a process that was killed while it wrote.
-            for partial in self.folder.glob(".sample*.part"):
-                partial.unlink(missing_ok=True)
             for number in self._stale:
                 self.path(number).unlink(missing_ok=True)
         except OSError as error:
@@ -92,7 +93,11 @@ class Series:
             self._write_record(finished=False)
 
     def finish(self) -> None:
-        """Note that all pictures are there."""
+        """Note that all pictures are there, and remove what a process that was killed had begun to write."""
+        for name in ("sample_*.png", RECORD_FILE, "grid.png", "drawing.gif"):
+            for partial in self.folder.glob(f".{name}.*.part"):
+                with contextlib.suppress(OSError):
+                    partial.unlink()
         if self.n >= self._n_trusted:
             self._write_record(finished=True)
 
@@ -116,6 +121,20 @@ class Series:
             f"{self.folder} holds {holds} with other settings ({'; '.join(differing)}): give the same to go on, "
             "another --out, or --overwrite to throw them away"
         )
+
+
+def refuse_series_names(paths: Iterable[Path]) -> None:
+    """Refuse names of pictures that would pass for those of a series that `sample` has recorded.
+
+    Raises:
+        UserError: if a path is that of a picture of a series, drawn or not, in a folder with a record.
+    """
+    for path in paths:
+        if _NAME.fullmatch(path.name) and (path.parent / RECORD_FILE).exists():
+            raise UserError(
+                f"{path} would be taken for a picture of the series that {path.parent / RECORD_FILE} records: "
+                "give another name or place, such as another --out"
+            )
 
 
 def _read_record(folder: Path) -> dict | None:

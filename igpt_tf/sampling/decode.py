@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from typing import TYPE_CHECKING
@@ -10,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from tqdm import tqdm
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, whole_number
 from igpt_tf.evaluation import score
+from igpt_tf.sampling.batches import draw_batches, draw_forced
 from igpt_tf.sampling.decoder import Drawing, decoders
-from igpt_tf.sampling.devices import share
 from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
 from igpt_tf.sampling.inputs import check_images, image_keys
 from igpt_tf.sampling.region import is_prefix
@@ -54,8 +53,7 @@ def sample(
     Raises:
         UserError: if the model is a BERT model or a number means nothing.
     """
-    if n < 1:
-        raise UserError(f"expected to draw at least 1 image, got n={n}")
+    n = whole_number("n", n, 1)
     model = getattr(model, "image_gpt", model)
     tokens = np.zeros((n, model.config.n_tokens), "int32")
     return complete(
@@ -95,7 +93,9 @@ def complete(
     That is a draw from the model's own conditional where the known tokens are a prefix; known tokens that come later
     do not influence those before them. "smc" draws `n_particles` such images at once, weighs them by how likely they
     make the known pixels, drops and doubles them on the way, and returns one: a draw from the model's conditional in
-    the limit of many particles, at the cost of as many images. "auto" is forced for prefixes and smc elsewhere.
+    the limit of many particles, at the cost of as many images. "auto" is forced for prefixes and smc elsewhere. Where
+    only the likeliest colour can be drawn (temperature 0, top_k 1 or min_p 1), all particles and candidates would be
+    equal: then it is forced, with one candidate, whatever was asked for.
 
     Args:
         model: the model to draw from.
@@ -106,13 +106,13 @@ def complete(
         top_p: likewise.
         min_p: likewise.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
-        batch_size: images at a time, over all devices; particles are images.
+        batch_size: images at a time, over all devices; particles are images. Those of an image are drawn together, so
+            that smc draws `n_particles` at a time on each device, however small the batch.
         method: "auto", "forced" or "smc".
-        n_particles: of smc.
+        n_particles: of smc; fewer need less memory.
         best_of: draw so many candidates and keep the one that is likeliest under the model.
         progress: show a bar on standard error, by rows.
-        on_images: hears the numbers (b,) and tokens (b, T) of images as soon as they are finished; with several
-            candidates, of all at the end.
+        on_images: hears the numbers (b,) and tokens (b, T) of images as soon as they are finished.
 
     Raises:
         UserError: if the model is a BERT model, the shapes do not fit or a number means nothing.
@@ -120,37 +120,41 @@ def complete(
     controls = Controls(temperature, top_k, top_p, min_p)
     if method not in METHODS:
         raise UserError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
-    for name, number in (("batch size", batch_size), ("n_particles", n_particles), ("best_of", best_of)):
-        if number < 1:
-            raise UserError(f"expected a {name} of at least 1, got {number}")
+    batch_size = whole_number("batch_size", batch_size, 1)
+    n_particles = whole_number("n_particles", n_particles, 1)
+    best_of = whole_number("best_of", best_of, 1)
     model = getattr(model, "image_gpt", model)
     tokens, known = check_images(model, tokens, known)
-    keys = [(*key, candidate) for key in image_keys(seed, len(tokens)) for candidate in range(best_of)]
+    keys = image_keys(seed, len(tokens))
     forced = is_prefix(known) if method == "auto" else np.full(len(tokens), method == "forced")
-    drawn, known, forced = (array.repeat(best_of, axis=0) for array in (tokens, known, forced))
-    kinds = [
+    if controls.greedy:
+        forced, best_of = np.ones_like(forced), 1
+
+    def task(candidate: int) -> tuple[np.ndarray, np.ndarray, Key]:
+        image, number = divmod(candidate, best_of)
+        return tokens[image], known[image], (*keys[image], number)
+
+    smc = partial(draw_conditioned, n_particles=n_particles)
+    parts = []
+    for images, draw, at_once in (
         (np.flatnonzero(forced), draw_forced, batch_size),
-        (np.flatnonzero(~forced), partial(draw_conditioned, n_particles=n_particles), batch_size // n_particles),
-    ]
-    n_devices = len(decoders(model))
-    sizes = [-(-min(max(size, 1), len(rows)) // n_devices) for rows, _, size in kinds]
-    n_rows = sum(-(-len(rows) // size) for (rows, _, _), size in zip(kinds, sizes, strict=True) if size)
-    with tqdm(total=n_rows * model.config.n_px, unit="row", disable=not progress, leave=False) as bar:
-        for (rows, draw, _), size in zip(kinds, sizes, strict=True):
-
-            def task(row: int) -> tuple[np.ndarray, np.ndarray, Key]:
-                return drawn[row], known[row], keys[row]
-
-            for batch, filled in _run(model, rows, size, task, partial(draw, controls=controls), bar.update):
-                drawn[batch] = filled
-                if best_of == 1:
-                    on_images(batch, filled)
-    if best_of == 1:
-        return drawn
-    nats = score(model, drawn, batch_size=batch_size).astype("float64").sum(axis=1).reshape(-1, best_of)
-    best = drawn.reshape(-1, best_of, drawn.shape[1])[np.arange(len(nats)), nats.argmin(axis=1)]
-    on_images(np.arange(len(best)), best)
-    return best
+        (np.flatnonzero(~forced), smc, batch_size // n_particles),
+    ):
+        # Candidates are compared a few images at a time, so that what is finished is handed on.
+        step = max(1, len(images) if best_of == 1 else batch_size // best_of)
+        size = -(-min(max(at_once, 1), min(step, len(images)) * best_of) // len(decoders(model)))
+        parts += [(images[i : i + step], draw, size) for i in range(0, len(images), step)]
+    n_batches = sum(-(-len(images) * best_of // size) for images, _, size in parts)
+    drawn = tokens.copy()
+    with tqdm(total=n_batches * model.config.n_px, unit="row", disable=not progress, leave=False) as bar:
+        for images, draw, size in parts:
+            candidates = (images[:, None] * best_of + np.arange(best_of)).reshape(-1)
+            batches = draw_batches(model, candidates, size, task, partial(draw, controls=controls), bar.update)
+            finished = batches if best_of == 1 else [_likeliest(model, batches, best_of, batch_size)]
+            for numbers, filled in finished:
+                drawn[numbers] = filled
+                on_images(numbers, filled)
+    return drawn
 
 
 def sample_batches(
@@ -179,8 +183,7 @@ def sample_batches(
         UserError: if the model is a BERT model or a number means nothing.
     """
     model = getattr(model, "image_gpt", model)
-    if batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    batch_size = whole_number("batch_size", batch_size, 1)
     tokens, known = check_images(
         model, np.zeros((1, model.config.n_tokens), "int32"), np.zeros(model.config.n_tokens, bool)
     )
@@ -189,8 +192,9 @@ def sample_batches(
     def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
         return tokens[0], known[0], (seed, number, 0)
 
+    numbers = (whole_number("the number of an image", number, 0) for number in numbers)
     size = -(-batch_size // len(decoders(model)))
-    return _run(model, numbers, size, task, partial(draw_forced, controls=controls or Controls()), on_rows)
+    return draw_batches(model, numbers, size, task, partial(draw_forced, controls=controls or Controls()), on_rows)
 
 
 def stream(
@@ -235,58 +239,22 @@ def stream(
         yield drawing.row if drawing.row < drawing.end else model.config.n_px, drawing.tokens()
 
 
-def draw_forced(
-    drawing: Callable[..., Drawing],
-    tokens: np.ndarray,
-    known: np.ndarray,
-    keys: list[Key],
-    on_rows: Callable[[int], object],
-    controls: Controls,
-) -> np.ndarray:
-    """Tokens (B, T) with what is not known drawn in raster order from what is before it.
+def _likeliest(
+    model: ImageGPT, batches: Iterable[tuple[np.ndarray, np.ndarray]], best_of: int, batch_size: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Numbers (b,) of images and tokens (b, T) of the likeliest of all candidates of each.
 
     Args:
-        drawing: makes a `Drawing` of tokens, known, uniforms and controls.
-        tokens: (B, T) int32.
-        known: (B, T) booleans.
-        keys: of each image's random numbers.
-        on_rows: hears how many rows were finished.
-        controls: what to draw from.
+        model: which judges.
+        batches: numbers and tokens of candidates, those of image i from i * best_of, in any order.
+        best_of: candidates an image.
+        batch_size: images at a time, over all devices.
     """
-    images = drawing(tokens, known, draw_uniforms(keys, tokens.shape[1]), controls)
-    on_rows(images.row)
-    while images.row < images.end:
-        images.draw_row()
-        on_rows(1)
-    on_rows(images.n_rows - images.end)
-    return images.tokens()
-
-
-def _run(
-    model: ImageGPT,
-    numbers: Iterable[int],
-    size: int,
-    task: Callable[[int], tuple[np.ndarray, np.ndarray, Key]],
-    draw: Callable[..., np.ndarray],
-    on_rows: Callable[[int], object],
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Numbers (b,) and tokens (b, T) of batches of `size`, drawn on all of the model's devices."""
-    devices = decoders(model)
-    weights: dict[int, dict] = {}
-    waiting = iter(numbers)
-    batches = iter(lambda: list(itertools.islice(waiting, size)), [])
-
-    def work(device: int, batch: list[int], check: Callable[[], None]) -> np.ndarray:
-        def report(count: int) -> None:
-            check()
-            on_rows(count)
-
-        if device not in weights:
-            weights[device] = devices[device].lay_out()
-        # The last batch is padded, as another size would be compiled anew.
-        padded = batch + batch[-1:] * (size - len(batch))
-        tokens, known, keys = zip(*map(task, padded), strict=True)
-        drawing = partial(Drawing, devices[device], weights[device])
-        return draw(drawing, np.stack(tokens), np.stack(known), list(keys), report)[: len(batch)]
-
-    return ((np.array(batch), tokens) for batch, tokens in share(batches, len(devices), work))
+    candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
+    order = candidates.argsort()
+    tokens = tokens[order]
+    # Every part has a multiple of `best_of`: batches of one size are compiled once.
+    nats = score(model, tokens, batch_size=min(batch_size, best_of)).astype("float64").sum(axis=1)
+    best = nats.reshape(-1, best_of).argmin(axis=1)
+    rows = np.arange(len(best)) * best_of + best
+    return candidates[order][::best_of] // best_of, tokens[rows]

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 from keras import ops
 
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, whole_number
 
 # What decides the random numbers of an image: its seed, its number, that of the candidate, and of the particle.
 Key = tuple[int, ...]
@@ -22,9 +22,9 @@ class Controls:
         temperature: what logits are divided by: below 1 nearer to the likeliest, 0 the likeliest colour always.
         top_k: keep the k likeliest colours; None keeps all.
         top_p: then keep the smallest set of likeliest colours whose probabilities sum to at least p (Holtzman et
-            al., 2020); None or 1 keeps all.
+            al., 2020); None keeps all, and so does 1, which becomes None.
         min_p: then keep colours that are at least this many times as likely as the likeliest (Nguyen et al., 2024);
-            None or 0 keeps all.
+            None keeps all, and so does 0, which becomes None.
 
     Raises:
         UsageError: for values that mean nothing.
@@ -36,19 +36,46 @@ class Controls:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
+        for name in ("temperature", "top_p", "min_p"):
+            value = getattr(self, name)
+            if name == "temperature" or value is not None:
+                self._set(name, _number(name, value))
         if not 0 <= self.temperature < np.inf:
             raise UsageError(f"temperature must be 0 (always the likeliest colour) or more, got {self.temperature}")
-        if self.top_k is not None and self.top_k < 1:
-            raise UsageError(f"top_k must be at least 1, got {self.top_k}")
+        if self.top_k is not None:
+            self._set("top_k", whole_number("top_k", self.top_k, 1))
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise UsageError(f"top_p must be more than 0 and at most 1, got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
             raise UsageError(f"min_p must be from 0 to 1, got {self.min_p}")
+        # What filters nothing is left out: in float32, a sum of probabilities may reach 1 before the last of them.
+        if self.top_p == 1:
+            self._set("top_p", None)
+        if self.min_p == 0:
+            self._set("min_p", None)
+
+    def _set(self, name: str, value: float | None) -> None:
+        object.__setattr__(self, name, value)
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the likeliest colour alone can be drawn, so that all draws are equal."""
+        return self.temperature == 0 or self.top_k == 1 or self.min_p == 1
 
     def values(self) -> dict[str, np.ndarray]:
         """What is not None, as arrays: a program that takes them serves any values."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        if "top_k" in given:
+            # More than any palette has.
+            given["top_k"] = min(given["top_k"], np.iinfo("int32").max)
         return {name: np.array(value, "int32" if name == "top_k" else "float32") for name, value in given.items()}
+
+
+def _number(name: str, value: object) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        raise UsageError(f"{name} must be a number, got {value}") from None
 
 
 def filter_logits(logits, temperature, top_k=None, top_p=None, min_p=None):

@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from igpt_tf.layers import quick_gelu
+from igpt_tf.layers import NORM_EPSILON, quick_gelu
 from igpt_tf.model import ImageGPT
 
 # Nested lists, tuples and dictionaries of arrays, as both backends take them for an argument.
@@ -120,7 +120,7 @@ def step(
 def _normalise(x):
     """RMS norm of columns (D, B) without its scale, in float32 whatever the policy."""
     wide = ops.cast(x, "float32")
-    return ops.cast(wide * ops.rsqrt(ops.mean(ops.square(wide), axis=0, keepdims=True) + 1e-5), x.dtype)
+    return ops.cast(wide * ops.rsqrt(ops.mean(ops.square(wide), axis=0, keepdims=True) + NORM_EPSILON), x.dtype)
 
 
 def _attend(queries, keys, values, n_head: int, past: Cache, recent: Cache, index) -> tuple[Any, Cache]:

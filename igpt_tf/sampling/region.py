@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import numpy as np
 
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError, UserError, whole_number
 from igpt_tf.imaging import resize_and_crop, to_grey
+
+# Of a mask, the least that counts as white.
+WHITE = 128
 
 
 def known_rows(n_px: int, rows: int) -> np.ndarray:
     """The first `rows` rows of an image of n_px x n_px pixels: booleans (T,), True where the token is given.
 
     Raises:
-        UsageError: if `rows` is not from 0 to n_px.
+        UsageError: if `rows` is no whole number from 0 to n_px.
     """
+    n_px, rows = whole_number("n_px", n_px, 1), whole_number("rows", rows)
     if not 0 <= rows <= n_px:
         raise UsageError(f"expected 0 to {n_px} known rows, as images are {n_px} pixels high, got {rows}")
     return np.arange(n_px**2) < rows * n_px
@@ -30,8 +34,12 @@ def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.
         height: likewise.
 
     Raises:
-        UsageError: if the box is empty or leaves the image.
+        UsageError: if the box is empty or leaves the image, or a number is not whole.
     """
+    n_px, x, y, width, height = (
+        whole_number(name, value)
+        for name, value in (("n_px", n_px), ("x", x), ("y", y), ("width", width), ("height", height))
+    )
     if min(x, y) < 0 or min(width, height) < 1 or x + width > n_px or y + height > n_px:
         raise UsageError(
             f"expected a box x,y,width,height of at least 1 x 1 pixels inside the model's {n_px} x {n_px}, "
@@ -54,13 +62,15 @@ def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
     Raises:
         UserError: if the array is no such mask, or nothing in its central square is white.
     """
-    known = resize_and_crop(_as_rgb(mask), n_px)[..., 0] < 128
-    if known.all():
+    grey = resize_and_crop(_on_white(mask), n_px)[..., 0]
+    if grey.max() < WHITE:
+        ones = np.max(mask) == 1 and np.asarray(mask).dtype != bool
         raise UserError(
-            "expected a mask with white where pixels are to be drawn, found none in its central square at "
-            f"{n_px} x {n_px} pixels: paint the part white, or a larger part"
+            f"expected a mask with white, {WHITE} and more, where pixels are to be drawn, found {grey.max()} at most "
+            f"in its central square at {n_px} x {n_px} pixels: "
+            + ("if 1 means white, give mask.astype(bool)" if ones else "paint the part white, or a larger part")
         )
-    return known.reshape(-1)
+    return (grey < WHITE).reshape(-1)
 
 
 def is_prefix(known: np.ndarray) -> np.ndarray:
@@ -68,7 +78,7 @@ def is_prefix(known: np.ndarray) -> np.ndarray:
     return (known[:, 1:] <= known[:, :-1]).all(axis=1)
 
 
-def _as_rgb(mask: np.ndarray) -> np.ndarray:
+def _on_white(mask: np.ndarray) -> np.ndarray:
     """A mask as a grey picture (height, width, 3) uint8, as the eye would see it on white paper."""
     mask = np.asarray(mask)
     grey = np.where(mask, 255, 0).astype("uint8") if mask.dtype == bool else mask

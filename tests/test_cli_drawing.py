@@ -393,14 +393,6 @@ def test_grid_and_film_show_the_first_pictures(run, preset, pictures, tmp_path, 
     assert imageio.imread(tmp_path / "drawing.gif", index=0).shape[:2] == (22, 22)
 
 
-def test_ctrl_c_keeps_the_best_of_finished_completions(run, preset, pictures, tmp_path, monkeypatch):
-    write_until_ctrl_c(monkeypatch, 1)
-    line = ["complete", pictures, "--model", preset, "--n", 1, "--best_of", 2, "--n_sub_batch", 2, "--n_gpu", 1]
-    code, _, err = run(*line, "--out", tmp_path)
-    assert code == 130 and f"1 of 3 completions are in {tmp_path}" in err.splitlines()[-1]
-    assert [path.name for path in tmp_path.iterdir()] == ["a_0.png"]
-
-
 @pytest.mark.parametrize("command", ["sample", "complete", "eval"])
 def test_help_names_the_defaults_that_there_are(run, command):
     code, text, _ = run(command, "--help")

@@ -11,7 +11,7 @@ from keras import ops
 
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
-from igpt_tf.objectives import autoregressive_loss
+from igpt_tf.objectives import autoregressive_loss, masked_loss
 
 if TYPE_CHECKING:
     from igpt_tf.palette import Palette
@@ -44,8 +44,8 @@ class ImageGPTClassifier(keras.Model):
     Args:
         image_gpt: the model whose features are classified; it is trained too.
         n_class: number of classes C, at least 2.
-        generative_weight: weight of the generative loss in nats per token; 0 leaves it out. BERT models, whose
-            tokens are all seen here, have none.
+        generative_weight: weight of the generative loss in nats per token; 0 leaves it out. BERT models have one
+            where their inputs come with a mask, in nats per masked token, and none where all tokens are seen.
         classes: names of the classes, kept in presets; None: they have none.
 
     Raises:
@@ -77,11 +77,14 @@ class ImageGPTClassifier(keras.Model):
         self.clf.build((None, None, self.image_gpt.config.n_embd))
 
     def call(self, inputs, training=False):
-        """Tokens (B, T) to float32 class logits (B, C)."""
+        """Tokens (B, T), or {"tokens", "mask"} for BERT, to float32 class logits (B, C)."""
         features = self.image_gpt.features(inputs)
-        if training and self.generative_weight and not self.image_gpt.config.bert:
-            tokens = inputs["tokens"] if isinstance(inputs, dict) else inputs
-            self.add_loss(self.generative_weight * autoregressive_loss(tokens, self.image_gpt.logits(features)))
+        if training and self.generative_weight:
+            tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
+            if mask is not None:
+                self.add_loss(self.generative_weight * masked_loss(tokens, self.image_gpt.logits(features), mask))
+            elif not self.image_gpt.config.bert:
+                self.add_loss(self.generative_weight * autoregressive_loss(tokens, self.image_gpt.logits(features)))
         return self.clf(features)
 
     def outputs(self, inputs) -> tuple:

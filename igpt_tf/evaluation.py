@@ -13,6 +13,7 @@ from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import NATS_PER_BIT, draw_mask, token_nats
+from igpt_tf.voting import vote
 
 # Images between two updates of the progress bar, in batches; what is kept of them is a few numbers each.
 BATCHES_A_CHUNK = 8
@@ -105,6 +106,7 @@ def evaluate(
     *,
     batch_size: int = 8,
     mask_probability: float = 0.15,
+    votes: int = 1,
     seed: int = 0,
     progress: bool = False,
 ) -> Evaluation:
@@ -116,7 +118,10 @@ def evaluate(
         labels: (N,) integers or (N, C) one-hot.
         batch_size: images at a time, over all devices.
         mask_probability: for BERT models: of a token to be hidden.
-        seed: for BERT models: decides what is hidden.
+        votes: for BERT classifiers: masks of each image, of which the class that most find is the answer (the paper: 5;
+            the original: 1, that of the generative loss); 0 shows the whole image instead. `class_nats` is the mean
+            over the masks.
+        seed: for BERT models: decides what is hidden, and between classes with equally many votes.
         progress: show a bar on standard error.
 
     Raises:
@@ -128,28 +133,35 @@ def evaluate(
     if isinstance(model, ImageGPTClassifier) and labels is not None:
         classes = _class_numbers(labels, len(tokens), model.n_class)
     batch_size = _whole_batch(model, batch_size, len(tokens))
-    totals = {"nats": 0.0, "class_nats": 0.0, "correct": 0}
+    if votes < 0:
+        raise UserError(f"expected at least 0 votes, got {votes}")
+    votes = votes if image_gpt.config.bert else 1
+    nats = class_nats = 0.0
+    predictions = np.empty((max(votes, 1), len(tokens)), np.int64)
     chunk = BATCHES_A_CHUNK * batch_size
     with scope_of(model), tqdm(total=len(tokens), unit="image", disable=not progress, leave=False) as bar:
         scorer = _scorer(model if classes is not None else image_gpt)
         for start in range(0, len(tokens), chunk):
-            inputs = {"tokens": np.asarray(tokens[start : start + chunk], "int32")}
+            part = np.asarray(tokens[start : start + chunk], "int32")
+            masks: list[np.ndarray | None] = [None]
             if image_gpt.config.bert:
-                inputs["mask"] = draw_mask(seed, start, *inputs["tokens"].shape, mask_probability)
-            outputs = scorer.predict_padded(inputs, batch_size)
-            totals["nats"] += _mean_by_image(outputs["nats"], inputs.get("mask")).sum()
-            if classes is not None:
-                logits, expected = outputs["class_logits"].astype(np.float64), classes[start : start + chunk]
-                chosen = logits[np.arange(len(expected)), expected]
-                totals["class_nats"] += (np.logaddexp.reduce(logits, axis=1) - chosen).sum()
-                totals["correct"] += int((logits.argmax(1) == expected).sum())
-            bar.update(len(inputs["tokens"]))
+                masks = _masks(seed, start, part.shape, mask_probability, votes if classes is not None else 1)
+            for look, mask in enumerate(masks):
+                inputs = {"tokens": part} | ({} if mask is None else {"mask": mask})
+                outputs = scorer.predict_padded(inputs, batch_size)
+                if not look:
+                    nats += _mean_by_image(outputs["nats"], mask).sum()
+                if classes is not None and (look or votes):
+                    logits, expected = outputs["class_logits"].astype(np.float64), classes[start : start + chunk]
+                    chosen = logits[np.arange(len(expected)), expected]
+                    class_nats += (np.logaddexp.reduce(logits, axis=1) - chosen).sum() / len(predictions)
+                    predictions[look if votes else 0, start : start + chunk] = logits.argmax(1)
+            bar.update(len(part))
     n_images = len(tokens)
     if classes is None:
-        return Evaluation(n_images, totals["nats"] / n_images)
-    return Evaluation(
-        n_images, totals["nats"] / n_images, totals["class_nats"] / n_images, 100 * totals["correct"] / n_images
-    )
+        return Evaluation(n_images, nats / n_images)
+    answers = vote(predictions, model.n_class, seed)
+    return Evaluation(n_images, nats / n_images, class_nats / n_images, 100 * float((answers == classes).mean()))
 
 
 def check_tokens(model: ImageGPT, tokens: np.ndarray) -> None:
@@ -167,6 +179,13 @@ def check_tokens(model: ImageGPT, tokens: np.ndarray) -> None:
     if low < 0 or high >= config.n_vocab:
         found = low if low < 0 else high
         raise UserError(f"expected tokens from 0 to {config.n_vocab - 1}, found {found}; made with another palette?")
+
+
+def _masks(seed: int, first: int, shape: tuple[int, int], probability: float, votes: int) -> list[np.ndarray]:
+    """The mask of the generative loss, then those of the other votes; for no votes, one that shows everything."""
+    seeds = [seed, *(int(np.random.SeedSequence([seed, vote]).generate_state(1)[0]) for vote in range(1, votes))]
+    masks = [draw_mask(one, first, *shape, probability) for one in seeds]
+    return masks if votes else [*masks, np.ones(shape, np.uint8)]
 
 
 def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

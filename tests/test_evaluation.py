@@ -180,3 +180,22 @@ def test_masks_that_do_not_fit_are_refused(tiny_model, bert_model, tokens):
 def test_a_batch_of_nothing_is_refused(tiny_model, tokens, function):
     with pytest.raises(UserError, match="expected a batch size of at least 1, got 0"):
         function(tiny_model, tokens, batch_size=0)
+
+
+def test_a_bert_head_is_judged_on_whole_images_or_by_the_vote_of_several_masks(bert_model, many_tokens):
+    classifier = randomise(ImageGPTClassifier(bert_model, 3), seed=4)
+    labels = np.arange(len(many_tokens)) % 3
+
+    def logits(mask):
+        return keras.ops.convert_to_numpy(classifier.outputs({"tokens": many_tokens, "mask": mask})[1])
+
+    whole = logits(np.ones_like(many_tokens))
+    masked = logits(draw_mask(3, 0, *many_tokens.shape))
+    found = {votes: igpt.evaluate(classifier, many_tokens, labels, votes=votes, seed=3) for votes in (0, 1, 5)}
+    assert found[0].accuracy == pytest.approx(100 * (whole.argmax(1) == labels).mean())
+    assert found[1].accuracy == pytest.approx(100 * (masked.argmax(1) == labels).mean())
+    assert found[0].class_nats == pytest.approx(reference.token_nats(labels, whole).mean(), rel=1e-4)
+    assert len({result.class_nats for result in found.values()}) == 3
+    assert len({result.nats for result in found.values()}) == 1, "the generative loss is that of one mask"
+    with pytest.raises(UserError, match="at least 0 votes, got -1"):
+        igpt.evaluate(classifier, many_tokens, labels, votes=-1)

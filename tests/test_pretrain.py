@@ -16,6 +16,7 @@ from igpt_tf.objectives import autoregressive_loss, draw_mask, masked_loss
 from igpt_tf.palette import Palette
 from igpt_tf.training.callbacks import SampleGrids
 from igpt_tf.training.checkpoint import best_period
+from igpt_tf.training.loop import share_of
 from igpt_tf.training.pretrain import PretrainSettings, _validation, pretrain
 from igpt_tf.training.pretrain import new_model as new_training_model
 
@@ -193,7 +194,7 @@ def test_bert_sees_masked_tokens_alone_and_reports_the_papers_loss(tmp_path):
     tokens = stripes(6, seed=1).astype("int32")
     mask = draw_mask(0, 0, *tokens.shape, SETTINGS.bert_mask_prob)
     expected = float(masked_loss(tokens, model({"tokens": tokens, "mask": mask}), mask))
-    data = _validation(model, SETTINGS, tokens, (0, 1))
+    data = share_of(_validation(tokens, SETTINGS, masked=True), 1, (0, 1))
     found = model.evaluate(data[0], data[1], sample_weight=data[2], batch_size=4, verbose=0)
     assert found == pytest.approx(expected, rel=1e-5)
 

@@ -23,7 +23,8 @@ def typed(*words):
 
 def course(*words, n_devices=1):
     options = typed(*words)
-    return choose_course(options, None if options.recipe is None else find_recipe(options.recipe), n_devices)
+    recipe = None if options.recipe is None else find_recipe(options.recipe)
+    return choose_course(options, PretrainSettings, recipe, n_devices)
 
 
 @pytest.mark.parametrize("size", ["s", "m", "l"])

@@ -7,14 +7,17 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.machines import add_machine_options
+from igpt_tf.cli.options import add_device_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.training.settings import SCHEDULES, PretrainSettings
 
 if TYPE_CHECKING:
     import keras
 
     from igpt_tf.training.recipes import Recipe
-    from igpt_tf.training.settings import PretrainSettings
 
+UNSET = argparse.SUPPRESS
 RECIPES_HELP = "settings by name, see --list_recipes; whatever else is typed counts more"
 # Two ways to say one thing: who types one of them does not want the recipe's other.
 INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
@@ -35,8 +38,67 @@ class ListRecipes(argparse.Action):
         setattr(namespace, self.dest, values)
 
 
-def choose_course(options: argparse.Namespace, recipe: Recipe | None, n_devices: int | None) -> PretrainSettings:
-    """The recipe's settings, or the usual ones, with what was typed in their place.
+def add_course_options(parser: argparse.ArgumentParser, kind: type[PretrainSettings]) -> argparse._ArgumentGroup:
+    """Declare what decides the course of a run, left unset, so that a recipe can be told from what was typed.
+
+    Args:
+        parser: of the command.
+        kind: the settings, whose defaults the help tells.
+    """
+    course = parser.add_argument_group("course", "of the recipe, if there is one, but for what is typed")
+
+    def add(name: str, parse, text: str) -> None:
+        course.add_argument(f"--{name}", type=parse, default=UNSET, help=text)
+
+    add("epochs", float, f"passes over the data; may be a fraction ({kind.epochs:g})")
+    add("steps", positive, "steps of the run, instead of epochs; rounded up to periods of one length")
+    add("batch_size", positive, "images a step, over all devices (n_sub_batch x devices x accumulate)")
+    add("accumulate", positive, "parts a step in which each device computes its share of the batch (1)")
+    add("learning_rate", float, f"the highest ({kind.learning_rate:g})")
+    course.add_argument(
+        "--schedule", choices=SCHEDULES, default=UNSET, help=f"of the learning rate, after warm-up ({kind.schedule})"
+    )
+    add("warmup_steps", non_negative, "steps of linear warm-up (200, or a tenth of a shorter run)")
+    add("warmup_epochs", float, "the same in passes over the data")
+    add("save_every", positive, "about how many steps to train between checkpoints and validations (one pass)")
+    add("seed", non_negative, "decides the weights, the order of the data, masks and augmentation (0)")
+    add("clip_norm", float, "longest gradient, all weights together (no limit)")
+    add("ema", float, "average the weights, each step keeping this much of the average, such as 0.999 (off)")
+    add("patience", positive, f"end after so many checkpoints without a better validation ({kind.patience or 'never'})")
+    add("bert_mask_prob", float, "how much of an image a BERT model does not see (0.15)")
+    augment = " ".join(kind.augment) or "none"
+    course.add_argument(
+        "--augment", nargs="*", default=UNSET, help=f"flip, crop, both or nothing, anew in every pass ({augment})"
+    )
+    course.add_argument(
+        "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
+    )
+    return course
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a run needs beside its course: checkpoints, logs and devices."""
+    parser.add_argument("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
+    parser.add_argument(
+        "--accept_changes",
+        action="store_true",
+        help="go on with another learning rate, clipping or precision than the run has had",
+    )
+    parser.add_argument("--remat", action="store_true", help="need less memory and more time: for long sequences")
+    parser.add_argument("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
+    add_device_options(parser)
+    parser.set_defaults(n_sub_batch=None)
+    add_machine_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def choose_course(
+    options: argparse.Namespace,
+    kind: type[PretrainSettings],
+    recipe: Recipe | None = None,
+    n_devices: int | None = None,
+) -> PretrainSettings:
+    """The recipe's settings, or the usual ones of a kind, with what was typed in their place.
 
     Without a number of devices the batch is left out, for a look at all else before there are any.
 
@@ -44,16 +106,15 @@ def choose_course(options: argparse.Namespace, recipe: Recipe | None, n_devices:
         UsageError: if what was typed means nothing or contradicts itself.
     """
     from igpt_tf.data.augment import NAMES
-    from igpt_tf.training.settings import PretrainSettings
 
-    names = [field.name for field in dataclasses.fields(PretrainSettings)]
+    names = [field.name for field in dataclasses.fields(kind)]
     typed = {name: getattr(options, name) for name in names if hasattr(options, name)}
     for name, other in INSTEAD.items():
         if name in typed and other in typed:
             raise UsageError(f"--{name} and --{other} say the same in two ways: give one of them")
     if not set(typed.get("augment", ())) <= set(NAMES):
         raise UsageError(f"--augment {' '.join(typed['augment'])}: expected some of {', '.join(NAMES)}")
-    defaults = {field.name: field.default for field in dataclasses.fields(PretrainSettings)}
+    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
     settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
     for name in typed:
         if name in INSTEAD:
@@ -62,7 +123,7 @@ def choose_course(options: argparse.Namespace, recipe: Recipe | None, n_devices:
     if "augment" in typed:
         settings["augment"] = tuple(typed["augment"])
     batch = {"accumulate": 1} if n_devices is None else _batch(options, typed, recipe, n_devices)
-    return PretrainSettings(**{**settings, **batch})
+    return kind(**{**settings, **batch})
 
 
 def _batch(options: argparse.Namespace, typed: dict, recipe: Recipe | None, n_devices: int) -> dict[str, int]:

@@ -40,6 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--limit", type=positive, help="only the first so many images of each split")
     parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability of a pixel to be hidden")
+    parser.add_argument(
+        "--votes",
+        type=non_negative,
+        default=1,
+        help="BERT with a head: masks of each image that vote on its class (the paper: 5); 0 shows the whole image",
+    )
     parser.add_argument("--seed", type=non_negative, default=42, help="BERT: decides which pixels are hidden")
     add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -67,6 +73,7 @@ def run(options: argparse.Namespace) -> None:
             labels,
             batch_size=options.n_sub_batch * len(devices),
             mask_probability=options.bert_mask_prob,
+            votes=options.votes,
             seed=options.seed,
             progress=True,
         )

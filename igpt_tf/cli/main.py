@@ -13,6 +13,7 @@ COMMANDS = {
     "sample": "draw images",
     "complete": "fill in the missing part of pictures",
     "pretrain": "train a model on images of your own",
+    "finetune": "train a model to tell classes apart",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
 }

@@ -9,10 +9,20 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.course import RECIPES_HELP, ListRecipes, choose_course, progress_bar, tensorboard
-from igpt_tf.cli.machines import add_machine_options, check_machines, models_scope, start_backend
-from igpt_tf.cli.options import SHAPE_OPTIONS, add_device_options, non_negative, open_palette, positive
+from igpt_tf.cli.course import (
+    RECIPES_HELP,
+    UNSET,
+    ListRecipes,
+    add_course_options,
+    add_run_options,
+    choose_course,
+    progress_bar,
+    tensorboard,
+)
+from igpt_tf.cli.machines import check_machines, models_scope, start_backend
+from igpt_tf.cli.options import SHAPE_OPTIONS, open_palette, positive
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,8 +32,6 @@ if TYPE_CHECKING:
     from igpt_tf.palette import Palette
     from igpt_tf.presets import Preset
     from igpt_tf.training.recipes import Recipe
-
-UNSET = argparse.SUPPRESS
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -45,43 +53,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=positive, default=UNSET, help=name)
     shape.add_argument("--bert", action="store_true", default=UNSET, help="the BERT objective: hidden pixels, any way")
-    _add_course_options(parser.add_argument_group("course", "of the recipe, but for what is typed"))
-    parser.add_argument("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
-    parser.add_argument(
-        "--accept_changes",
-        action="store_true",
-        help="go on with another learning rate, clipping or precision than the run has had",
-    )
-    parser.add_argument("--remat", action="store_true", help="need less memory and more time: for long sequences")
+    add_course_options(parser, PretrainSettings)
     parser.add_argument("--sample_every", type=positive, help="checkpoints between two pictures of samples")
-    parser.add_argument("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
-    add_device_options(parser)
-    parser.set_defaults(n_sub_batch=None)
-    add_machine_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
-
-
-def _add_course_options(course: argparse._ArgumentGroup) -> None:
-    def add(name: str, kind, text: str) -> None:
-        course.add_argument(f"--{name}", type=kind, default=UNSET, help=text)
-
-    add("epochs", float, "passes over the data; may be a fraction (1)")
-    add("steps", positive, "steps of the run, instead of epochs; rounded up to periods of one length")
-    add("batch_size", positive, "images a step, over all devices (n_sub_batch x devices x accumulate)")
-    add("accumulate", positive, "parts a step in which each device computes its share of the batch (1)")
-    add("learning_rate", float, "peak; falls to 0 along a cosine (0.003)")
-    add("warmup_steps", non_negative, "steps of linear warm-up (200, or a tenth of a shorter run)")
-    add("warmup_epochs", float, "the same in passes over the data")
-    add("save_every", positive, "about how many steps to train between checkpoints and validations (one pass)")
-    add("seed", non_negative, "decides the weights, the order of the data, masks and augmentation (0)")
-    add("clip_norm", float, "longest gradient, all weights together (no limit)")
-    add("ema", float, "average the weights, each step keeping this much of the average, such as 0.999 (off)")
-    add("patience", positive, "end after so many checkpoints without a better validation loss (never)")
-    add("bert_mask_prob", float, "how much of an image a BERT model does not see (0.15)")
-    course.add_argument("--augment", nargs="+", default=UNSET, help="flip, crop or both, anew in every pass (none)")
-    course.add_argument(
-        "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
-    )
+    add_run_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -99,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--sample_every {reason}")
     if options.sample_every is not None and options.model_parallel > 1:
         raise UsageError("--sample_every draws with models that are whole on each device: leave out --model_parallel")
-    choose_course(options, recipe, None)
+    choose_course(options, PretrainSettings, recipe)
     process = start_backend(options)
     import keras
 
@@ -111,7 +85,7 @@ def run(options: argparse.Namespace) -> None:
     with all_or_none():
         devices = choose_devices(options.n_gpu)
         scope = models_scope(options, devices, config.n_head)
-        settings = choose_course(options, recipe, len(devices) // options.model_parallel)
+        settings = choose_course(options, PretrainSettings, recipe, len(devices) // options.model_parallel)
         if process == 0:
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]

@@ -17,11 +17,13 @@ AHEAD = 3
 # Rows whose values stand for all of an array that knows no fingerprint of its own.
 SAMPLED_ROWS = 256
 
-Batch = tuple[np.ndarray, np.ndarray] | tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+# Inputs, targets and, where the targets are masked tokens, weights.
+Inputs = np.ndarray | dict[str, np.ndarray]
+Batch = tuple[Inputs, np.ndarray] | tuple[Inputs, np.ndarray, np.ndarray]
 
 
 class TrainingBatches(keras.utils.PyDataset):
-    """An endless row of batches (tokens, tokens), each example once a pass, that the seed and the step decide alone.
+    """An endless row of batches (tokens, targets), each example once a pass, that the seed and the step decide alone.
 
     Passes follow each other without a seam: a batch may hold the end of one and the start of the next, so
     no example is dropped. Item i is the same whoever asks for it and when, so Keras may look ahead as it likes,
@@ -34,8 +36,9 @@ class TrainingBatches(keras.utils.PyDataset):
         first: the step that is item 0.
         share: (number of this process, processes): each reads only its part of every batch, the parts in order.
         augment: (tokens (n, T), one random generator an example) to tokens (n, T).
-        mask: (first example, n, T) to BERT masks (n, T), of examples numbered from the start of the run on; items
-            are then ({tokens, mask}, tokens, weights), weights as in `masked_sample_weights`.
+        mask: (first example, n, T) to BERT masks (n, T), of examples numbered from the start of the run on; the
+            inputs are then {tokens, mask}, and targets that are tokens have weights as in `masked_sample_weights`.
+        labels: (N,) integers that are the targets; None: the tokens themselves are.
     """
 
     def __init__(
@@ -47,9 +50,11 @@ class TrainingBatches(keras.utils.PyDataset):
         share: tuple[int, int] = (0, 1),
         augment: Callable[[np.ndarray, list[np.random.Generator]], np.ndarray] | None = None,
         mask: Callable[[int, int, int], np.ndarray] | None = None,
+        labels: np.ndarray | None = None,
     ) -> None:
         super().__init__()
         self.tokens = tokens
+        self.labels = labels
         self.batch_size = batch_size
         self.seed = seed
         self.first = first
@@ -92,10 +97,12 @@ class TrainingBatches(keras.utils.PyDataset):
         if self.augment is not None:
             generators = [g for n in np.unique(passes) for g in generators_of(self.seed, int(n), rows[passes == n])]
             batch = np.asarray(self.augment(batch, generators)).astype("int32")
+        targets = batch if self.labels is None else self.labels[rows]
         if self.mask is None:
-            return batch, batch
+            return batch, targets
         mask = self.mask(int(numbers[0]), *batch.shape)
-        return {"tokens": batch, "mask": mask}, batch, masked_sample_weights(mask)
+        inputs = {"tokens": batch, "mask": mask}
+        return (inputs, targets, masked_sample_weights(mask)) if self.labels is None else (inputs, targets)
 
     def _order_of(self, number: int) -> np.ndarray:
         order = self._order

@@ -39,6 +39,10 @@ class LabelledTokens:
         """Number of classes C: of the names, or else one more than the greatest label."""
         return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
 
+    def part(self, rows: np.ndarray) -> LabelledTokens:
+        """The images of these rows (n,), still where they are."""
+        return LabelledTokens(self.name, TokenRows(self.tokens, rows), self.labels[rows], self.classes)
+
     def require_classes(self, n_class: int, classes: tuple[str, ...] | None = None) -> None:
         """Refuse labels that are not of these classes.
 
@@ -55,6 +59,43 @@ class LabelledTokens:
                 f"{self.name}: expected the classes {_listed(classes)}, found {_listed(self.classes)}; "
                 "give images of the same classes, in the same order"
             )
+
+
+@dataclass(frozen=True)
+class TokenRows:
+    """Some rows of tokens, which may lie on disk.
+
+    Attributes:
+        tokens: something with a length and `[rows]`.
+        rows: (n,) integers.
+    """
+
+    tokens: TokenStore | np.ndarray
+    rows: np.ndarray
+
+    def __len__(self) -> int:
+        """The number of rows n."""
+        return len(self.rows)
+
+    def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
+        """The tokens of one of these rows (T,) or of several (n, T)."""
+        return self.tokens[self.rows[rows]]
+
+    @property
+    def shape(self) -> tuple[int, int]:
+        """(n, T)."""
+        return (len(self), self.tokens.shape[1])
+
+
+def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
+    """An order of the images (N,), random by seed, any first part of which has all classes in proportion."""
+    order = np.random.default_rng(seed).permutation(len(labels))
+    # How far into its own class each image comes.
+    depth = np.empty(len(labels))
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels[order] == label)
+        depth[places] = (np.arange(len(places)) + 0.5) / len(places)
+    return order[np.argsort(depth, kind="stable")]
 
 
 def open_images(path: str | Path) -> TokenStore | Source:

@@ -115,7 +115,7 @@ class ValidateAverage(keras.callbacks.Callback):
 
 
 class EarlyStop(keras.callbacks.Callback):
-    """Ends training when the validation loss has not been better for so many periods.
+    """Ends training when no period has been the best, by `best_period`, for so many.
 
     Args:
         history: the run's history, which has the period before this callback is asked.
@@ -134,7 +134,7 @@ class EarlyStop(keras.callbacks.Callback):
 
 
 def is_out_of_patience(history: list[dict[str, float]], patience: int | None) -> bool:
-    """Whether the best validation loss is at least `patience` periods old."""
+    """Whether the best period, by `best_period`, is at least `patience` periods old."""
     best = best_period(history)
     return patience is not None and best is not None and len(history) - best >= patience
 

@@ -45,7 +45,7 @@ class RunCheckpoint(keras.callbacks.Callback):
     Args:
         folder: the run's folder; created if needed.
         course: what decides the course of the run; a run of another course is not resumed.
-        keep: how many of the latest pairs stay, beside the best by validation loss.
+        keep: how many of the latest pairs stay, beside the best by `best_period`.
         steps_a_period: for the log.
         accept_changes: go on although some of the course (`CHANGEABLE`) is another than before.
         writes: whether this process writes; of several on one run, one does.
@@ -140,7 +140,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         return None
 
     def best_period(self) -> int | None:
-        """Number, from 1, of the period with the lowest validation loss; None without validation."""
+        """As `best_period` of the history."""
         return best_period(self.history)
 
     def load_best(self, model: keras.Model) -> None:
@@ -153,7 +153,7 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     def _find_best(self, model: keras.Model) -> Path:
         left = {int(path.stem.removeprefix("epoch-")): path for path in self.folder.glob("epoch-*.json")}
-        periods = sorted(range(1, len(self.history) + 1), key=lambda i: self.history[i - 1].get("val_loss", math.inf))
+        periods = sorted(range(1, len(self.history) + 1), key=lambda number: _badness(self.history[number - 1]))
         problem = None
         for number in periods:
             if problem is not None and number not in left:
@@ -223,11 +223,10 @@ class RunCheckpoint(keras.callbacks.Callback):
                     old.unlink(missing_ok=True)
 
     def _check_course(self, before: dict) -> None:
-        now = self.course
-        changed = [name for name in {**before, **now} if before.get(name) != now.get(name)]
-        told = _differences(before, now, "{} was {} and is now {}")
+        changed = _changed(before, self.course)
         if not changed:
             return
+        told = _differences(before, self.course, "{} was {} and is now {}")
         if any(name not in CHANGEABLE for name in changed):
             raise UserError(f"{self.folder} holds another run ({told}): give its settings to go on, or another --out")
         if not self.accept_changes:
@@ -238,14 +237,24 @@ class RunCheckpoint(keras.callbacks.Callback):
 
 
 def _differences(first: dict, second: dict, template: str) -> str:
-    names = [name for name in {**first, **second} if first.get(name) != second.get(name)]
-    return ", ".join(template.format(name, first.get(name), second.get(name)) for name in names)
+    return ", ".join(template.format(name, first.get(name), second.get(name)) for name in _changed(first, second))
+
+
+def _changed(first: dict, second: dict) -> list[str]:
+    return [name for name in {**first, **second} if first.get(name) != second.get(name)]
 
 
 def best_period(history: list[dict[str, float]]) -> int | None:
-    """Number, from 1, of the first period with the lowest validation loss; None without validation."""
-    losses = [logs.get("val_loss", math.inf) for logs in history]
-    return 1 + losses.index(min(losses)) if losses and min(losses) < math.inf else None
+    """Number, from 1, of the first period that no other is better than; None without validation.
+
+    What counts is the validation accuracy where there is one, and else the validation loss.
+    """
+    badness = [_badness(logs) for logs in history]
+    return 1 + badness.index(min(badness)) if badness and min(badness) < math.inf else None
+
+
+def _badness(logs: dict[str, float]) -> float:
+    return 1 - logs["val_accuracy"] if "val_accuracy" in logs else logs.get("val_loss", math.inf)
 
 
 def read_state(path: Path) -> dict:

@@ -9,9 +9,10 @@ from igpt_tf.training.settings import PretrainSettings
 
 
 def new_optimizer(settings: PretrainSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
-    """Adam (0.9, 0.95), linear warm-up, cosine decay to 0 after `n_steps`, no weight decay; paper, section 3.4."""
+    """Adam (0.9, 0.95), linear warm-up, the settings' schedule over `n_steps`, no weight decay; paper, section 3.4."""
     parts = settings.accumulate
-    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps)
+    # A cosine that ends at its peak is constant.
+    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps, float(settings.schedule == "constant"))
     average = {}
     if settings.ema is not None:
         average = {"use_ema": True, "ema_momentum": settings.ema}
@@ -25,13 +26,16 @@ def new_optimizer(settings: PretrainSettings, n_steps: int, warmup: int) -> kera
     )
 
 
-def warmup_cosine(peak: float, warmup: int, n_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
-    """From 0 to the peak in `warmup` steps and along a cosine back to 0 at step `n_steps`."""
+def warmup_cosine(
+    peak: float, warmup: int, n_steps: int, end: float = 0.0
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """From 0 to the peak in `warmup` steps and along a cosine to `end` times the peak at step `n_steps`."""
     return keras.optimizers.schedules.CosineDecay(
         0.0 if warmup else peak,
         n_steps - warmup,
         warmup_target=peak if warmup else None,
         warmup_steps=warmup,
+        alpha=end,
     )
 
 

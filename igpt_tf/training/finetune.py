@@ -1,0 +1,173 @@
+"""Fine-tuning: Keras `fit` of a classifier with the paper's joint objective."""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.data.batches import fingerprint
+from igpt_tf.data.labelled import LabelledTokens, stratified_order
+from igpt_tf.errors import UsageError
+from igpt_tf.presets import Preset, load_classifier
+from igpt_tf.training.loop import Run, Validation, training_scope, validation_inputs
+from igpt_tf.training.settings import FinetuneSettings
+
+
+def new_classifier(
+    start: Preset,
+    n_class: int,
+    settings: FinetuneSettings,
+    classes: Sequence[str] | None = None,
+    mixed_precision: bool = False,
+    rematerialise: bool = False,
+) -> ImageGPTClassifier:
+    """A classifier to train, with the weights of a preset.
+
+    Args:
+        start: from `presets.open_preset`; its head is kept if it is of as many classes.
+        n_class: number of classes.
+        settings: what is trained and what left as it is.
+        classes: names of the classes.
+        mixed_precision: as in `pretrain.new_model`.
+        rematerialise: likewise.
+
+    Raises:
+        UsageError: if more blocks are to be frozen than there are.
+    """
+    dtype = "mixed_bfloat16" if mixed_precision else None
+    weight = settings.generative_weight
+    with training_scope(start.config, rematerialise):
+        classifier = load_classifier(start, n_class, generative_weight=weight, classes=classes, dtype=dtype)
+    if settings.lora_rank is not None:
+        add_adapters(classifier, settings.lora_rank)
+    freeze(classifier, settings.freeze)
+    if not weight or (start.config.bert and not settings.mask):
+        # No loss reaches it.
+        classifier.image_gpt.wtet.trainable = False
+    return classifier
+
+
+def freeze(classifier: ImageGPTClassifier, n_blocks: int) -> None:
+    """Leave the embeddings and the first `n_blocks` blocks as they are; 0 leaves nothing.
+
+    Raises:
+        UsageError: if there are fewer blocks.
+    """
+    model = classifier.image_gpt
+    if not 0 <= n_blocks <= model.config.n_layer:
+        raise UsageError(f"expected to freeze 0 to {model.config.n_layer} blocks of this model, got {n_blocks}")
+    if not n_blocks:
+        return
+    for variable in (model.wte, model.wpe, model.sos):
+        if variable is not None:
+            variable.trainable = False
+    for block in model.blocks[:n_blocks]:
+        block.trainable = False
+
+
+def add_adapters(classifier: ImageGPTClassifier, rank: int) -> None:
+    """Train nothing but the head and low-rank adapters of every block's queries and values.
+
+    Keras adds them (`enable_lora`) and merges them into the weights when a preset is saved. Source: Hu et al., "LoRA"
+    (2021), which adapts the same two projections.
+    """
+    model = classifier.image_gpt
+    for variable in model.variables:
+        variable.trainable = False
+    for block in model.blocks:
+        for layer in (block.attn.q_proj, block.attn.v_proj):
+            layer.enable_lora(rank)
+
+
+def finetune(
+    classifier: ImageGPTClassifier,
+    data: LabelledTokens,
+    settings: FinetuneSettings,
+    folder: str | Path,
+    validation: LabelledTokens | None = None,
+    callbacks: list[keras.callbacks.Callback] | None = None,
+    *,
+    init_from: str | None = None,
+    keep: int = 3,
+    accept_changes: bool = False,
+    warn: Callable[[str], None] = warnings.warn,
+) -> list[dict[str, float]]:
+    """Train a classifier, going on where an earlier run in `folder` stopped; arguments and ways as in `pretrain`.
+
+    The classifier ends with the weights of the best period by validation accuracy where `settings.patience` is given.
+
+    Args:
+        classifier: from `new_classifier`, with the same settings.
+        data: images and labels to train on.
+        settings: the course of the run.
+        folder: where the run keeps its state and `log.csv`.
+        validation: images that are classified after every period.
+        callbacks: more Keras callbacks, asked before a period is saved.
+        init_from: as in `pretrain`, like those that follow.
+        keep: likewise.
+        accept_changes: likewise.
+        warn: likewise.
+
+    Returns:
+        The logs of every period: `loss`, the joint one in nats; `accuracy`, from 0 to 1, on the augmented images as
+        they were trained on; with validation, `val_loss`, of the classes alone, and `val_accuracy`; `learning_rate`.
+
+    Raises:
+        UserError: as `pretrain`, and for labels that the classifier has no class for.
+        UsageError: likewise.
+
+    Source: sections 2.2 and 3.4 of the paper.
+    """
+    config = classifier.image_gpt.config
+    for part in (data, validation):
+        if part is not None:
+            part.require_classes(classifier.n_class, classifier.classes)
+    masked = config.bert and settings.mask
+    run = Run(
+        classifier,
+        config,
+        settings,
+        data.tokens,
+        labels=data.labels,
+        masked=masked,
+        validation=None if validation is None else _validation(validation, settings, masked),
+        metrics=(keras.metrics.SparseCategoricalAccuracy(name="accuracy"),),
+        course={
+            "init_from": init_from,
+            "n_class": classifier.n_class,
+            "labels": _digest(data.labels),
+            "validation": None if validation is None else fingerprint(validation.tokens) + _digest(validation.labels),
+        },
+    )
+    return run.train(folder, callbacks, keep=keep, accept_changes=accept_changes, warn=warn)
+
+
+def split(data: LabelledTokens, n_held: int, seed: int) -> tuple[LabelledTokens, LabelledTokens]:
+    """Training images, and `n_held` that are held out of them, of each class its share; the seed decides which.
+
+    Raises:
+        UsageError: if that leaves no image of some class on either side.
+    """
+    order = stratified_order(data.labels, seed)
+    held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
+    if not len(held) or len(np.unique(data.labels[kept])) < len(np.unique(data.labels)):
+        raise UsageError(
+            f"expected to hold out some of {len(data)} images and leave one of each class, got {n_held}: "
+            "give images for validation instead"
+        )
+    return data.part(kept), data.part(held)
+
+
+def _validation(data: LabelledTokens, settings: FinetuneSettings, masked: bool) -> Validation:
+    inputs = validation_inputs(data.tokens[:], settings, masked)
+    return inputs, data.labels, np.ones(len(data), "float32")
+
+
+def _digest(labels: np.ndarray) -> str:
+    return hashlib.blake2b(labels.astype("<i4").tobytes(), digest_size=8).hexdigest()

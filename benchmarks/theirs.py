@@ -6,7 +6,10 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import igpt_tf as igpt
+from igpt_tf.convert.names import named_arrays
 
 
 def timed(function: Callable[[], object]) -> float:
@@ -31,3 +34,35 @@ def new_theirs(config: igpt.ImageGPTConfig, **changes: Any) -> tuple[Any, str]:
         **changes,
     )
     return transformers.ImageGPTForCausalImageModeling(settings).to(device), device
+
+
+def put_weights(theirs: Any, model: igpt.ImageGPT) -> None:
+    """Give Hugging Face's model, of the same shape, the weights of an autoregressive one of ours."""
+    import torch
+
+    config, weights = model.config, named_arrays(model)
+    width = config.n_embd
+    state = {
+        "lm_head.weight": weights["wtet"],
+        "transformer.wpe.weight": weights["wpe"],
+        # The start of a sequence is one more colour.
+        "transformer.wte.weight": np.concatenate([weights["wte"], weights["sos"][None]]),
+        "transformer.ln_f.weight": weights["ln_f/g"],
+    }
+    for i in range(config.n_layer):
+        block = f"transformer.h.{i}"
+        # (H, E, D), from D to H heads of E, is (D, H E) there; q, k and v lie side by side.
+        projections = [weights[f"h{i}/attn/{name}_proj"].reshape(width, width).T for name in "qkv"]
+        state |= {
+            f"{block}.ln_1.weight": weights[f"h{i}/ln_1/g"],
+            f"{block}.ln_2.weight": weights[f"h{i}/ln_2/g"],
+            f"{block}.attn.c_attn.weight": np.concatenate(projections, axis=1),
+            f"{block}.attn.c_attn.bias": np.zeros(3 * width),
+            f"{block}.attn.c_proj.weight": weights[f"h{i}/attn/c_proj"].reshape(width, width),
+            f"{block}.attn.c_proj.bias": np.zeros(width),
+            f"{block}.mlp.c_fc.weight": weights[f"h{i}/mlp/c_fc/w"],
+            f"{block}.mlp.c_fc.bias": np.zeros(4 * width),
+            f"{block}.mlp.c_proj.weight": weights[f"h{i}/mlp/c_proj/w"],
+            f"{block}.mlp.c_proj.bias": np.zeros(width),
+        }
+    theirs.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})

@@ -5,43 +5,15 @@ import numpy as np
 import pytest
 from conftest import TINY, randomise
 
-from igpt_tf.convert.names import named_arrays
+from benchmarks.theirs import new_theirs, put_weights
 from igpt_tf.model import ImageGPT
 from igpt_tf.objectives import autoregressive_loss, token_nats
 
 torch = pytest.importorskip("torch")
-transformers = pytest.importorskip("transformers")
+pytest.importorskip("transformers")
 
 pytestmark = pytest.mark.both_backends
 SOS = TINY.n_vocab
-
-
-def state_of(weights):
-    """Weights under OpenAI's names as Hugging Face's implementation keeps them."""
-    state = {
-        "lm_head.weight": weights["wtet"],
-        "transformer.wpe.weight": weights["wpe"],
-        # The start of a sequence is one more colour.
-        "transformer.wte.weight": np.concatenate([weights["wte"], weights["sos"][None]]),
-        "transformer.ln_f.weight": weights["ln_f/g"],
-    }
-    for i in range(TINY.n_layer):
-        block = f"transformer.h.{i}"
-        # (H, E, D), from D to H heads of E, is (D, H E) there; q, k and v lie side by side.
-        projections = [weights[f"h{i}/attn/{name}_proj"].reshape(TINY.n_embd, TINY.n_embd).T for name in "qkv"]
-        state |= {
-            f"{block}.ln_1.weight": weights[f"h{i}/ln_1/g"],
-            f"{block}.ln_2.weight": weights[f"h{i}/ln_2/g"],
-            f"{block}.attn.c_attn.weight": np.concatenate(projections, axis=1),
-            f"{block}.attn.c_attn.bias": np.zeros(3 * TINY.n_embd),
-            f"{block}.attn.c_proj.weight": weights[f"h{i}/attn/c_proj"].reshape(TINY.n_embd, TINY.n_embd),
-            f"{block}.attn.c_proj.bias": np.zeros(TINY.n_embd),
-            f"{block}.mlp.c_fc.weight": weights[f"h{i}/mlp/c_fc/w"],
-            f"{block}.mlp.c_fc.bias": np.zeros(4 * TINY.n_embd),
-            f"{block}.mlp.c_proj.weight": weights[f"h{i}/mlp/c_proj/w"],
-            f"{block}.mlp.c_proj.bias": np.zeros(TINY.n_embd),
-        }
-    return {name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()}
 
 
 @pytest.fixture(scope="module")
@@ -52,15 +24,8 @@ def model():
 @pytest.fixture(scope="module")
 def theirs(model):
     """Their model with our weights."""
-    config = transformers.ImageGPTConfig(
-        vocab_size=TINY.n_vocab + 1,
-        n_positions=TINY.n_tokens,
-        n_embd=TINY.n_embd,
-        n_layer=TINY.n_layer,
-        n_head=TINY.n_head,
-    )
-    model_there = transformers.ImageGPTForCausalImageModeling(config).eval()
-    model_there.load_state_dict(state_of(named_arrays(model)))
+    model_there, _ = new_theirs(TINY)
+    put_weights(model_there.eval(), model)
     return model_there
 
 

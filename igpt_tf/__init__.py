@@ -33,6 +33,7 @@ _MODULES = {
     "known_by_mask": "sampling",
     "score": "evaluation",
     "evaluate": "evaluation",
+    "classify": "evaluation",
     "extract_features": "probing",
 }
 __all__ = ["__version__", *_MODULES]

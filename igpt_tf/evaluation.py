@@ -164,6 +164,25 @@ def evaluate(
     return Evaluation(n_images, nats / n_images, class_nats / n_images, 100 * float((answers == classes).mean()))
 
 
+def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    """The probability of each class: tokens (N, T) to float32 (N, C); of BERT models, shown whole images.
+
+    Args:
+        classifier: the classifier that judges.
+        tokens: (N, T) integers.
+        batch_size: images at a time, over all devices.
+
+    Raises:
+        UserError: if the tokens do not fit the model.
+    """
+    check_tokens(classifier.image_gpt, tokens)
+    inputs = {"tokens": np.asarray(tokens, "int32")}
+    with scope_of(classifier):
+        outputs = _scorer(classifier).predict_padded(inputs, _whole_batch(classifier, batch_size, len(tokens)))
+    logits = outputs["class_logits"].astype(np.float64)
+    return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
+
+
 def check_tokens(model: ImageGPT, tokens: np.ndarray) -> None:
     """Raise a `UserError` unless tokens are (B, T) integers that the model knows, B at least 1."""
     config = model.config

@@ -78,6 +78,24 @@ def test_eval_judges_the_head_on_any_labelled_source(capsys, classifier, picture
     assert code == 0 and "acc" not in out, "there are no labels"
 
 
+def test_classify_names_the_likeliest_classes(capsys, classifier, pictures):
+    line = ["classify", pictures / "light", pictures / "dark" / "3.png", "--model", classifier]
+    code, out, err = run(capsys, *line, "--top", 1)
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split()[1] for line in lines] == ["light"] * 10 + ["dark"]
+    code, out, err = run(capsys, *line, "--json", "--n_gpu", 2)
+    assert code == 0, err
+    for one, told in zip(json.loads(out), lines, strict=True):
+        assert sum(a_class["probability"] for a_class in one["classes"]) == pytest.approx(1, abs=1e-5)
+        assert f"{one['picture']}: {one['classes'][0]['name']} {100 * one['classes'][0]['probability']:.1f} %" == told
+
+
+def test_classify_needs_a_head(capsys, preset, pictures):
+    code, out, err = run(capsys, "classify", pictures, "--model", preset)
+    assert (code, out) == (1, "") and "has no trained classification head: make one with run.py finetune" in err
+
+
 def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
     line = ["finetune", "--model", preset, "--data", pictures, "--out", tmp_path / "out", "--n_gpu", 2, "--freeze", 1]
     code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4, "--no_mask")

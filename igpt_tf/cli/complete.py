@@ -6,7 +6,6 @@ import argparse
 import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from igpt_tf.cli.options import (
     add_device_options,
@@ -19,7 +18,7 @@ from igpt_tf.cli.options import (
     open_palette,
     positive,
 )
-from igpt_tf.cli.pictures import SHOWN
+from igpt_tf.cli.pictures import SHOWN, read_pictures
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -85,7 +84,7 @@ def run(options: argparse.Namespace) -> None:
     palette = open_palette(options, preset)
     n_px = preset.config.n_px
     known = _known(options, n_px)
-    names, originals = _read_pictures(options.pictures, n_px)
+    names, originals = read_pictures(options.pictures, n_px)
     paths = [options.out / f"{name}_{k}.png" for name in names for k in range(options.n)]
     refuse_series_names([*paths, *([options.grid] if options.grid else [])])
     devices = choose_devices(options.n_gpu)
@@ -183,38 +182,3 @@ def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:
         for picture in range(n_pictures)
         for k in range(n)
     ]
-
-
-def _read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:
-    """A name that occurs once for each picture, and the pictures (N, n_px, n_px, 3)."""
-    import numpy as np
-
-    from igpt_tf.fetch.picture import read_url
-    from igpt_tf.imaging import find_images, load_images, read_image, resize_and_crop
-
-    names, pictures = [], []
-    for source in sources:
-        if source.lower().startswith(("http://", "https://")):
-            try:
-                picture = read_image(read_url(source))
-            except UserError as error:
-                raise error if source in str(error) else UserError(f"{source}: {error}") from error
-            names.append(Path(unquote(urlsplit(source).path)).stem or "picture")
-            pictures.append(resize_and_crop(picture, n_px)[None])
-        else:
-            files = find_images(source)
-            names += [file.stem for file in files]
-            pictures.append(load_images(files, n_px))
-    return _distinct(names), np.concatenate(pictures)
-
-
-def _distinct(names: list[str]) -> list[str]:
-    """The names, those that were there before with a number behind them."""
-    taken: dict[str, None] = {}
-    for name in names:
-        free, number = name, 1
-        while free in taken:
-            number += 1
-            free = f"{name}-{number}"
-        taken[free] = None
-    return list(taken)

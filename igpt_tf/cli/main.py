@@ -14,6 +14,7 @@ COMMANDS = {
     "complete": "fill in the missing part of pictures",
     "pretrain": "train a model on images of your own",
     "finetune": "train a model to tell classes apart",
+    "classify": "name what pictures are of, with a fine-tuned model",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
 }

@@ -1,14 +1,15 @@
-"""Writing what was drawn: the grid of all pictures, the film of their drawing, and where everything is."""
+"""Reading pictures that were named; writing what was drawn: the grid, the film, and where everything is."""
 
 from __future__ import annotations
 
 import argparse
 import json
 from pathlib import Path
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 from igpt_tf.files import require_writable
 
 # What is not drawn yet, in grids and films.
@@ -88,3 +89,36 @@ def film(pictures: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarr
 def in_rows(pictures: list[np.ndarray], columns: int) -> list[list[np.ndarray]]:
     """Pictures in rows of so many columns."""
     return [pictures[i : i + columns] for i in range(0, len(pictures), columns)]
+
+
+def read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:
+    """A name that occurs once for each picture, and the pictures (N, n_px, n_px, 3)."""
+    from igpt_tf.fetch.picture import read_url
+    from igpt_tf.imaging import find_images, load_images, read_image, resize_and_crop
+
+    names, pictures = [], []
+    for source in sources:
+        if source.lower().startswith(("http://", "https://")):
+            try:
+                picture = read_image(read_url(source))
+            except UserError as error:
+                raise error if source in str(error) else UserError(f"{source}: {error}") from error
+            names.append(Path(unquote(urlsplit(source).path)).stem or "picture")
+            pictures.append(resize_and_crop(picture, n_px)[None])
+        else:
+            files = find_images(source)
+            names += [file.stem for file in files]
+            pictures.append(load_images(files, n_px))
+    return _distinct(names), np.concatenate(pictures)
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """The names, those that were there before with a number behind them."""
+    taken: dict[str, None] = {}
+    for name in names:
+        free, number = name, 1
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken[free] = None
+    return list(taken)

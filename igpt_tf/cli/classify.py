@@ -1,0 +1,50 @@
+"""Name what pictures are of, with a fine-tuned model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+from igpt_tf.cli.options import add_device_options, add_model_options, load_backend, open_model, open_palette, positive
+from igpt_tf.cli.pictures import read_pictures
+from igpt_tf.errors import UserError
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    parser.add_argument("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
+    add_model_options(parser)
+    parser.add_argument("--top", type=positive, default=5, help="classes to name for each picture, likeliest first")
+    add_device_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Classify every picture and print a line for each."""
+    load_backend()
+    from igpt_tf.backend import choose_devices, device_scope
+    from igpt_tf.data.sources import quantize
+    from igpt_tf.evaluation import classify
+    from igpt_tf.presets import load_classifier
+
+    preset = open_model(options)
+    if preset.n_class is None:
+        raise UserError(f"{preset.source} has no trained classification head: make one with run.py finetune")
+    palette = open_palette(options, preset)
+    names, pictures = read_pictures(options.pictures, preset.config.n_px)
+    devices = choose_devices(options.n_gpu)
+    with device_scope(devices):
+        classifier = load_classifier(preset)
+    tokens = quantize(palette, pictures)
+    probabilities = classify(classifier, tokens, batch_size=options.n_sub_batch * len(devices))
+    classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
+    found = []
+    for name, row in zip(names, probabilities, strict=True):
+        best = row.argsort(kind="stable")[::-1][: options.top]
+        found.append({"picture": name, "classes": [{"name": classes[i], "probability": float(row[i])} for i in best]})
+    if options.json:
+        print(json.dumps(found))
+        return
+    for one in found:
+        told = ", ".join(f"{a_class['name']} {100 * a_class['probability']:.1f} %" for a_class in one["classes"])
+        print(f"{one['picture']}: {told}")

@@ -124,7 +124,8 @@ def _try(
         best = best_trial(trials)
         trials.append(Trial(strength, 100 * float((classifier.predict(held_x) == held_y).mean()), converged))
         worse = worse + 1 if best is not None and trials[-1].accuracy < best.accuracy else 0
-        if worse == WORSE_IN_A_ROW:
+        # A weaker penalty is never easier to converge with.
+        if worse == WORSE_IN_A_ROW or not converged:
             break
     return tuple(trials)
 
@@ -171,7 +172,7 @@ def hold_out(labels: np.ndarray, part: float, seed: int) -> tuple[np.ndarray, np
 
 
 def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:
-    """Refuse labels (N,) some of whose classes, of 0 to the greatest or of `n_class`, have no images, or of only one.
+    """Refuse labels (N,) of a single class, or without images of some class from 0 to the greatest, or to n_class - 1.
 
     Raises:
         UserError: for these.

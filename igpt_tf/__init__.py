@@ -35,6 +35,7 @@ _MODULES = {
     "evaluate": "evaluation",
     "classify": "evaluation",
     "extract_features": "probing",
+    "probe": "probing",
 }
 __all__ = ["__version__", *_MODULES]
 

@@ -6,7 +6,15 @@ from sklearn.linear_model import LogisticRegression
 
 from igpt_tf.errors import UserError
 from igpt_tf.probing import linear
-from igpt_tf.probing.linear import Trial, best_trial, fit_linear, fit_until_converged, hold_out, require_all_classes
+from igpt_tf.probing.linear import (
+    Trial,
+    best_trial,
+    fit_linear,
+    fit_until_converged,
+    hold_out,
+    judge,
+    require_all_classes,
+)
 
 N_CLASS = 3
 
@@ -122,3 +130,11 @@ def test_two_classes():
     x, y = clouds(300)
     x, y = x[y < 2], y[y < 2]
     assert (fit_linear(x, y).predict(x) == y).mean() > 0.95
+
+
+def test_several_looks_vote():
+    looks = [np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]), np.array([1, 1, 1, 0])]
+    answers, accuracy = judge(lambda look: look, looks, np.array([0, 1, 1, 0]))
+    assert (answers.tolist(), accuracy) == ([0, 1, 1, 2], 75)
+    answers, accuracy = judge(lambda look: look, looks[:1], looks[0])
+    assert (answers.tolist(), accuracy) == (looks[0].tolist(), 100)

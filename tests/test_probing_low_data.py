@@ -21,14 +21,14 @@ def test_equally_many_of_each_class():
 
 def test_more_labels_tell_more():
     train, test = clouds(300, distance=0.5), clouds(300, seed=1, distance=0.5)
-    few, many = (low_data(*train, *test, k) for k in (2, 60))
+    few, many = (low_data(*train, test[:1], test[1], k) for k in (2, 60))
     assert len(few.accuracies) == 5 and None not in few.accuracies
     assert few.mean < many.mean - 3
     assert few.std > many.std > 0
     assert few.mean == pytest.approx(np.mean(few.accuracies)) and few.std == pytest.approx(
         np.std(few.accuracies, ddof=1)
     )
-    assert low_data(*train, *test, 2, n_subsets=2).accuracies == few.accuracies[:2]
+    assert low_data(*train, test[:1], test[1], 2, n_subsets=2).accuracies == few.accuracies[:2]
 
 
 def test_what_did_not_converge_is_in_no_mean():
@@ -37,11 +37,12 @@ def test_what_did_not_converge_is_in_no_mean():
     alone = LowData(4, (70.0, None), (1.0, None))
     assert (alone.mean, alone.std) == (70, None)
     assert LowData(4, (None,), (None,)).mean is None
-    given_up = low_data(*clouds(90, distance=0.3), *clouds(30, seed=1), 8, n_subsets=1, max_iter=1)
+    x, y = clouds(90, distance=0.3)
+    given_up = low_data(x, y, [x], y, 8, n_subsets=1, max_iter=1)
     assert (given_up.accuracies, given_up.strengths, given_up.mean) == ((None,), (None,), None)
 
 
 @pytest.mark.parametrize("k", [1, 6])
 def test_too_few_images(k):
     with pytest.raises(UserError, match=f"expected 2 to 5 labels a class, as some class has no more, got {k}$"):
-        low_data(np.zeros((56, 2)), LABELS, np.zeros((1, 2)), np.zeros(1), k)
+        low_data(np.zeros((56, 2)), LABELS, [np.zeros((1, 2))], np.zeros(1), k)

@@ -13,7 +13,7 @@ from tqdm import tqdm
 
 from igpt_tf.backend import count_devices, jit_compile, scope_of
 from igpt_tf.classifier import ImageGPTClassifier
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UsageError, UserError
 from igpt_tf.evaluation import check_tokens
 from igpt_tf.files import atomic_write
 from igpt_tf.model import ImageGPT
@@ -91,14 +91,14 @@ def extract_features(
 
 
 def check_layers(model: ImageGPT, layers: Sequence[int] | None) -> tuple[int, ...]:
-    """The layers that are meant, or a `UserError` where there is no such layer."""
+    """The layers that are meant, or a `UsageError` where there is no such layer."""
     last = model.config.n_layer
     if layers is None:
         return tuple(range(last + 1))
     layers = tuple(int(layer) for layer in layers)
     wrong = [layer for layer in layers if not 0 <= layer <= last]
     if wrong or not layers:
-        raise UserError(f"expected layers from 0 to {last}, found {', '.join(map(str, wrong)) or 'none'}")
+        raise UsageError(f"expected layers from 0 to {last}, found {', '.join(map(str, wrong)) or 'none'}")
     return layers
 
 
@@ -115,11 +115,11 @@ def feature_parts(
 ) -> Iterator[np.ndarray]:
     """Features of a few images after the other, each part (len(layers), n, D); arguments as in `extract_features`."""
     if norm not in NORMS:
-        raise UserError(f"expected a norm of {', '.join(NORMS)}, found {norm!r}")
+        raise UsageError(f"expected a norm of {', '.join(NORMS)}, found {norm!r}")
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     if mask_seed is not None and not model.config.bert:
-        raise UserError("masks are for BERT models, this one is autoregressive: leave mask_seed out")
+        raise UsageError("masks are for BERT models, this one is autoregressive: leave mask_seed out")
     n_devices = count_devices(model)
     batch_size = -(-min(batch_size, max(1, len(tokens))) // n_devices) * n_devices
     chunk = BATCHES_A_CHUNK * batch_size

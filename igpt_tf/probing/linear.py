@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,6 +13,7 @@ from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.data.labelled import stratified_order
 from igpt_tf.errors import UserError
+from igpt_tf.voting import vote
 
 # Inverse strengths of the L2 penalty, scikit-learn's C, from strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
@@ -152,6 +153,22 @@ def fit_until_converged(classifier: LogisticRegression, x: np.ndarray, y: np.nda
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
     return not told and int(classifier.n_iter_.max()) < classifier.max_iter
+
+
+def judge(
+    predict: Callable[[np.ndarray], np.ndarray], looks: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0
+) -> tuple[np.ndarray, float]:
+    """What is predicted of images (N,), and how much of it is right, in per cent.
+
+    Args:
+        predict: features (N, D) to classes (N,).
+        looks: features of the images, once or once for each of several masks; the class that most find is the answer.
+        labels: (N,).
+        seed: decides between classes that equally many find.
+    """
+    predictions = np.stack([predict(look) for look in looks])
+    answers = vote(predictions, int(predictions.max()) + 1, seed)
+    return answers, 100 * float((answers == labels).mean())
 
 
 def hold_out(labels: np.ndarray, part: float, seed: int) -> tuple[np.ndarray, np.ndarray]:

@@ -9,14 +9,16 @@ import numpy as np
 from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UsageError
 from igpt_tf.probing.linear import (
     MAX_ITER,
     STRENGTHS,
     TOLERANCE,
+    LinearProbe,
     Trial,
     best_trial,
     fit_until_converged,
+    judge,
     new_classifier,
     require_all_classes,
 )
@@ -58,7 +60,7 @@ class LowData:
 def low_data(
     train_x: np.ndarray,
     train_y: np.ndarray,
-    test_x: np.ndarray,
+    test_looks: Sequence[np.ndarray],
     test_y: np.ndarray,
     labels_a_class: int,
     *,
@@ -75,7 +77,7 @@ def low_data(
     Args:
         train_x: features (N, D).
         train_y: labels (N,).
-        test_x: features of the images to judge by.
+        test_looks: features of the images to judge by, as in `judge`.
         test_y: their labels.
         labels_a_class: how many of each class, at least 2.
         n_subsets: how many subsets.
@@ -90,10 +92,7 @@ def low_data(
     Source: section 4.7 of the paper.
     """
     train_y = np.asarray(train_y)
-    require_all_classes(train_y)
-    fewest = int(np.bincount(train_y).min())
-    if not 2 <= labels_a_class <= fewest:
-        raise UserError(f"expected 2 to {fewest} labels a class, as some class has no more, got {labels_a_class}")
+    require_enough(train_y, labels_a_class)
     accuracies, strengths_found = [], []
     for number in range(n_subsets):
         rows = subset(train_y, labels_a_class, seed, number)
@@ -104,11 +103,19 @@ def low_data(
             scaler = StandardScaler().fit(x)
             classifier = new_classifier(max_iter, tol).set_params(C=strength)
             if fit_until_converged(classifier, scaler.transform(x), y):
-                found = classifier.predict(scaler.transform(np.asarray(test_x[:], np.float32)))
-                accuracy = 100 * float((found == test_y).mean())
+                probe = LinearProbe(strength, None, True, (), scaler, classifier)
+                _, accuracy = judge(probe.predict, test_looks, test_y, seed)
         accuracies.append(accuracy)
         strengths_found.append(strength)
     return LowData(labels_a_class, tuple(accuracies), tuple(strengths_found))
+
+
+def require_enough(labels: np.ndarray, labels_a_class: int) -> None:
+    """Raise a `UsageError` unless every class has so many images, at least 2."""
+    require_all_classes(labels)
+    fewest = int(np.bincount(labels).min())
+    if not 2 <= labels_a_class <= fewest:
+        raise UsageError(f"expected 2 to {fewest} labels a class, as some class has no more, got {labels_a_class}")
 
 
 def subset(labels: np.ndarray, labels_a_class: int, seed: int, number: int) -> np.ndarray:

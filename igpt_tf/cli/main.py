@@ -15,6 +15,7 @@ COMMANDS = {
     "pretrain": "train a model on images of your own",
     "finetune": "train a model to tell classes apart",
     "classify": "name what pictures are of, with a fine-tuned model",
+    "probe": "what a model's features are worth to a linear classifier, layer by layer",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
 }

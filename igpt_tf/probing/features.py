@@ -14,9 +14,9 @@ from tqdm import tqdm
 from igpt_tf.backend import count_devices, jit_compile, scope_of
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.evaluation import check_tokens
+from igpt_tf.evaluation import check_tokens, predict_padded
 from igpt_tf.files import atomic_write
-from igpt_tf.model import ImageGPT
+from igpt_tf.model import ImageGPT, kept_with
 from igpt_tf.objectives import draw_mask
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ def feature_parts(
                 inputs["mask"] = draw_mask(mask_seed, start, *part.shape, mask_probability)
             # Not around the loop: between two parts, whoever reads them may do as they like.
             with scope_of(model):
-                means = _extractor(model, known, norm).means(inputs, batch_size)
+                means = predict_padded(_extractor(model, known, norm), inputs, batch_size)
             yield means.swapaxes(0, 1)[columns]
             bar.update(len(part))
 
@@ -188,22 +188,13 @@ class _Extractor(keras.Model):
         block = self.read.blocks[layer]
         return (block.ln_1 if self.norm == "block" else block.ln_2)(x)
 
-    def means(self, inputs: dict[str, np.ndarray], batch_size: int) -> np.ndarray:
-        """As `predict`, in full batches alone: a device that was handed an empty part would fail."""
-        n_images = len(inputs["tokens"])
-        padding = -n_images % batch_size
-        padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
-        inputs = padded if len(padded) > 1 else padded["tokens"]
-        return self.predict(inputs, batch_size=batch_size, verbose=0)[:n_images]
-
 
 def _extractor(model: ImageGPT, layers: tuple[int, ...], norm: str) -> _Extractor:
-    """The model's extractor with what it has compiled, kept in the instance's dictionary, where Keras does not look."""
-    kept = vars(model)
-    # LoRA and quantisation add variables, and with them a new extractor.
-    key = len(model.variables), layers, norm
-    if kept.get("_igpt_extractor", (None,))[0] != key:
+    """The model's extractor of these layers, with what it has compiled."""
+
+    def make() -> _Extractor:
         extractor = _Extractor(model, layers, norm)
         extractor.compile(jit_compile=jit_compile())
-        kept["_igpt_extractor"] = key, extractor
-    return kept["_igpt_extractor"][1]
+        return extractor
+
+    return kept_with(model, f"_igpt_extractor_{norm}_{layers}", make)

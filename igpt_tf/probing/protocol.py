@@ -156,7 +156,8 @@ def probe(
     best, few = best_result(results), []
     if best is not None:
         x, best_looks = columns(best.layers)
-        for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not progress, leave=False):
+        shown = progress and len(labels_a_class) > 0
+        for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not shown, leave=False):
             few.append(low_data(x, train.labels, best_looks, test.labels, number, n_subsets=n_subsets, seed=seed))
     return ProbeResult(tuple(results), tuple(few), test.labels, train.n_class, train.classes)
 
@@ -209,8 +210,8 @@ def _check(
         raise UsageError(f"expected at least 0 masks, got {bert_masks}")
     if bert_masks and not model.config.bert:
         raise UsageError(f"expected no masks, as this model is autoregressive, got {bert_masks}")
-    test.require_classes(train.n_class, train.classes)
     require_all_classes(train.labels, train.n_class)
+    test.require_classes(train.n_class, train.classes)
     hold_out(train.labels, HOLDOUT, 0)
     for number in labels_a_class:
         require_enough(train.labels, number)

@@ -65,7 +65,7 @@ def bandwidth() -> float:
         for thread in threads:
             thread.join()
 
-    return sum(part.nbytes for part in parts) / min(timed(read_all) for _ in range(6))
+    return sum(part.nbytes for part in parts) / min(timed(read_all) for _ in range(20))
 
 
 def bytes_read(config: igpt.ImageGPTConfig, batch_size: int, width: int) -> float:

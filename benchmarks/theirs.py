@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable
 from typing import Any
@@ -66,3 +67,21 @@ def put_weights(theirs: Any, model: igpt.ImageGPT) -> None:
             f"{block}.mlp.c_proj.bias": np.zeros(width),
         }
     theirs.load_state_dict({name: torch.tensor(array, dtype=torch.float32) for name, array in state.items()})
+
+
+def means_of_hidden_states(theirs: Any, tokens: np.ndarray, batch_size: int) -> np.ndarray:
+    """Mean over positions of every hidden state of Hugging Face's model: tokens (N, T) to (L + 1, N, D).
+
+    The tokens are the inputs as they are, and nothing is kept but the means.
+    """
+    import torch
+
+    torch.set_num_threads(os.cpu_count())
+    device = next(theirs.parameters()).device
+    means = []
+    with torch.no_grad():
+        for start in range(0, len(tokens), batch_size):
+            inputs = torch.tensor(tokens[start : start + batch_size], dtype=torch.long, device=device)
+            states = theirs.transformer(inputs, output_hidden_states=True).hidden_states
+            means.append(np.stack([state.mean(1).cpu().numpy() for state in states]))
+    return np.concatenate(means, axis=1)

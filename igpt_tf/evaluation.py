@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import keras
 import numpy as np
@@ -11,7 +12,7 @@ from tqdm import tqdm
 from igpt_tf.backend import count_devices, jit_compile, scope_of
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.errors import UserError
-from igpt_tf.model import ImageGPT
+from igpt_tf.model import ImageGPT, kept_with
 from igpt_tf.objectives import NATS_PER_BIT, draw_mask, token_nats
 from igpt_tf.voting import vote
 
@@ -55,24 +56,31 @@ class _Scorer(keras.Model):
             return {"nats": token_nats(tokens, logits), "class_logits": class_logits}
         return {"nats": token_nats(tokens, self.scored(inputs))}
 
-    def predict_padded(self, inputs: dict[str, np.ndarray], batch_size: int) -> dict[str, np.ndarray]:
-        """As `predict`, with full batches alone: a device that was handed an empty part would fail."""
-        n_images = len(inputs["tokens"])
-        padding = -n_images % batch_size
-        padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
-        outputs = self.predict(padded if len(padded) > 1 else padded["tokens"], batch_size=batch_size, verbose=0)
-        return {name: array[:n_images] for name, array in outputs.items()}
-
 
 def _scorer(model: ImageGPT | ImageGPTClassifier) -> _Scorer:
-    """The model's scorer with what it has compiled, kept in the instance's dictionary, where Keras does not look."""
-    kept = vars(model)
-    # LoRA and quantisation add variables, and with them a new scorer.
-    if "_igpt_scorer" not in kept or kept["_igpt_scorer"][0] != len(model.variables):
+    """The model's scorer with what it has compiled."""
+
+    def make() -> _Scorer:
         scorer = _Scorer(model)
         scorer.compile(jit_compile=jit_compile())
-        kept["_igpt_scorer"] = len(model.variables), scorer
-    return kept["_igpt_scorer"][1]
+        return scorer
+
+    return kept_with(model, "_igpt_scorer", make)
+
+
+def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_size: int) -> Any:
+    """Keras' `predict`, with full batches alone: a device that was handed an empty part would fail.
+
+    Args:
+        wrapper: compiled; reads tokens, or what `inputs` has beside them.
+        inputs: tokens (N, T) and perhaps masks.
+        batch_size: images at a time, which the devices divide.
+    """
+    n_images = len(inputs["tokens"])
+    padding = -n_images % batch_size
+    padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
+    outputs = wrapper.predict(padded if len(padded) > 1 else padded["tokens"], batch_size=batch_size, verbose=0)
+    return keras.tree.map_structure(lambda array: array[:n_images], outputs)
 
 
 def score(
@@ -96,7 +104,7 @@ def score(
         raise UserError(f"this {kind}, found one of shape {np.shape(mask)}")
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
     with scope_of(model):
-        return _scorer(model).predict_padded(inputs, _whole_batch(model, batch_size, len(tokens)))["nats"]
+        return predict_padded(_scorer(model), inputs, _whole_batch(model, batch_size, len(tokens)))["nats"]
 
 
 def evaluate(
@@ -148,7 +156,7 @@ def evaluate(
                 masks = _masks(seed, start, part.shape, mask_probability, votes if classes is not None else 1)
             for look, mask in enumerate(masks):
                 inputs = {"tokens": part} | ({} if mask is None else {"mask": mask})
-                outputs = scorer.predict_padded(inputs, batch_size)
+                outputs = predict_padded(scorer, inputs, batch_size)
                 if not look:
                     nats += _mean_by_image(outputs["nats"], mask).sum()
                 if classes is not None and (look or votes):
@@ -178,7 +186,7 @@ def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int
     check_tokens(classifier.image_gpt, tokens)
     inputs = {"tokens": np.asarray(tokens, "int32")}
     with scope_of(classifier):
-        outputs = _scorer(classifier).predict_padded(inputs, _whole_batch(classifier, batch_size, len(tokens)))
+        outputs = predict_padded(_scorer(classifier), inputs, _whole_batch(classifier, batch_size, len(tokens)))
     logits = outputs["class_logits"].astype(np.float64)
     return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -139,3 +140,15 @@ class ImageGPT(keras.Model):
         from igpt_tf.presets import save_preset
 
         save_preset(self, folder, palette)
+
+
+def kept_with(model: keras.Model, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` makes for a model, such as something compiled, made once and kept as long as the model lives.
+
+    It is made anew when LoRA or quantisation have added variables.
+    """
+    # In the instance's dictionary, where Keras does not look for layers.
+    kept, key = vars(model), len(model.variables)
+    if name not in kept or kept[name][0] != key:
+        kept[name] = key, make()
+    return kept[name][1]

@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 
 from igpt_tf.backend import Replica, count_devices
+from igpt_tf.model import kept_with
 from igpt_tf.objectives import token_nats
 from igpt_tf.sampling.filters import Controls, choose
 from igpt_tf.sampling.network import lay_out, new_cache, step
@@ -22,12 +23,7 @@ MIN_SEGMENT = 256
 
 def decoders(model: ImageGPT) -> list[Decoder]:
     """A decoder for each of the model's devices, with the weights as they are now and all that was compiled before."""
-    # They stay in the instance's dictionary, where Keras does not look, so that they live as long as the model.
-    # LoRA and quantisation add variables, and with them new decoders.
-    kept = vars(model)
-    if "_igpt_decoders" not in kept or kept["_igpt_decoders"][0] != len(model.variables):
-        kept["_igpt_decoders"] = len(model.variables), [Decoder(model, i) for i in range(count_devices(model))]
-    return kept["_igpt_decoders"][1]
+    return kept_with(model, "_igpt_decoders", lambda: [Decoder(model, i) for i in range(count_devices(model))])
 
 
 class Decoder:

@@ -1,0 +1,85 @@
+"""What are a model's features worth to a linear classifier, against other ways to read the same weights, and none?
+
+    python -m benchmarks.probing --data cifar-train --test_data cifar-test --limit 10000 --test_limit 5000
+
+The same images, labels and solver for all; the penalty is chosen on a held-out tenth of the training images.
+
+- ours: the mean over positions of each layer's normalised states, behind the start of sequence (paper, section 2.3);
+- theirs: Hugging Face's class with the same weights, read as the notebooks for it do: the tokens themselves are the
+  inputs, without a start of sequence, and the mean is taken of the hidden states as they are;
+- colours: how often an image has each colour of the palette; pixels: its reds, greens and blues.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+
+import igpt_tf as igpt
+from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
+from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled, stratified_order
+from igpt_tf.probing import extract_features, fit_linear
+from igpt_tf.probing.linear import judge
+
+
+def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
+    """So many images of all classes in proportion."""
+    labelled = read_labelled(open_images(path), config.n_px, None, config.n_vocab)
+    return labelled.part(np.sort(stratified_order(labelled.labels, 0)[:limit]))
+
+
+def report(what: str, train: tuple, test: tuple, **more) -> None:
+    """Fit and judge; features (N, D) and labels (N,) each."""
+    probe = fit_linear(*train)
+    row = {"benchmark": "probing", "what": what, **more, "dimensions": train[0].shape[1], "converged": probe.converged}
+    if probe.converged:
+        accuracy = judge(probe.predict, [test[0]], test[1])[1]
+        row |= {"C": probe.strength, "held_out_percent": round(probe.held_out, 2), "test_percent": round(accuracy, 2)}
+    print(json.dumps(row), flush=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="nano-cifar10")
+    parser.add_argument("--data", required=True, help="token store to fit to")
+    parser.add_argument("--test_data", required=True, help="token store to judge on")
+    parser.add_argument("--limit", type=int, default=10000)
+    parser.add_argument("--test_limit", type=int, default=5000)
+    parser.add_argument("--sides", nargs="+", default=["colours", "pixels", "ours", "theirs"])
+    options = parser.parse_args()
+    model, palette = igpt.ImageGPT.from_preset(options.model), igpt.load_palette(options.model)
+    config = model.config
+    train, test = read(options.data, config, options.limit), read(options.test_data, config, options.test_limit)
+    shape = {"model": options.model, "images": len(train), "test_images": len(test)}
+    print(json.dumps({"benchmark": "probing", "backend": keras.backend.backend(), **shape}), flush=True)
+    tokens = [np.asarray(part.tokens[:], "int32") for part in (train, test)]
+    labels = train.labels, test.labels
+
+    def compare(what: str, features: list[np.ndarray], **more) -> None:
+        report(what, (features[0], labels[0]), (features[1], labels[1]), **more)
+
+    if "colours" in options.sides:
+        one_hot = np.eye(config.n_vocab, dtype="float32")
+        compare("colours", [np.stack([one_hot[image].mean(0) for image in part]) for part in tokens])
+    if "pixels" in options.sides:
+        compare("pixels", [palette.dequantize(part).reshape(len(part), -1) / np.float32(255) for part in tokens])
+    if "ours" in options.sides:
+        features = [extract_features(model, part, batch_size=32, progress=True) for part in tokens]
+        for layer in range(config.n_layer + 1):
+            compare("ours", [part[layer] for part in features], layer=layer)
+    if "theirs" in options.sides:
+        theirs, _ = new_theirs(config)
+        put_weights(theirs.eval(), model)
+        features = [means_of_hidden_states(theirs, part, 32) for part in tokens]
+        for layer in range(config.n_layer + 1):
+            compare("theirs", [part[layer] for part in features], layer=layer)
+
+
+if __name__ == "__main__":
+    main()

@@ -10,6 +10,7 @@ import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
 
 from igpt_tf.data.labelled import stratified_order
 from igpt_tf.errors import UserError
@@ -22,6 +23,8 @@ MAX_ITER = 5000
 TOLERANCE = 1e-5
 # After so many strengths in a row that are worse than the best, weaker ones, which take longest, are not tried.
 WORSE_IN_A_ROW = 2
+# Products of so few numbers are faster on one thread: where cores are busy, threads wait long for each other.
+FEW_PRODUCTS = 5e7
 
 
 @dataclass(frozen=True)
@@ -143,7 +146,8 @@ def new_classifier(max_iter: int = MAX_ITER, tol: float = TOLERANCE) -> Logistic
 
 def fit_until_converged(classifier: LogisticRegression, x: np.ndarray, y: np.ndarray) -> bool:
     """Fit, and say whether the solver converged."""
-    with warnings.catch_warnings(record=True) as caught:
+    threads = 1 if x.size * len(np.unique(y)) < FEW_PRODUCTS else None
+    with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", ConvergenceWarning)
         classifier.fit(x, y)
     told = False

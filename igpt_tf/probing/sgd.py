@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.backend import jit_compile
-from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, hold_out, require_all_classes
+from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, hold_out, percent, require_all_classes
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 EPOCHS = 30
@@ -91,7 +91,7 @@ def fit_sgd(
     for learning_rate in sorted(learning_rates):
         model, finite = fit(kept, learning_rate)
         right = _predict(model, train_x, held) == train_y[held]
-        trials.append(Trial(learning_rate, 100 * float(right.mean()), finite))
+        trials.append(Trial(learning_rate, percent(right), finite))
     best = best_trial(trials)
     if best is None:
         return SGDProbe(None, None, False, tuple(trials))

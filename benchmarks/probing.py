@@ -7,7 +7,8 @@ The same images, labels and solver for all; the penalty is chosen on a held-out 
 - ours: the mean over positions of each layer's normalised states, behind the start of sequence (paper, section 2.3);
 - theirs: Hugging Face's class with the same weights, read as the notebooks for it do: the tokens themselves are the
   inputs, without a start of sequence, and the mean is taken of the hidden states as they are;
-- colours: how often an image has each colour of the palette; pixels: its reds, greens and blues.
+- colours: how often an image has each colour of the palette; pixels: the red, green and blue
+  of each pixel's palette colour, which is all that the model sees of it.
 """
 
 from __future__ import annotations
@@ -39,7 +40,7 @@ def report(what: str, train: tuple, test: tuple, **more) -> None:
     probe = fit_linear(*train)
     row = {"benchmark": "probing", "what": what, **more, "dimensions": train[0].shape[1], "converged": probe.converged}
     if probe.converged:
-        accuracy = judge(probe.predict, [test[0]], test[1])[1]
+        accuracy = judge(probe.predict, [test[0]], test[1], int(train[1].max()) + 1)[1]
         row |= {"C": probe.strength, "held_out_percent": round(probe.held_out, 2), "test_percent": round(accuracy, 2)}
     print(json.dumps(row), flush=True)
 

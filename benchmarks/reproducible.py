@@ -1,9 +1,10 @@
 """How many images differ, by rounding alone, between two batch sizes?
 
-    python -m benchmarks.reproducible --size s --images 64 --rows 4 --batch_size 8 16
+    python -m benchmarks.reproducible --size s --images 64 --rows 32 --batch_size 8 16
 
 Every image draws the same random numbers whatever its batch; what differs is the order in which sums are taken. Draws
-the last rows of images whose first rows are noise, with random weights and logits as wide as a trained model's.
+the last rows of images whose first rows, if any, are noise, with random weights and logits as wide as
+a trained model's.
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from igpt_tf.convert.names import (
     load_variables,
     named_arrays,
     named_variables,
+    shape_table,
 )
 from igpt_tf.convert.openai import OpenAICheckpoint, checkpoints_in
 from igpt_tf.errors import UsageError, UserError
@@ -56,8 +57,11 @@ class Preset:
     classes: tuple[str, ...] | None = None
 
     def fingerprint(self) -> str:
-        """A short digest of some of the weights, by which these are told from others of the same shape."""
-        return hashlib.blake2b(self.read("wpe").tobytes() + self.read("ln_f/g").tobytes(), digest_size=8).hexdigest()
+        """A short digest of all weights, the head's too."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in [*shape_table(self.config), *([] if self.n_class is None else [HEAD])]:
+            digest.update(np.ascontiguousarray(self.read(name), "<f4"))
+        return digest.hexdigest()
 
     def palette(self) -> Palette | None:
         """The palette that lies beside the weights, None where there is none of its size."""
@@ -117,8 +121,8 @@ def load_classifier(preset: str | Path | Preset, n_class: int | None = None, **k
 
     Args:
         preset: as in `load_model`.
-        n_class: number of classes; a preset without a trained head of so many gets a new, zero-initialised one.
-            None means those of the preset's head.
+        n_class: number of classes; a preset without a trained head of so many, or of other names than `classes`, gets
+            a new, zero-initialised one. None means those of the preset's head.
         kwargs: for the classifier: `generative_weight`, `classes`, `dtype`, `name`.
 
     Raises:
@@ -128,9 +132,9 @@ def load_classifier(preset: str | Path | Preset, n_class: int | None = None, **k
     n_class = opened.n_class if n_class is None else n_class
     if n_class is None:
         raise UserError(f"{opened.source} has no trained classification head: give n_class to begin a new one")
-    same_head = n_class == opened.n_class
-    if same_head:
-        kwargs.setdefault("classes", opened.classes)
+    if kwargs.get("classes") is None:
+        kwargs["classes"] = opened.classes if n_class == opened.n_class else None
+    same_head = n_class == opened.n_class and opened.classes in (None, kwargs["classes"] and tuple(kwargs["classes"]))
     classifier = ImageGPTClassifier(load_model(opened, dtype=kwargs.get("dtype")), n_class, **kwargs)
     if same_head:
         load_variables({HEAD: classifier.clf.wclf}, opened.read)

@@ -30,6 +30,6 @@ def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
             f"expected votes for classes 0 to {n_class - 1}, found {predictions.min()} to {predictions.max()}"
         )
     counts = (predictions[..., None] == np.arange(n_class)).sum(axis=0)
-    # Less than one vote, so that it decides between equals alone.
-    lots = np.random.default_rng(seed).random(counts.shape)
+    # Less than one vote, so that it decides between equals alone; numbers of its own, not those of the masks.
+    lots = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(counts.shape)
     return (counts + lots).argmax(axis=1)

@@ -9,10 +9,13 @@ import pytest
 from conftest import TINY, randomise
 
 from igpt_tf.cli.main import main
+from igpt_tf.data.sources import open_source
+from igpt_tf.data.tokens import tokenize
 from igpt_tf.model import ImageGPT
 from igpt_tf.palette import Palette
-from igpt_tf.presets import open_preset
+from igpt_tf.presets import load_classifier, open_preset
 
+pytestmark = pytest.mark.both_backends
 COURSE = ["--epochs", 20, "--batch_size", 4, "--learning_rate", 0.01, "--save_every", 20, "--augment"]
 LEVELS = np.linspace(-1, 1, TINY.n_vocab, dtype="float32")
 
@@ -91,6 +94,22 @@ def test_classify_names_the_likeliest_classes(capsys, classifier, pictures):
         assert f"{one['picture']}: {one['classes'][0]['name']} {100 * one['classes'][0]['probability']:.1f} %" == told
 
 
+def test_a_store_of_other_colours_is_refused_before_training(capsys, tmp_path, pictures):
+    randomise(ImageGPT(TINY)).save_to_preset(tmp_path / "bare")
+    tokenize(open_source(pictures), tmp_path / "store", Palette(LEVELS[:5, None]), 8)
+    code, _, err = run(
+        capsys, "finetune", "--model", tmp_path / "bare", "--data", tmp_path / "store", "--out", tmp_path / "out"
+    )
+    assert code == 1 and "expected a store of 11 colours" in err and len(err.splitlines()) == 1
+
+
+def test_names_stay_with_their_head(classifier):
+    preset = open_preset(classifier)
+    assert load_classifier(preset, 2).classes == ("dark", "light")
+    other = load_classifier(preset, 2, classes=["cat", "dog"])
+    assert other.classes == ("cat", "dog") and not np.any(other.clf.wclf), "a head of other classes begins anew"
+
+
 def test_classify_needs_a_head(capsys, preset, pictures):
     code, out, err = run(capsys, "classify", pictures, "--model", preset)
     assert (code, out) == (1, "") and "has no trained classification head: make one with run.py finetune" in err
@@ -98,7 +117,7 @@ def test_classify_needs_a_head(capsys, preset, pictures):
 
 def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
     line = ["finetune", "--model", preset, "--data", pictures, "--out", tmp_path / "out", "--n_gpu", 2, "--freeze", 1]
-    code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4, "--no_mask")
+    code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4)
     assert code == 0, err
     assert "val_accuracy" in out
 
@@ -113,6 +132,8 @@ MISTAKES = [
     (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "leave out freeze"),
     (["--data", "{pictures}", "--generative_weight", "-1"], 2, "generative_weight"),
     (["--data", "{pictures}", "--holdout", "0", "--patience", "2"], 2, "give images for validation"),
+    (["--data", "{pictures}", "--no_mask"], 2, "leave out no_mask"),
+    (["--data", "{huge}"], 1, "expected labels below"),
     (["--data", "{pictures}", "--n_px", "9"], 2, "--n_px 9"),
     (["--data", "{pictures}", "--model", "{pictures}"], 1, "{pictures}"),
 ]
@@ -125,7 +146,8 @@ def test_a_mistake_gets_one_line_and_the_right_exit_code(capsys, tmp_path, prese
     np.savez(tmp_path / "tokens.npz", x_train=np.zeros((4, 16), int), y_train=[0, 1, 0, 1])
     np.savez(tmp_path / "three.npz", x_train=np.zeros((3, 64), int), y_train=[0, 1, 2])
     places = {"pictures": pictures, "one": tmp_path / "one", "tokens": tmp_path / "tokens"}
-    places["three"] = tmp_path / "three.npz"
+    np.savez(tmp_path / "huge.npz", x_train=np.zeros((3, 64), int), y_train=[0, 1, 2_000_000_000])
+    places |= {name: tmp_path / f"{name}.npz" for name in ("three", "huge")}
     line = ["finetune", "--model", preset, "--out", tmp_path / "out", "--steps", 1]
     found, out, err = run(capsys, *line, *(word.format(**places) for word in words))
     assert (found, out) == (code, "")

@@ -143,6 +143,8 @@ def test_openais_files_have_a_test_split(capsys, tmp_path, preset):
     code, out, err = run(capsys, *line)
     assert code == 0, err
     assert json.loads(out)["test_data"] == f"{tmp_path / 'data'}:test"
+    code, _, err = run(capsys, *line, "--data", f"{tmp_path / 'data'}:test")
+    assert code == 2 and "is the test split: name other images to judge by with --test_data" in err
 
 
 def other_npz(path, **changes):

@@ -11,8 +11,10 @@ from igpt_tf.backend import device_scope, list_cpus
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.evaluation import classify
 from igpt_tf.model import ImageGPT
 from igpt_tf.presets import load_classifier, open_preset
+from igpt_tf.training.checkpoint import best_period
 from igpt_tf.training.finetune import finetune, new_classifier, split
 from igpt_tf.training.settings import FinetuneSettings
 
@@ -51,7 +53,7 @@ def tuned(preset, folder, callbacks=(), **changes):
     """The history of a run, and its classifier."""
     settings = dataclasses.replace(SETTINGS, **changes)
     keras.utils.set_random_seed(0)
-    classifier = new_classifier(preset, 3, settings, CLASSES)
+    classifier = new_classifier(preset, 3, CLASSES)
     history = finetune(classifier, images(), settings, folder, images(9, seed=1), list(callbacks))
     return history, classifier
 
@@ -99,10 +101,35 @@ def test_a_run_that_died_goes_on_exactly(preset, tmp_path):
 def test_two_devices_train_like_one(preset, tmp_path):
     expected, _ = tuned(preset, tmp_path / "one")
     with device_scope(list_cpus()[:2]):
-        found, _ = tuned(preset, tmp_path / "two")
+        classifier = new_classifier(preset, 3, CLASSES)
+    # As the command line does, out of the scope.
+    found = finetune(classifier, images(), SETTINGS, tmp_path / "two", images(9, seed=1))
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(column(found, name), column(expected, name), rtol=1e-5)
     assert column(found, "val_accuracy") == pytest.approx(column(expected, "val_accuracy"))
+
+
+@pytest.mark.parametrize("changes", [{"lora_rank": 2}, {"freeze": 1, "ema": 0.9}], ids=str)
+def test_what_is_left_as_it_is_goes_on_exactly_too(preset, tmp_path, changes):
+    expected, _ = tuned(preset, tmp_path / "whole", **changes)
+    with pytest.raises(KeyboardInterrupt):
+        tuned(preset, tmp_path / "cut", [StopAfter(6)], **changes)
+    found, _ = tuned(preset, tmp_path / "cut", **changes)
+    np.testing.assert_allclose(column(found, "loss"), column(expected, "loss"), rtol=1e-6)
+
+
+def test_the_weights_are_those_of_the_best_accuracy(preset, tmp_path):
+    history, classifier = tuned(preset, tmp_path, epochs=12, learning_rate=0.05, augment=())
+    best = best_period(history)
+    assert column(history, "val_accuracy")[best - 1] == max(column(history, "val_accuracy"))
+    found = classify(classifier, images(9, seed=1).tokens).argmax(1) == images(9, seed=1).labels
+    assert found.mean() == pytest.approx(history[best - 1]["val_accuracy"])
+
+
+def test_accuracy_counts_before_the_loss():
+    history = [{"val_accuracy": 0.5, "val_loss": 0.1}, {"val_accuracy": 0.9, "val_loss": 0.8}]
+    assert best_period(history) == 2
+    assert best_period([{"val_loss": 0.1}, {"val_loss": 0.8}]) == 1
 
 
 def test_the_best_accuracy_is_kept_and_waited_for(preset, tmp_path):
@@ -132,7 +159,7 @@ def test_frozen_blocks_stay(preset, tmp_path):
     assert not {name for name in names if "h0" in name or "wte/" in name or name.endswith(("wte", "wpe", "sos"))}
     assert any("h1" in name for name in names) and any(name.endswith("wtet") for name in names)
     with pytest.raises(UsageError, match="expected to freeze 0 to 2 blocks of this model, got 3"):
-        new_classifier(preset, 3, dataclasses.replace(SETTINGS, freeze=3))
+        tuned(preset, tmp_path / "other", freeze=3)
 
 
 def test_adapters_alone_are_trained_and_are_merged_into_the_preset(preset, tmp_path):

@@ -134,7 +134,7 @@ def test_two_classes():
 
 def test_several_looks_vote():
     looks = [np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]), np.array([1, 1, 1, 0])]
-    answers, accuracy = judge(lambda look: look, looks, np.array([0, 1, 1, 0]))
+    answers, accuracy = judge(lambda look: look, looks, np.array([0, 1, 1, 0]), 3)
     assert (answers.tolist(), accuracy) == ([0, 1, 1, 2], 75)
-    answers, accuracy = judge(lambda look: look, looks[:1], looks[0])
+    answers, accuracy = judge(lambda look: look, looks[:1], looks[0], 3)
     assert (answers.tolist(), accuracy) == (looks[0].tolist(), 100)

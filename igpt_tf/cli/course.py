@@ -21,7 +21,7 @@ UNSET = argparse.SUPPRESS
 RECIPES_HELP = "settings by name, see --list_recipes; whatever else is typed counts more"
 # Two ways to say one thing: who types one of them does not want the recipe's other.
 INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
-# Images a device computes at a time where nothing says how many a step has.
+# Images of a step where nothing says how many it has.
 SUB_BATCH = 8
 
 
@@ -45,14 +45,16 @@ def add_course_options(parser: argparse.ArgumentParser, kind: type[PretrainSetti
         parser: of the command.
         kind: the settings, whose defaults the help tells.
     """
-    course = parser.add_argument_group("course", "of the recipe, if there is one, but for what is typed")
+    course = parser.add_argument_group(
+        "course", "what decides it; the command that goes on with a run must say the same"
+    )
 
     def add(name: str, parse, text: str) -> None:
         course.add_argument(f"--{name}", type=parse, default=UNSET, help=text)
 
     add("epochs", float, f"passes over the data; may be a fraction ({kind.epochs:g})")
     add("steps", positive, "steps of the run, instead of epochs; rounded up to periods of one length")
-    add("batch_size", positive, "images a step, over all devices (n_sub_batch x devices x accumulate)")
+    add("batch_size", positive, f"images a step, over all devices ({SUB_BATCH}, or n_sub_batch x devices x accumulate)")
     add("accumulate", positive, "parts a step in which each device computes its share of the batch (1)")
     add("learning_rate", float, f"the highest ({kind.learning_rate:g})")
     course.add_argument(
@@ -132,8 +134,10 @@ def _batch(options: argparse.Namespace, typed: dict, recipe: Recipe | None, n_de
     if batch is None and recipe is not None and (sub_batch is None or parts is None):
         batch = recipe.settings.batch_size
     if batch is None:
+        # The same on any number of devices that divides it, where nothing says how many images each of them has.
         parts = parts or 1
-        return {"batch_size": (sub_batch or SUB_BATCH) * n_devices * parts, "accumulate": parts}
+        sub_batch = sub_batch or -(-SUB_BATCH // (n_devices * parts))
+        return {"batch_size": sub_batch * n_devices * parts, "accumulate": parts}
     if parts is None and sub_batch is not None:
         parts = max(1, batch // (sub_batch * n_devices))
     parts = parts or (recipe.settings.accumulate if recipe else 1)

@@ -61,6 +61,8 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.presets import load_classifier, load_model
 
     preset = open_model(options)
+    if options.votes != 1 and not preset.config.bert:
+        raise UsageError("--votes are for BERT models, this one is autoregressive: leave it out")
     splits = _read_splits(options, preset)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):

@@ -18,7 +18,7 @@ from igpt_tf.cli.course import (
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
 from igpt_tf.cli.options import add_model_options, non_negative, open_model, palette_for, positive
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
@@ -90,9 +90,7 @@ def run(options: argparse.Namespace) -> None:
         callbacks.append(progress_bar(n_periods, period, settings.accumulate))
     keras.utils.set_random_seed(settings.seed)
     with scope:
-        classifier = new_classifier(
-            preset, data.n_class, settings, data.classes, options.mixed_precision, options.remat
-        )
+        classifier = new_classifier(preset, data.n_class, data.classes, options.mixed_precision, options.remat)
     history = finetune(
         classifier,
         data,
@@ -131,6 +129,11 @@ def _read_data(
         return read_labelled(images, config.n_px, palette, config.n_vocab), palette or getattr(images, "palette", None)
 
     data, palette = read(options.data)
+    if palette is not None and len(palette) != config.n_vocab:
+        raise UserError(
+            f"{options.data}: expected a store of {config.n_vocab} colours for {preset.source}, found {len(palette)}; "
+            "tokenize with the palette that the model was trained with"
+        )
     validation = None
     if options.validation is not None:
         validation, _ = read(options.validation)

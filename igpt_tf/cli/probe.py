@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from igpt_tf.data.sources import Source
     from igpt_tf.data.tokens import TokenStore
     from igpt_tf.presets import Preset
-    from igpt_tf.probing.low_data import LowData
+    from igpt_tf.probing.few_labels import LowData
     from igpt_tf.probing.protocol import LayerResult, ProbeResult
 
 # As in `igpt_tf.probing.features`, `.linear` and `.sgd`, which import Keras and scikit-learn.
@@ -81,7 +81,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=[],
         metavar="K",
-        help="probe the best layer also with so few labels (lbfgs)",
+        help="probe the best layer, chosen with all labels, also with so few (lbfgs)",
     )
     solver.add_argument("--subsets", type=positive, default=5, help="random subsets for each of --labels_a_class")
     solver.add_argument("--seed", type=non_negative, default=42, help="decides what is held out, subsets and masks")
@@ -123,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
     def tell(result: LayerResult) -> None:
         _warn(result, options)
         if not options.json:
-            tqdm.write(_line(result, len(test)), file=sys.stdout)
+            tqdm.write(_line(options, result, len(test)), file=sys.stdout)
 
     result = probe(
         model,
@@ -134,6 +134,7 @@ def run(options: argparse.Namespace) -> None:
         norm=options.norm,
         fit=_solver(options),
         labels_a_class=options.labels_a_class,
+        max_iter=options.max_iter,
         n_subsets=options.subsets,
         bert_masks=options.bert_masks,
         mask_probability=options.bert_mask_prob,
@@ -152,10 +153,10 @@ def _finish(options: argparse.Namespace, result: ProbeResult, about: dict) -> No
     from igpt_tf.probing import report
 
     settings = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
-    fields = {name: getattr(options, name) for name in settings} | about | report.fields_of(result)
+    fields = {name: getattr(options, name) for name in settings} | about | report.fields_of(result, options.solver)
     with atomic_write(options.out / "probe.json") as file:
         file.write(json.dumps(fields, indent=1).encode())
-    report.write_table(options.out / "probe.csv", result)
+    report.write_table(options.out / "probe.csv", result, options.solver)
     report.plot_layers(options.out / "probe.png", result)
     best = result.best
     if best is not None:
@@ -190,6 +191,8 @@ def _test_split(data: str) -> str:
 
     start, colon, end = data.rpartition(":")
     source = start if colon and end in SPLITS else data
+    if f"{source}:test" == data:
+        raise UsageError(f"--data {data} is the test split: name other images to judge by with --test_data")
     if source in NAMES or has_split(source) or source.lower().endswith(".npz"):
         return f"{source}:test"
     raise UsageError(f"--data {data} has no test split: give images with labels to judge by with --test_data")
@@ -220,12 +223,15 @@ def _solver(options: argparse.Namespace) -> Callable:
     return functools.partial(fit_linear, max_iter=options.max_iter)
 
 
-def _line(result: LayerResult, n_images: int) -> str:
+def _line(options: argparse.Namespace, result: LayerResult, n_images: int) -> str:
     if not result.converged:
         return f"layer {result.name}: did not converge"
+    told = f"strength {result.strength:g}, converged"
+    if options.solver == "sgd":
+        told = f"learning rate {result.strength:g}, {options.epochs} passes"
     return (
         f"layer {result.name}: {result.accuracy:.2f} % of {n_images} test images, {result.held_out:.2f} % held out "
-        f"(strength {result.strength:g}, converged)"
+        f"({told})"
     )
 
 
@@ -252,7 +258,10 @@ def _warn(result: LayerResult, options: argparse.Namespace) -> None:
 def _warn_of_subsets(few: LowData) -> None:
     lost = len(few.accuracies) - len(few.converged)
     if lost:
-        _complain(f"{few.labels_a_class} labels a class: the solver did not converge on {lost} subsets, left out")
+        _complain(
+            f"{few.labels_a_class} labels a class: the solver did not converge on {lost} subsets, left out; "
+            "give a larger --max_iter"
+        )
 
 
 def _complain(line: str) -> None:

@@ -13,6 +13,8 @@ from igpt_tf.errors import UserError
 # OpenAI's short names of the splits, and Keras' in an .npz.
 SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY")}
 
+# A label that is greater counts no classes.
+MAX_CLASSES = 1_000_000
 # Rows of tokens looked at together: 8 MB of 32 x 32 ones in 16 bits.
 CHECKED_ROWS = 4096
 
@@ -89,12 +91,14 @@ def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
     plain = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     good = labels.ndim in (1, 2) and labels.dtype.kind in "iufb" and len(plain) == len(labels) == count
     with np.errstate(invalid="ignore"):
-        good = good and bool((plain >= 0).all() and (plain == plain.astype(np.int32)).all())
+        good = good and bool((plain >= 0).all() and (plain == plain.astype(np.int64)).all())
     if not good:
         raise UserError(
             f"{name}: expected {count} labels, whole numbers from 0 (N,) or one-hot (N, classes), "
             f"found {labels.dtype} {labels.shape}"
         )
+    if len(plain) and plain.max() >= MAX_CLASSES:
+        raise UserError(f"{name}: expected labels below {MAX_CLASSES:,}, found {plain.max():,}; are these classes?")
     return plain.astype(np.int32)
 
 

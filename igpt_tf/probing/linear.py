@@ -160,7 +160,11 @@ def fit_until_converged(classifier: LogisticRegression, x: np.ndarray, y: np.nda
 
 
 def judge(
-    predict: Callable[[np.ndarray], np.ndarray], looks: Sequence[np.ndarray], labels: np.ndarray, seed: int = 0
+    predict: Callable[[np.ndarray], np.ndarray],
+    looks: Sequence[np.ndarray],
+    labels: np.ndarray,
+    n_class: int,
+    seed: int = 0,
 ) -> tuple[np.ndarray, float]:
     """What is predicted of images (N,), and how much of it is right, in per cent.
 
@@ -168,10 +172,11 @@ def judge(
         predict: features (N, D) to classes (N,).
         looks: features of the images, once or once for each of several masks; the class that most find is the answer.
         labels: (N,).
+        n_class: number of classes.
         seed: decides between classes that equally many find.
     """
     predictions = np.stack([predict(look) for look in looks])
-    answers = vote(predictions, int(predictions.max()) + 1, seed)
+    answers = vote(predictions, n_class, seed)
     return answers, percent(answers == labels)
 
 
@@ -214,5 +219,5 @@ def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:
 
 
 def _in_memory(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) as a float32 array of their own: what has been seen to converge, at half the memory."""
-    return np.asarray(features[:], np.float32)
+    """Features (N, D) as a float64 array: in float32 the solver stops short of its tolerance, and calls it the end."""
+    return np.asarray(features[:], np.float64)

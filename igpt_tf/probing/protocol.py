@@ -15,8 +15,17 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.features import check_layers, extract_features
-from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, fit_linear, hold_out, judge, require_all_classes
-from igpt_tf.probing.low_data import SUBSETS, LowData, low_data, require_enough
+from igpt_tf.probing.few_labels import SUBSETS, LowData, low_data, require_enough
+from igpt_tf.probing.linear import (
+    HOLDOUT,
+    MAX_ITER,
+    LinearProbe,
+    Trial,
+    fit_linear,
+    hold_out,
+    judge,
+    require_all_classes,
+)
 from igpt_tf.probing.sgd import SGDProbe
 
 
@@ -89,6 +98,7 @@ def probe(
     fit: Callable[..., LinearProbe | SGDProbe] = fit_linear,
     labels_a_class: Sequence[int] = (),
     n_subsets: int = SUBSETS,
+    max_iter: int = MAX_ITER,
     bert_masks: int = 0,
     mask_probability: float = 0.15,
     batch_size: int = 8,
@@ -107,8 +117,10 @@ def probe(
         concatenate: layers whose features, side by side, are probed as well.
         norm: as in `extract_features`.
         fit: `fit_linear`, or `fit_sgd` for what L-BFGS cannot hold; with other arguments by `functools.partial`.
-        labels_a_class: probe the best layer also with so few labels, for each of these numbers.
+        labels_a_class: probe the best layer, which all labels have chosen, also with so few of them, for each of these
+            numbers.
         n_subsets: how many random subsets for each.
+        max_iter: most steps of the solver with few labels; `fit` has its own.
         bert_masks: for BERT models: masks of each test image, of which the class that most find is the answer (the
             paper: 5); the training images have one. 0 shows all tokens of both.
         mask_probability: likewise: of a token to be hidden.
@@ -148,7 +160,9 @@ def probe(
     for group in tqdm(groups, unit="probe", desc="probes", disable=not progress, leave=False):
         x, group_looks = columns(group)
         fitted = fit(x, train.labels, seed=seed)
-        answers, accuracy = judge(fitted.predict, group_looks, test.labels, seed) if fitted.converged else (None, None)
+        answers = accuracy = None
+        if fitted.converged:
+            answers, accuracy = judge(fitted.predict, group_looks, test.labels, train.n_class, seed)
         results.append(
             LayerResult(group, fitted.strength, fitted.held_out, accuracy, fitted.converged, fitted.trials, answers)
         )
@@ -158,7 +172,8 @@ def probe(
         x, best_looks = columns(best.layers)
         shown = progress and len(labels_a_class) > 0
         for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not shown, leave=False):
-            few.append(low_data(x, train.labels, best_looks, test.labels, number, n_subsets=n_subsets, seed=seed))
+            data = x, train.labels, best_looks, test.labels
+            few.append(low_data(*data, number, n_subsets=n_subsets, seed=seed, max_iter=max_iter))
     return ProbeResult(tuple(results), tuple(few), test.labels, train.n_class, train.classes)
 
 

@@ -12,24 +12,32 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from igpt_tf.files import atomic_write
-from igpt_tf.probing.protocol import ProbeResult
+from igpt_tf.probing.linear import Trial
+from igpt_tf.probing.protocol import LayerResult, ProbeResult
 
 COLUMNS = ("layer", "labels_a_class", "held_out_percent", "test_percent", "std", "strength", "converged")
 # More classes than this would be named on top of each other.
 NAMED_CLASSES = 20
 
 
-def fields_of(result: ProbeResult) -> dict:
-    """All that was found, of what JSON holds; accuracies in per cent."""
+def fields_of(result: ProbeResult, solver: str) -> dict:
+    """All that was found, of what JSON holds; accuracies in per cent.
+
+    `converged` is null for "sgd", which ends after its passes, unless the loss left the finite numbers.
+    """
     layers = [
         {
             "layer": one.name,
             "accuracy": one.accuracy,
             "held_out_accuracy": one.held_out,
             "strength": one.strength,
-            "converged": one.converged,
+            "converged": _converged(one, solver),
             "trials": [
-                {"strength": trial.strength, "held_out_accuracy": trial.accuracy, "converged": trial.converged}
+                {
+                    "strength": trial.strength,
+                    "held_out_accuracy": trial.accuracy,
+                    "converged": _converged(trial, solver),
+                }
                 for trial in one.trials
             ],
         }
@@ -56,16 +64,23 @@ def fields_of(result: ProbeResult) -> dict:
     }
 
 
-def write_table(path: Path, result: ProbeResult) -> None:
+def write_table(path: Path, result: ProbeResult, solver: str) -> None:
     """A .csv with a row for each layer, then one for each number of labels; accuracies in per cent."""
     rows: list[Sequence] = [COLUMNS]
-    rows += [(one.name, "all", one.held_out, one.accuracy, None, one.strength, one.converged) for one in result.results]
+    rows += [
+        (one.name, "all", one.held_out, one.accuracy, None, one.strength, _converged(one, solver))
+        for one in result.results
+    ]
     best = result.best
     rows += [
         (best.name, few.labels_a_class, None, few.mean, few.std, None, len(few.converged) == len(few.accuracies))
         for few in result.low_data
     ]
     _write_rows(path, rows)
+
+
+def _converged(one: LayerResult | Trial, solver: str) -> bool | None:
+    return None if solver == "sgd" and one.converged else one.converged
 
 
 def write_confusion(path: Path, result: ProbeResult) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from igpt_tf.backend import scope_of
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.data.batches import fingerprint
 from igpt_tf.data.labelled import LabelledTokens, stratified_order
@@ -22,7 +23,6 @@ from igpt_tf.training.settings import FinetuneSettings
 def new_classifier(
     start: Preset,
     n_class: int,
-    settings: FinetuneSettings,
     classes: Sequence[str] | None = None,
     mixed_precision: bool = False,
     rematerialise: bool = False,
@@ -30,27 +30,33 @@ def new_classifier(
     """A classifier to train, with the weights of a preset.
 
     Args:
-        start: from `presets.open_preset`; its head is kept if it is of as many classes.
+        start: from `presets.open_preset`; its head is kept if it is of as many classes, of the same names.
         n_class: number of classes.
-        settings: what is trained and what left as it is.
         classes: names of the classes.
         mixed_precision: as in `pretrain.new_model`.
         rematerialise: likewise.
-
-    Raises:
-        UsageError: if more blocks are to be frozen than there are.
     """
     dtype = "mixed_bfloat16" if mixed_precision else None
-    weight = settings.generative_weight
     with training_scope(start.config, rematerialise):
-        classifier = load_classifier(start, n_class, generative_weight=weight, classes=classes, dtype=dtype)
+        return load_classifier(start, n_class, classes=classes, dtype=dtype)
+
+
+def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -> None:
+    """Train what the settings say, by the loss that they say.
+
+    Raises:
+        UsageError: if more blocks are to be frozen than there are, or the settings are for BERT models alone.
+    """
+    bert = classifier.image_gpt.config.bert
+    if not bert and not settings.mask:
+        raise UsageError("an autoregressive model has no masks to leave out: leave out no_mask")
+    classifier.generative_weight = settings.generative_weight
     if settings.lora_rank is not None:
         add_adapters(classifier, settings.lora_rank)
     freeze(classifier, settings.freeze)
-    if not weight or (start.config.bert and not settings.mask):
+    if not settings.generative_weight or (bert and not settings.mask):
         # No loss reaches it.
         classifier.image_gpt.wtet.trainable = False
-    return classifier
 
 
 def freeze(classifier: ImageGPTClassifier, n_blocks: int) -> None:
@@ -103,9 +109,9 @@ def finetune(
     The classifier ends with the weights of the best period by validation accuracy where `settings.patience` is given.
 
     Args:
-        classifier: from `new_classifier`, with the same settings.
+        classifier: built under the `tf.distribute` strategy it is to train under.
         data: images and labels to train on.
-        settings: the course of the run.
+        settings: the course of the run; its weight of the generative loss, not the classifier's, counts.
         folder: where the run keeps its state and `log.csv`.
         validation: images that are classified after every period.
         callbacks: more Keras callbacks, asked before a period is saved.
@@ -129,6 +135,8 @@ def finetune(
         if part is not None:
             part.require_classes(classifier.n_class, classifier.classes)
     masked = config.bert and settings.mask
+    with scope_of(classifier):
+        apply_settings(classifier, settings)
     run = Run(
         classifier,
         config,
@@ -137,7 +145,7 @@ def finetune(
         labels=data.labels,
         masked=masked,
         validation=None if validation is None else _validation(validation, settings, masked),
-        metrics=(keras.metrics.SparseCategoricalAccuracy(name="accuracy"),),
+        metrics=lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
         course={
             "init_from": init_from,
             "n_class": classifier.n_class,

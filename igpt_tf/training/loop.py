@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import keras
@@ -42,7 +42,7 @@ class Run:
         labels: (N,) targets; None: the tokens are.
         masked: whether inputs are masked, as a BERT model's are.
         validation: likewise, of what every period ends with; None: with nothing.
-        metrics: what is told beside the loss.
+        metrics: makes what is told beside the loss.
         course: what else decides the course, for a run that goes on; the settings, the shape and the data are known.
     """
 
@@ -53,7 +53,7 @@ class Run:
     labels: np.ndarray | None = None
     masked: bool = False
     validation: Validation | None = None
-    metrics: tuple[keras.metrics.Metric, ...] = ()
+    metrics: Callable[[], list[keras.metrics.Metric]] = list
     course: dict = dataclasses.field(default_factory=dict)
 
     def train(
@@ -85,7 +85,8 @@ class Run:
         }
         checkpoint = RunCheckpoint(folder, course, keep, period, accept_changes, share[0] == 0, warn)
         with checkpoint, scope_of(model):
-            compile_model(model, settings, n_periods * period, settings.warmup(len(self.tokens)), self.metrics)
+            # In the scope, or a metric's variables would be on another device than the model's.
+            compile_model(model, settings, n_periods * period, settings.warmup(len(self.tokens)), self.metrics())
             done = checkpoint.restore(model)
             if done < n_periods and not is_out_of_patience(checkpoint.history, settings.patience):
                 try:
@@ -169,7 +170,7 @@ def compile_model(
     settings: PretrainSettings,
     n_steps: int,
     warmup: int,
-    metrics: tuple[keras.metrics.Metric, ...] = (),
+    metrics: Sequence[keras.metrics.Metric] = (),
 ) -> None:
     """Compile for a run of `n_steps`, the first `warmup` of them with a rising learning rate."""
     model.compile(

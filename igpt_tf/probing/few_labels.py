@@ -96,7 +96,7 @@ def low_data(
     accuracies, strengths_found = [], []
     for number in range(n_subsets):
         rows = subset(train_y, labels_a_class, seed, number)
-        x, y = np.asarray(train_x[rows], np.float32), train_y[rows]
+        x, y = np.asarray(train_x[rows], np.float64), train_y[rows]
         strength = _cross_validate(x, y, strengths, seed, max_iter, tol)
         accuracy = None
         if strength is not None:
@@ -104,7 +104,7 @@ def low_data(
             classifier = new_classifier(max_iter, tol).set_params(C=strength)
             if fit_until_converged(classifier, scaler.transform(x), y):
                 probe = LinearProbe(strength, None, True, (), scaler, classifier)
-                _, accuracy = judge(probe.predict, test_looks, test_y, seed)
+                _, accuracy = judge(probe.predict, test_looks, test_y, len(np.unique(train_y)), seed)
         accuracies.append(accuracy)
         strengths_found.append(strength)
     return LowData(labels_a_class, tuple(accuracies), tuple(strengths_found))

@@ -5,7 +5,7 @@ import pytest
 from test_probing_linear import clouds
 
 from igpt_tf.errors import UserError
-from igpt_tf.probing.low_data import LowData, low_data, subset
+from igpt_tf.probing.few_labels import LowData, low_data, subset
 
 LABELS = np.repeat(np.arange(4), [9, 30, 5, 12])
 

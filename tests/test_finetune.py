@@ -15,7 +15,7 @@ from igpt_tf.evaluation import classify
 from igpt_tf.model import ImageGPT
 from igpt_tf.presets import load_classifier, open_preset
 from igpt_tf.training.checkpoint import best_period
-from igpt_tf.training.finetune import finetune, new_classifier, split
+from igpt_tf.training.finetune import finetune, new_classifier
 from igpt_tf.training.settings import FinetuneSettings
 
 pytestmark = pytest.mark.both_backends
@@ -182,17 +182,6 @@ def test_bert_models_are_tuned_with_and_without_masks(bert, tmp_path, mask):
     plain, _ = tuned(bert, tmp_path / "plain", mask=mask, generative_weight=0.0, epochs=1)
     # Only what is masked can be predicted.
     assert (history[0]["loss"] > plain[0]["loss"] + 0.5) == mask
-
-
-def test_what_is_held_out_has_all_classes_and_the_rest_is_trained_on():
-    data = images(60)
-    kept, held = split(data, 9, seed=1)
-    assert (len(kept), len(held)) == (51, 9)
-    assert np.bincount(held.labels).tolist() == [3, 3, 3]
-    np.testing.assert_array_equal(np.sort(np.concatenate([kept.tokens.rows, held.tokens.rows])), np.arange(60))
-    np.testing.assert_array_equal(held.tokens[:], data.tokens[held.tokens.rows])
-    with pytest.raises(UsageError, match="expected to hold out some of 60 images"):
-        split(data, 58, seed=1)
 
 
 def test_images_of_other_classes_are_refused(preset, tmp_path):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from igpt_tf.data.labelled import LabelledTokens, find_labelled, open_images, read_labelled
+from igpt_tf.data.labelled import LabelledTokens, find_labelled, hold_out, open_images, read_labelled
 from igpt_tf.data.sources import open_source
 from igpt_tf.data.tokens import tokenize
 from igpt_tf.errors import UserError
@@ -57,3 +57,14 @@ def test_other_classes_are_refused(n_class, classes, match):
     labelled.require_classes(3)
     with pytest.raises(UserError, match=match):
         labelled.require_classes(n_class, classes)
+
+
+def test_what_is_held_out_has_all_classes_in_proportion_and_the_rest_is_kept():
+    labels = np.repeat([0, 1, 2], [40, 20, 10])
+    data = LabelledTokens("x", np.arange(70 * 4).reshape(70, 4), labels)
+    kept, held = (data.part(rows) for rows in hold_out(labels, 0.1, seed=1))
+    assert np.bincount(held.labels).tolist() == [4, 2, 1]
+    np.testing.assert_array_equal(np.sort(np.concatenate([kept.tokens.rows, held.tokens.rows])), np.arange(70))
+    np.testing.assert_array_equal(held.tokens[:], data.tokens[held.tokens.rows])
+    with pytest.raises(UserError, match="expected images enough to hold out 90 %"):
+        hold_out(labels, 0.9, seed=1)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
 
+from igpt_tf.data.labelled import hold_out
 from igpt_tf.errors import UserError
 from igpt_tf.probing import linear
 from igpt_tf.probing.linear import (
@@ -11,7 +12,6 @@ from igpt_tf.probing.linear import (
     best_trial,
     fit_linear,
     fit_until_converged,
-    hold_out,
     judge,
     require_all_classes,
 )

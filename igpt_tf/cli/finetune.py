@@ -118,8 +118,7 @@ def _read_data(
     options: argparse.Namespace, preset: Preset, settings: FinetuneSettings
 ) -> tuple[LabelledTokens, LabelledTokens | None, Palette | None]:
     """Images to train on, those to validate on or None, and the palette of both."""
-    from igpt_tf.data.labelled import open_images, read_labelled, stratified_order
-    from igpt_tf.training.finetune import split
+    from igpt_tf.data.labelled import hold_out, open_images, read_labelled, stratified_order
 
     config = preset.config
 
@@ -141,8 +140,8 @@ def _read_data(
         chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
         validation = validation.part(chosen)
     elif options.holdout:
-        wanted = min(options.validation_images, max(1, round(options.holdout * len(data))))
-        data, validation = split(data, wanted, settings.seed)
+        kept, held = hold_out(data.labels, min(options.holdout, options.validation_images / len(data)), settings.seed)
+        data, validation = data.part(kept), data.part(held)
     return data, validation, palette
 
 

@@ -98,6 +98,23 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
     return order[np.argsort(depth, kind="stable")]
 
 
+def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted rows of the images (N,) that are kept, and of a share of each class that is held out, random by seed.
+
+    Raises:
+        UserError: if there are too few images for that.
+    """
+    n_held = round(share * len(labels))
+    order = stratified_order(labels, seed)
+    held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
+    if not n_held or len(np.unique(labels[kept])) < len(np.unique(labels)):
+        raise UserError(
+            f"expected images enough to hold out {100 * share:g} % and keep some of every class, found {len(labels)}: "
+            "give more images"
+        )
+    return kept, held
+
+
 def open_images(path: str | Path) -> TokenStore | Source:
     """A token store, or else a source as in `open_source`, by which it is told whether a palette is needed.
 

@@ -12,7 +12,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from igpt_tf.data.labelled import stratified_order
+from igpt_tf.data.labelled import hold_out
 from igpt_tf.errors import UserError
 from igpt_tf.voting import vote
 
@@ -183,23 +183,6 @@ def judge(
 def percent(right: np.ndarray) -> float:
     """How many of (N,) booleans are true, in per cent, without the rounding of a mean."""
     return 100 * int(right.sum()) / len(right)
-
-
-def hold_out(labels: np.ndarray, part: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of images (N,) to fit and of those held out, of every class in proportion.
-
-    Raises:
-        UserError: if there are too few images for that.
-    """
-    n_held = round(part * len(labels))
-    order = stratified_order(labels, seed)
-    held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
-    if not n_held or len(np.unique(labels[kept])) < len(np.unique(labels)):
-        raise UserError(
-            f"expected images enough to hold out {100 * part:g} % and keep some of every class, found {len(labels)}: "
-            "give more images"
-        )
-    return kept, held
 
 
 def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:

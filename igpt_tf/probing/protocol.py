@@ -10,7 +10,7 @@ from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
 from igpt_tf.classifier import ImageGPTClassifier
-from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.labelled import LabelledTokens, hold_out
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
@@ -22,7 +22,6 @@ from igpt_tf.probing.linear import (
     LinearProbe,
     Trial,
     fit_linear,
-    hold_out,
     judge,
     require_all_classes,
 )

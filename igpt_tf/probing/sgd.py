@@ -10,7 +10,8 @@ import numpy as np
 from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.backend import jit_compile
-from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, hold_out, percent, require_all_classes
+from igpt_tf.data.labelled import hold_out
+from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, percent, require_all_classes
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 EPOCHS = 30

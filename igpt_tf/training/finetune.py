@@ -13,7 +13,7 @@ import numpy as np
 from igpt_tf.backend import scope_of
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.data.batches import fingerprint
-from igpt_tf.data.labelled import LabelledTokens, stratified_order
+from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UsageError
 from igpt_tf.presets import Preset, load_classifier
 from igpt_tf.training.loop import Run, Validation, training_scope, validation_inputs
@@ -154,22 +154,6 @@ def finetune(
         },
     )
     return run.train(folder, callbacks, keep=keep, accept_changes=accept_changes, warn=warn)
-
-
-def split(data: LabelledTokens, n_held: int, seed: int) -> tuple[LabelledTokens, LabelledTokens]:
-    """Training images, and `n_held` that are held out of them, of each class its share; the seed decides which.
-
-    Raises:
-        UsageError: if that leaves no image of some class on either side.
-    """
-    order = stratified_order(data.labels, seed)
-    held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
-    if not len(held) or len(np.unique(data.labels[kept])) < len(np.unique(data.labels)):
-        raise UsageError(
-            f"expected to hold out some of {len(data)} images and leave one of each class, got {n_held}: "
-            "give images for validation instead"
-        )
-    return data.part(kept), data.part(held)
 
 
 def _validation(data: LabelledTokens, settings: FinetuneSettings, masked: bool) -> Validation:

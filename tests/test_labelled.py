@@ -66,5 +66,5 @@ def test_what_is_held_out_has_all_classes_in_proportion_and_the_rest_is_kept():
     assert np.bincount(held.labels).tolist() == [4, 2, 1]
     np.testing.assert_array_equal(np.sort(np.concatenate([kept.tokens.rows, held.tokens.rows])), np.arange(70))
     np.testing.assert_array_equal(held.tokens[:], data.tokens[held.tokens.rows])
-    with pytest.raises(UserError, match="expected images enough to hold out 90 %"):
-        hold_out(labels, 0.9, seed=1)
+    with pytest.raises(UserError, match="expected images enough to hold out 99 %"):
+        hold_out(labels, 0.99, seed=1)

@@ -25,8 +25,8 @@ import numpy as np
 import igpt_tf as igpt
 from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
 from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled, stratified_order
-from igpt_tf.probing import extract_features, fit_linear
-from igpt_tf.probing.linear import judge
+from igpt_tf.probing.features import extract_features
+from igpt_tf.probing.linear import fit_linear, judge
 
 
 def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:

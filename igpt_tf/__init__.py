@@ -34,8 +34,8 @@ _MODULES = {
     "score": "evaluation",
     "evaluate": "evaluation",
     "classify": "evaluation",
-    "extract_features": "probing",
-    "probe": "probing",
+    "extract_features": "probing.features",
+    "probe": "probing.protocol",
 }
 __all__ = ["__version__", *_MODULES]
 

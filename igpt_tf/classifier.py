@@ -81,10 +81,10 @@ class ImageGPTClassifier(keras.Model):
         features = self.image_gpt.features(inputs)
         if training and self.generative_weight:
             tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
-            if mask is not None:
-                self.add_loss(self.generative_weight * masked_loss(tokens, self.image_gpt.logits(features), mask))
-            elif not self.image_gpt.config.bert:
-                self.add_loss(self.generative_weight * autoregressive_loss(tokens, self.image_gpt.logits(features)))
+            if mask is not None or not self.image_gpt.config.bert:
+                logits = self.image_gpt.logits(features)
+                loss = autoregressive_loss(tokens, logits) if mask is None else masked_loss(tokens, logits, mask)
+                self.add_loss(self.generative_weight * loss)
         return self.clf(features)
 
     def outputs(self, inputs) -> tuple:

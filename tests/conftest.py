@@ -24,6 +24,7 @@ if keras.backend.backend() == "tensorflow":
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
 
+from igpt_tf.cli.main import main
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model import ImageGPT
 
@@ -48,6 +49,27 @@ def write_pictures(folder, palette, config):
     for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
         imageio.imwrite(folder / f"{name}.png", picture)
     return folder
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a command line."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stands for a process that dies at some step."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count down."""
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")

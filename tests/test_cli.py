@@ -9,10 +9,9 @@ from pathlib import Path
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import TINY, randomise, write_pictures
+from conftest import TINY, randomise, run, write_pictures
 from http_server import Remote, serving
 
-from igpt_tf.cli.main import main
 from igpt_tf.evaluation import evaluate
 from igpt_tf.model import ImageGPT
 from igpt_tf.palette import Palette
@@ -55,13 +54,6 @@ def write_splits(folder, config_folder="ar", splits=("va", "te"), one_hot=True):
 
 def golden_config(name):
     return json.loads((GOLDENS / name / "config.json").read_text())
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command line."""
-    code = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 def test_sample_writes_pictures_and_a_grid(capsys, tmp_path, preset):

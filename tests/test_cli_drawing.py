@@ -1,6 +1,7 @@
 """`run.py sample` and `complete`: interrupted series go on, no two runs mix, and any region is filled in."""
 
 import dataclasses
+import functools
 import json
 import os
 import signal
@@ -13,12 +14,12 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from conftest import randomise, write_pictures
+from conftest import run as run_line
 
 import igpt_tf as igpt
 from igpt_tf import imaging, sampling
 from igpt_tf.cli import complete
 from igpt_tf.cli.complete import seeds_of
-from igpt_tf.cli.main import main
 from igpt_tf.cli.pictures import BLANK, SHOWN
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.files import held
@@ -66,13 +67,7 @@ def pictures(tmp_path_factory, palette):
 @pytest.fixture
 def run(capsys):
     """Runs a command line: exit code, standard output and standard error."""
-
-    def run(*arguments):
-        code = main([str(argument) for argument in arguments])
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+    return functools.partial(run_line, capsys)
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from conftest import TINY, randomise
+from conftest import TINY, randomise, run
 
 from igpt_tf.cli.main import main
 from igpt_tf.data.sources import open_source
@@ -18,13 +18,6 @@ from igpt_tf.presets import load_classifier, open_preset
 pytestmark = pytest.mark.both_backends
 COURSE = ["--epochs", 20, "--batch_size", 4, "--learning_rate", 0.01, "--save_every", 20, "--augment"]
 LEVELS = np.linspace(-1, 1, TINY.n_vocab, dtype="float32")
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command line."""
-    code = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
 
 
 @pytest.fixture(scope="module")

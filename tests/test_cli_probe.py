@@ -8,19 +8,18 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 from conftest import TINY, randomise
+from conftest import run as run_line
 from test_probing import pictures
 
-from igpt_tf.cli.main import main
 from igpt_tf.data.arrays import SPLITS
 from igpt_tf.model import ImageGPT
-from igpt_tf.probing import cache, probe
+from igpt_tf.probing import cache
+from igpt_tf.probing.protocol import probe
 
 
 def run(capsys, *arguments):
     """Exit code, standard output and standard error of a command line."""
-    code = main(["probe", *(str(argument) for argument in arguments)])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
+    return run_line(capsys, "probe", *arguments)
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, randomise
+from conftest import TINY, StopAfter, randomise
 
 from igpt_tf.backend import device_scope, list_cpus
 from igpt_tf.classifier import ImageGPTClassifier
@@ -56,20 +56,6 @@ def tuned(preset, folder, callbacks=(), **changes):
     classifier = new_classifier(preset, 3, CLASSES)
     history = finetune(classifier, images(), settings, folder, images(9, seed=1), list(callbacks))
     return history, classifier
-
-
-class StopAfter(keras.callbacks.Callback):
-    """Stands for a process that dies after some steps."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Count down."""
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 def column(history, name):

@@ -5,7 +5,7 @@ import dataclasses
 import keras
 import numpy as np
 import pytest
-from conftest import TINY, randomise
+from conftest import TINY, StopAfter, randomise
 
 from igpt_tf.backend import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
@@ -33,20 +33,6 @@ def stripes(n_images=11, seed=0):
 def new_model():
     keras.utils.set_random_seed(SETTINGS.seed)
     return ImageGPT(TINY)
-
-
-class StopAfter(keras.callbacks.Callback):
-    """Stands for a process that dies at some step."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Count down."""
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 def test_the_loss_falls_and_the_history_tells_it(tmp_path):

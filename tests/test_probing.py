@@ -11,9 +11,12 @@ import igpt_tf as igpt
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT
-from igpt_tf.probing import FeatureCache, extract_features, fit_linear, fit_sgd, low_data, probe
-from igpt_tf.probing.linear import LinearProbe
-from igpt_tf.probing.protocol import LayerResult, SideBySide, best_result
+from igpt_tf.probing.cache import FeatureCache
+from igpt_tf.probing.features import extract_features
+from igpt_tf.probing.few_labels import low_data
+from igpt_tf.probing.linear import LinearProbe, fit_linear
+from igpt_tf.probing.protocol import LayerResult, SideBySide, best_result, probe
+from igpt_tf.probing.sgd import fit_sgd
 from igpt_tf.voting import vote
 
 N_CLASS = 3

@@ -150,6 +150,24 @@ def _batch(options: argparse.Namespace, typed: dict, recipe: Recipe | None, n_de
     return {"batch_size": batch, "accumulate": parts}
 
 
+def outcome(
+    options: argparse.Namespace, history: list[dict[str, float]], period: int, settings: PretrainSettings
+) -> tuple[dict, dict[str, float]]:
+    """What the preset of a run is, for --json, and the logs of the period that its weights are of.
+
+    Args:
+        options: of the command.
+        history: of the run.
+        period: steps a period.
+        settings: of the run; with patience, the weights are the best ones.
+    """
+    from igpt_tf.training.checkpoint import best_period
+
+    number = len(history) if settings.patience is None else best_period(history)
+    steps = {"steps": len(history) * period, "weights_of_step": number * period}
+    return {"preset": str(options.out), **steps, "averaged": settings.ema is not None}, history[number - 1]
+
+
 def progress_bar(n_periods: int, period: int, n_parts: int) -> keras.callbacks.Callback:
     """A bar over all steps of a run of so many periods, on standard error, with the latest losses."""
     import keras

@@ -13,6 +13,7 @@ from igpt_tf.cli.course import (
     add_course_options,
     add_run_options,
     choose_course,
+    outcome,
     progress_bar,
     tensorboard,
 )
@@ -149,26 +150,13 @@ def _report(
     options: argparse.Namespace, history: list[dict[str, float]], period: int, settings: FinetuneSettings
 ) -> None:
     """Print what the preset is, and how well it does."""
-    from igpt_tf.training.checkpoint import best_period
-
-    best = settings.patience is not None
-    number = best_period(history) if best else len(history)
-    found = {name: value for name, value in history[number - 1].items() if name != "learning_rate"}
+    fields, logs = outcome(options, history, period, settings)
+    found = {name: value for name, value in logs.items() if name != "learning_rate"}
     if options.json:
-        print(
-            json.dumps(
-                {
-                    "preset": str(options.out),
-                    "steps": len(history) * period,
-                    "weights_of_step": number * period,
-                    "averaged": settings.ema is not None,
-                    **found,
-                }
-            )
-        )
+        print(json.dumps({**fields, **found}))
         return
     told = [
         f"{name} {100 * value:.2f} %" if "accuracy" in name else f"{name} {value:.4f}" for name, value in found.items()
     ]
-    which = f"step {number * period} of {len(history) * period}" + (", the best" if best else "")
-    print(f"{options.out}: {', '.join(told)} ({which})")
+    best = "" if settings.patience is None else ", the best"
+    print(f"{options.out}: {', '.join(told)} (step {fields['weights_of_step']} of {fields['steps']}{best})")

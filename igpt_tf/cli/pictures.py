@@ -5,12 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
-
-import numpy as np
 
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.files import require_writable
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # What is not drawn yet, in grids and films.
 BLANK = 220
@@ -64,6 +66,8 @@ def finish(
 def seen(pictures: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Pictures (N, n_px, n_px, C) with the pixels that are not known (T,) blank."""
     known = known.reshape(1, *pictures.shape[1:3], 1)
+    import numpy as np
+
     return np.where(known, pictures, np.uint8(BLANK))
 
 
@@ -75,6 +79,8 @@ def film(pictures: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarr
         known: (T,) booleans.
         columns: pictures in a row of each frame.
     """
+    import numpy as np
+
     from igpt_tf.imaging import grid
 
     unknown = np.flatnonzero(~known)
@@ -93,6 +99,8 @@ def in_rows(pictures: list[np.ndarray], columns: int) -> list[list[np.ndarray]]:
 
 def read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:
     """A name that occurs once for each picture, and the pictures (N, n_px, n_px, 3)."""
+    import numpy as np
+
     from igpt_tf.fetch.picture import read_url
     from igpt_tf.imaging import find_images, load_images, read_image, resize_and_crop
 

@@ -16,6 +16,7 @@ from igpt_tf.cli.course import (
     add_course_options,
     add_run_options,
     choose_course,
+    outcome,
     progress_bar,
     tensorboard,
 )
@@ -115,24 +116,22 @@ def run(options: argparse.Namespace) -> None:
     if process:
         return
     model.save_to_preset(options.out, palette)
-    _report(options, history, period, settings.ema is not None, settings.patience is not None)
+    _report(options, history, period, settings)
 
 
 def _report(
-    options: argparse.Namespace, history: list[dict[str, float]], period: int, averaged: bool, best: bool
+    options: argparse.Namespace, history: list[dict[str, float]], period: int, settings: PretrainSettings
 ) -> None:
     """Print what the preset is, and its losses."""
-    from igpt_tf.training.checkpoint import best_period
-
-    number = best_period(history) if best else len(history)
-    losses = {name: value for name, value in history[number - 1].items() if name.endswith("loss")}
+    fields, logs = outcome(options, history, period, settings)
+    losses = {name: value for name, value in logs.items() if name.endswith("loss")}
     if options.json:
-        steps = {"steps": len(history) * period, "weights_of_step": number * period, "averaged": averaged}
-        print(json.dumps({"preset": str(options.out), **steps, **losses}))
+        print(json.dumps({**fields, **losses}))
         return
     text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-    which = f", of the best checkpoint, step {number * period} of {len(history) * period}" if best else ""
-    which += ", averaged weights" if averaged else ""
+    best = settings.patience is not None
+    which = f", of the best checkpoint, step {fields['weights_of_step']} of {fields['steps']}" if best else ""
+    which += ", averaged weights" if fields["averaged"] else ""
     print(f"{options.out}: {text} (nats per token{which})")
 
 

@@ -19,6 +19,7 @@ from igpt_tf.cli.options import (
     positive,
 )
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -29,11 +30,6 @@ if TYPE_CHECKING:
     from igpt_tf.presets import Preset
     from igpt_tf.probing.few_labels import LowData
     from igpt_tf.probing.protocol import LayerResult, ProbeResult
-
-# As in `igpt_tf.probing.features`, `.linear` and `.sgd`, which import Keras and scikit-learn.
-NORMS = ("block", "ln_2", "ln_f", "none")
-MAX_ITER = 5000
-EPOCHS = 30
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -83,7 +79,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         metavar="K",
         help="probe the best layer, chosen with all labels, also with so few (lbfgs)",
     )
-    solver.add_argument("--subsets", type=positive, default=5, help="random subsets for each of --labels_a_class")
+    solver.add_argument("--subsets", type=positive, default=SUBSETS, help="random subsets for each of --labels_a_class")
     solver.add_argument("--seed", type=non_negative, default=42, help="decides what is held out, subsets and masks")
     add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
@@ -101,8 +97,9 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.data.labelled import open_images
     from igpt_tf.files import require_writable
     from igpt_tf.presets import load_model
-    from igpt_tf.probing import FeatureCache, probe
+    from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.linear import require_all_classes
+    from igpt_tf.probing.protocol import probe
 
     preset = open_model(options)
     devices = choose_devices(options.n_gpu)
@@ -216,7 +213,8 @@ def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledToke
 
 
 def _solver(options: argparse.Namespace) -> Callable:
-    from igpt_tf.probing import fit_linear, fit_sgd
+    from igpt_tf.probing.linear import fit_linear
+    from igpt_tf.probing.sgd import fit_sgd
 
     if options.solver == "sgd":
         return functools.partial(fit_sgd, epochs=options.epochs)

@@ -18,11 +18,11 @@ from igpt_tf.evaluation import check_tokens, predict_padded
 from igpt_tf.files import atomic_write
 from igpt_tf.model import ImageGPT, kept_with
 from igpt_tf.objectives import draw_mask
+from igpt_tf.probing.defaults import NORMS
 
 if TYPE_CHECKING:
     from igpt_tf.data.tokens import TokenStore
 
-NORMS = ("block", "ln_2", "ln_f", "none")
 # Images between two updates of the progress bar, in batches.
 BATCHES_A_CHUNK = 8
 

@@ -10,8 +10,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.errors import UsageError
+from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.linear import (
-    MAX_ITER,
     STRENGTHS,
     TOLERANCE,
     LinearProbe,
@@ -23,7 +23,6 @@ from igpt_tf.probing.linear import (
     require_all_classes,
 )
 
-SUBSETS = 5
 FOLDS = 4
 
 

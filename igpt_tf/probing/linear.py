@@ -14,12 +14,12 @@ from threadpoolctl import threadpool_limits
 
 from igpt_tf.data.labelled import hold_out
 from igpt_tf.errors import UserError
+from igpt_tf.probing.defaults import MAX_ITER
 from igpt_tf.voting import vote
 
 # Inverse strengths of the L2 penalty, scikit-learn's C, from strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
 HOLDOUT = 0.1
-MAX_ITER = 5000
 TOLERANCE = 1e-5
 # After so many strengths in a row that are worse than the best, weaker ones, which take longest, are not tried.
 WORSE_IN_A_ROW = 2

@@ -14,11 +14,11 @@ from igpt_tf.data.labelled import LabelledTokens, hold_out
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
+from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import check_layers, extract_features
-from igpt_tf.probing.few_labels import SUBSETS, LowData, low_data, require_enough
+from igpt_tf.probing.few_labels import LowData, low_data, require_enough
 from igpt_tf.probing.linear import (
     HOLDOUT,
-    MAX_ITER,
     LinearProbe,
     Trial,
     fit_linear,

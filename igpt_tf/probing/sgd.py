@@ -11,10 +11,10 @@ from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.backend import jit_compile
 from igpt_tf.data.labelled import hold_out
+from igpt_tf.probing.defaults import EPOCHS
 from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, percent, require_all_classes
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
-EPOCHS = 30
 BATCH_SIZE = 128
 MOMENTUM = 0.9
 CHUNK_ROWS = 4096

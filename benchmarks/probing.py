@@ -9,6 +9,9 @@ The same images, labels and solver for all; the penalty is chosen on a held-out 
   inputs, without a start of sequence, and the mean is taken of the hidden states as they are;
 - colours: how often an image has each colour of the palette; pixels: the red, green and blue
   of each pixel's palette colour, which is all that the model sees of it.
+
+With --labels_a_class also fitted to so few labels of each class, five random subsets each: pixels, and the layer of
+ours that is best on what was held out.
 """
 
 from __future__ import annotations
@@ -26,7 +29,8 @@ import igpt_tf as igpt
 from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
 from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled, stratified_order
 from igpt_tf.probing.features import extract_features
-from igpt_tf.probing.linear import fit_linear, judge
+from igpt_tf.probing.few_labels import low_data
+from igpt_tf.probing.linear import LinearProbe, fit_linear, judge
 
 
 def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
@@ -35,7 +39,7 @@ def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
     return labelled.part(np.sort(stratified_order(labelled.labels, 0)[:limit]))
 
 
-def report(what: str, train: tuple, test: tuple, **more) -> None:
+def report(what: str, train: tuple, test: tuple, **more) -> LinearProbe:
     """Fit and judge; features (N, D) and labels (N,) each."""
     probe = fit_linear(*train)
     row = {"benchmark": "probing", "what": what, **more, "dimensions": train[0].shape[1], "converged": probe.converged}
@@ -43,6 +47,16 @@ def report(what: str, train: tuple, test: tuple, **more) -> None:
         accuracy = judge(probe.predict, [test[0]], test[1], int(train[1].max()) + 1)[1]
         row |= {"C": probe.strength, "held_out_percent": round(probe.held_out, 2), "test_percent": round(accuracy, 2)}
     print(json.dumps(row), flush=True)
+    return probe
+
+
+def report_few(what: str, train: tuple, test: tuple, labels_a_class: list[int], **more) -> None:
+    """Fit to a few labels of each class and judge; features (N, D) and labels (N,) each."""
+    for number in labels_a_class:
+        found = low_data(*train, [test[0]], test[1], number)
+        row = {"benchmark": "probing", "what": what, **more, "labels_a_class": number}
+        row |= {"converged": len(found.converged), "test_percent": round(found.mean, 2), "std": round(found.std, 2)}
+        print(json.dumps(row), flush=True)
 
 
 def main() -> None:
@@ -52,6 +66,7 @@ def main() -> None:
     parser.add_argument("--test_data", required=True, help="token store to judge on")
     parser.add_argument("--limit", type=int, default=10000)
     parser.add_argument("--test_limit", type=int, default=5000)
+    parser.add_argument("--labels_a_class", type=int, nargs="+", default=[])
     parser.add_argument("--sides", nargs="+", default=["colours", "pixels", "ours", "theirs"])
     options = parser.parse_args()
     model, palette = igpt.ImageGPT.from_preset(options.model), igpt.load_palette(options.model)
@@ -62,24 +77,31 @@ def main() -> None:
     tokens = [np.asarray(part.tokens[:], "int32") for part in (train, test)]
     labels = train.labels, test.labels
 
-    def compare(what: str, features: list[np.ndarray], **more) -> None:
-        report(what, (features[0], labels[0]), (features[1], labels[1]), **more)
+    def sides(features: list[np.ndarray]) -> tuple[tuple, tuple]:
+        return (features[0], labels[0]), (features[1], labels[1])
 
     if "colours" in options.sides:
         one_hot = np.eye(config.n_vocab, dtype="float32")
-        compare("colours", [np.stack([one_hot[image].mean(0) for image in part]) for part in tokens])
+        report("colours", *sides([np.stack([one_hot[image].mean(0) for image in part]) for part in tokens]))
     if "pixels" in options.sides:
-        compare("pixels", [palette.dequantize(part).reshape(len(part), -1) / np.float32(255) for part in tokens])
+        pixels = sides([palette.dequantize(part).reshape(len(part), -1) / np.float32(255) for part in tokens])
+        report("pixels", *pixels)
+        report_few("pixels", *pixels, options.labels_a_class)
     if "ours" in options.sides:
         features = [extract_features(model, part, batch_size=32, progress=True) for part in tokens]
+        held_out = {}
         for layer in range(config.n_layer + 1):
-            compare("ours", [part[layer] for part in features], layer=layer)
+            probe = report("ours", *sides([part[layer] for part in features]), layer=layer)
+            if probe.converged:
+                held_out[layer] = probe.held_out
+        best = max(held_out, key=held_out.get)
+        report_few("ours", *sides([part[best] for part in features]), options.labels_a_class, layer=best)
     if "theirs" in options.sides:
         theirs, _ = new_theirs(config)
         put_weights(theirs.eval(), model)
         features = [means_of_hidden_states(theirs, part, 32) for part in tokens]
         for layer in range(config.n_layer + 1):
-            compare("theirs", [part[layer] for part in features], layer=layer)
+            report("theirs", *sides([part[layer] for part in features]), layer=layer)
 
 
 if __name__ == "__main__":

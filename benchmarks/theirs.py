@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 import igpt_tf as igpt
 from igpt_tf.convert.names import named_arrays
@@ -80,7 +81,7 @@ def means_of_hidden_states(theirs: Any, tokens: np.ndarray, batch_size: int) -> 
     device = next(theirs.parameters()).device
     means = []
     with torch.no_grad():
-        for start in range(0, len(tokens), batch_size):
+        for start in tqdm(range(0, len(tokens), batch_size), unit="batch", desc="theirs", leave=False):
             inputs = torch.tensor(tokens[start : start + batch_size], dtype=torch.long, device=device)
             states = theirs.transformer(inputs, output_hidden_states=True).hidden_states
             means.append(np.stack([state.mean(1).cpu().numpy() for state in states]))

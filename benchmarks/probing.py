@@ -28,9 +28,9 @@ import numpy as np
 import igpt_tf as igpt
 from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
 from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled, stratified_order
-from igpt_tf.probing.features import extract_features
-from igpt_tf.probing.few_labels import low_data
-from igpt_tf.probing.linear import LinearProbe, fit_linear, judge
+from igpt_tf.probing.few_labels import LowData, low_data
+from igpt_tf.probing.linear import fit_linear, judge
+from igpt_tf.probing.protocol import LayerResult, probe
 
 
 def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
@@ -39,24 +39,28 @@ def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
     return labelled.part(np.sort(stratified_order(labelled.labels, 0)[:limit]))
 
 
-def report(what: str, train: tuple, test: tuple, **more) -> LinearProbe:
-    """Fit and judge; features (N, D) and labels (N,) each."""
-    probe = fit_linear(*train)
-    row = {"benchmark": "probing", "what": what, **more, "dimensions": train[0].shape[1], "converged": probe.converged}
-    if probe.converged:
-        accuracy = judge(probe.predict, [test[0]], test[1], int(train[1].max()) + 1)[1]
-        row |= {"C": probe.strength, "held_out_percent": round(probe.held_out, 2), "test_percent": round(accuracy, 2)}
+def write(what: str, converged: bool, strength: float, held_out: float, accuracy: float, **more) -> None:
+    """A row of what some features are worth; without numbers where the solver did not converge."""
+    row = {"benchmark": "probing", "what": what, **more, "converged": converged}
+    if converged:
+        row |= {"C": strength, "held_out_percent": round(held_out, 2), "test_percent": round(accuracy, 2)}
     print(json.dumps(row), flush=True)
-    return probe
 
 
-def report_few(what: str, train: tuple, test: tuple, labels_a_class: list[int], **more) -> None:
-    """Fit to a few labels of each class and judge; features (N, D) and labels (N,) each."""
-    for number in labels_a_class:
-        found = low_data(*train, [test[0]], test[1], number)
-        row = {"benchmark": "probing", "what": what, **more, "labels_a_class": number}
-        row |= {"converged": len(found.converged), "test_percent": round(found.mean, 2), "std": round(found.std, 2)}
-        print(json.dumps(row), flush=True)
+def write_few(what: str, found: LowData, **more) -> None:
+    """A row of what they are worth with a few labels of each class."""
+    row = {"benchmark": "probing", "what": what, **more, "labels_a_class": found.labels_a_class}
+    row["converged"] = len(found.converged)
+    if len(found.converged) > 1:
+        row |= {"test_percent": round(found.mean, 2), "std": round(found.std, 2)}
+    print(json.dumps(row), flush=True)
+
+
+def report(what: str, train: tuple, test: tuple, **more) -> None:
+    """Fit and judge; features (N, D) and labels (N,) each."""
+    fitted = fit_linear(*train)
+    accuracy = judge(fitted.predict, [test[0]], test[1], int(train[1].max()) + 1)[1] if fitted.converged else None
+    write(what, fitted.converged, fitted.strength, fitted.held_out, accuracy, **more, dimensions=train[0].shape[1])
 
 
 def main() -> None:
@@ -86,16 +90,19 @@ def main() -> None:
     if "pixels" in options.sides:
         pixels = sides([palette.dequantize(part).reshape(len(part), -1) / np.float32(255) for part in tokens])
         report("pixels", *pixels)
-        report_few("pixels", *pixels, options.labels_a_class)
+        for number in options.labels_a_class:
+            (x, y), (test_x, test_y) = pixels
+            write_few("pixels", low_data(x, y, [test_x], test_y, number))
     if "ours" in options.sides:
-        features = [extract_features(model, part, batch_size=32, progress=True) for part in tokens]
-        held_out = {}
-        for layer in range(config.n_layer + 1):
-            probe = report("ours", *sides([part[layer] for part in features]), layer=layer)
-            if probe.converged:
-                held_out[layer] = probe.held_out
-        best = max(held_out, key=held_out.get)
-        report_few("ours", *sides([part[best] for part in features]), options.labels_a_class, layer=best)
+
+        def tell(one: LayerResult) -> None:
+            width = {"layer": one.layers[0], "dimensions": config.n_embd}
+            write("ours", one.converged, one.strength, one.held_out, one.accuracy, **width)
+
+        few = options.labels_a_class
+        result = probe(model, train, test, labels_a_class=few, batch_size=32, progress=True, tell=tell)
+        for found in result.low_data:
+            write_few("ours", found, layer=result.best.layers[0])
     if "theirs" in options.sides:
         theirs, _ = new_theirs(config)
         put_weights(theirs.eval(), model)

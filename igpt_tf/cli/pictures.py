@@ -65,9 +65,9 @@ def finish(
 
 def seen(pictures: np.ndarray, known: np.ndarray) -> np.ndarray:
     """Pictures (N, n_px, n_px, C) with the pixels that are not known (T,) blank."""
-    known = known.reshape(1, *pictures.shape[1:3], 1)
     import numpy as np
 
+    known = known.reshape(1, *pictures.shape[1:3], 1)
     return np.where(known, pictures, np.uint8(BLANK))
 
 

@@ -118,6 +118,11 @@ def test_accuracy_counts_before_the_loss():
     assert best_period([{"val_loss": 0.1}, {"val_loss": 0.8}]) == 1
 
 
+def test_of_equal_accuracies_the_lower_loss_is_the_best():
+    losses = [0.3, 0.1, 0.2, 0.1]
+    assert best_period([{"val_accuracy": 0.9, "val_loss": loss} for loss in losses]) == 2
+
+
 def test_the_best_accuracy_is_kept_and_waited_for(preset, tmp_path):
     """At a learning rate of 0 no period is better than the first."""
     history, _ = tuned(preset, tmp_path, epochs=50, learning_rate=1e-30, patience=2)

@@ -247,14 +247,19 @@ def _changed(first: dict, second: dict) -> list[str]:
 def best_period(history: list[dict[str, float]]) -> int | None:
     """Number, from 1, of the first period that no other is better than; None without validation.
 
-    What counts is the validation accuracy where there is one, and else the validation loss.
+    What counts is the validation accuracy where there is one, of equal ones the validation loss; and else that loss.
     """
     badness = [_badness(logs) for logs in history]
-    return 1 + badness.index(min(badness)) if badness and min(badness) < math.inf else None
+    return 1 + badness.index(min(badness)) if badness and min(badness) < _UNKNOWN else None
 
 
-def _badness(logs: dict[str, float]) -> float:
-    return 1 - logs["val_accuracy"] if "val_accuracy" in logs else logs.get("val_loss", math.inf)
+_UNKNOWN = (math.inf, math.inf)
+
+
+def _badness(logs: dict[str, float]) -> tuple[float, float]:
+    """What orders periods, the best one first."""
+    loss = logs.get("val_loss", math.inf)
+    return (1 - logs["val_accuracy"] if "val_accuracy" in logs else loss, loss)
 
 
 def read_state(path: Path) -> dict:

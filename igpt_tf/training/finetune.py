@@ -106,7 +106,8 @@ def finetune(
 ) -> list[dict[str, float]]:
     """Train a classifier, going on where an earlier run in `folder` stopped; arguments and ways as in `pretrain`.
 
-    The classifier ends with the weights of the best period by validation accuracy where `settings.patience` is given.
+    Where `settings.patience` is given, the classifier ends with the weights of the period of the best validation
+    accuracy, of equal ones the one of the lowest validation loss.
 
     Args:
         classifier: built under the `tf.distribute` strategy it is to train under.

@@ -250,10 +250,7 @@ def best_period(history: list[dict[str, float]]) -> int | None:
     What counts is the validation accuracy where there is one, of equal ones the validation loss; and else that loss.
     """
     badness = [_badness(logs) for logs in history]
-    return 1 + badness.index(min(badness)) if badness and min(badness) < _UNKNOWN else None
-
-
-_UNKNOWN = (math.inf, math.inf)
+    return 1 + badness.index(min(badness)) if badness and min(badness)[0] < math.inf else None
 
 
 def _badness(logs: dict[str, float]) -> tuple[float, float]:

@@ -42,6 +42,7 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.completion
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.training
+	$(BIN)/python -m benchmarks.features --images 16
 
 clean:
 	rm -rf out .pytest_cache .ruff_cache

@@ -11,6 +11,7 @@ from tqdm import tqdm
 
 from igpt_tf.backend import count_devices, jit_compile, scope_of
 from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT, kept_with
 from igpt_tf.objectives import NATS_PER_BIT, draw_mask, token_nats
@@ -98,7 +99,7 @@ def score(
         UserError: if the tokens or the mask do not fit the model.
     """
     model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
-    check_tokens(model, tokens)
+    check_tokens(model.config, tokens)
     if mask is not None and not (model.config.bert and np.shape(mask) == np.shape(tokens)):
         kind = f"BERT model expects a mask of shape {np.shape(tokens)}" if model.config.bert else "model takes no mask"
         raise UserError(f"this {kind}, found one of shape {np.shape(mask)}")
@@ -136,7 +137,7 @@ def evaluate(
         UserError: if the tokens do not fit the model, or the labels do not fit the tokens or the head.
     """
     image_gpt = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
-    check_tokens(image_gpt, tokens)
+    check_tokens(image_gpt.config, tokens)
     classes = None
     if isinstance(model, ImageGPTClassifier) and labels is not None:
         classes = _class_numbers(labels, len(tokens), model.n_class)
@@ -183,7 +184,7 @@ def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int
     Raises:
         UserError: if the tokens do not fit the model.
     """
-    check_tokens(classifier.image_gpt, tokens)
+    check_tokens(classifier.image_gpt.config, tokens)
     inputs = {"tokens": np.asarray(tokens, "int32")}
     with scope_of(classifier):
         outputs = predict_padded(_scorer(classifier), inputs, _whole_batch(classifier, batch_size, len(tokens)))
@@ -191,9 +192,8 @@ def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int
     return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 
 
-def check_tokens(model: ImageGPT, tokens: np.ndarray) -> None:
-    """Raise a `UserError` unless tokens are (B, T) integers that the model knows, B at least 1."""
-    config = model.config
+def check_tokens(config: ImageGPTConfig, tokens: np.ndarray) -> None:
+    """Raise a `UserError` unless tokens are (B, T) integers that a model of this shape knows, B at least 1."""
     shape = np.shape(tokens)
     if len(shape) != 2 or shape[1] != config.n_tokens or not shape[0]:
         raise UserError(

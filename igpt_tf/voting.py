@@ -29,6 +29,8 @@ def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
         raise UserError(
             f"expected votes for classes 0 to {n_class - 1}, found {predictions.min()} to {predictions.max()}"
         )
+    if len(predictions) == 1:
+        return predictions[0].astype(np.int64)
     counts = (predictions[..., None] == np.arange(n_class)).sum(axis=0)
     # Less than one vote, so that it decides between equals alone; numbers of its own, not those of the masks.
     lots = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(counts.shape)

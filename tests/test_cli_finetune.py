@@ -87,6 +87,32 @@ def test_classify_names_the_likeliest_classes(capsys, classifier, pictures):
         assert f"{one['picture']}: {one['classes'][0]['name']} {100 * one['classes'][0]['probability']:.1f} %" == told
 
 
+def test_classify_says_which_file_each_line_is_about(capsys, classifier, pictures):
+    files = [str(pictures / "light" / "3.png"), str(pictures / "dark" / "3.png")]
+    code, out, err = run(capsys, "classify", *files, "--model", classifier)
+    assert code == 0, err
+    assert [line.rpartition(": ")[0] for line in out.splitlines()] == files
+
+
+def test_two_stores_of_different_colours_are_refused_though_the_model_has_no_palette(capsys, tmp_path, pictures):
+    randomise(ImageGPT(TINY)).save_to_preset(tmp_path / "bare")
+    for name, levels in (("data", LEVELS), ("other", LEVELS[::-1])):
+        tokenize(open_source(pictures), tmp_path / name, Palette(levels[:, None]), 8)
+    line = ["--model", tmp_path / "bare", "--data", tmp_path / "data", "--out", tmp_path / "out"]
+    for command, option in (("finetune", "--validation"), ("probe", "--test_data")):
+        code, _, err = run(capsys, command, *line, option, tmp_path / "other")
+        assert code == 1 and "this store was made with another palette" in err and len(err.splitlines()) == 1
+
+
+def test_images_without_names_of_classes_are_taken_for_the_heads(capsys, tmp_path, classifier):
+    np.savez(tmp_path / "data.npz", x_train=np.zeros((8, 64), int), y_train=np.arange(8) % 2)
+    line = ["finetune", "--model", classifier, "--data", tmp_path / "data.npz", "--out", tmp_path / "out"]
+    code, _, err = run(capsys, *line, "--holdout", 0, "--steps", 1, "--batch_size", 4)
+    assert code == 0, err
+    assert f"data.npz does not name its classes: taken for {classifier}'s, in their order\n" in err
+    assert open_preset(tmp_path / "out").classes == ("dark", "light")
+
+
 def test_a_store_of_other_colours_is_refused_before_training(capsys, tmp_path, pictures):
     randomise(ImageGPT(TINY)).save_to_preset(tmp_path / "bare")
     tokenize(open_source(pictures), tmp_path / "store", Palette(LEVELS[:5, None]), 8)
@@ -113,6 +139,7 @@ def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
     code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4)
     assert code == 0, err
     assert "val_accuracy" in out
+    assert f"run.py: {pictures}: these are the images that are learned from, and say nothing of others\n" in err
 
 
 MISTAKES = [

@@ -11,9 +11,11 @@ from conftest import TINY, randomise
 from conftest import run as run_line
 from test_probing import pictures
 
+from igpt_tf.cli import probe as probe_command
 from igpt_tf.data.arrays import SPLITS
+from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.model import ImageGPT
-from igpt_tf.probing import cache
+from igpt_tf.probing import cache, linear, report
 from igpt_tf.probing.protocol import probe
 
 
@@ -114,6 +116,43 @@ def test_a_solver_that_gives_up_is_said_loudly(capsys, tmp_path, preset, data):
     assert (row["test_percent"], row["converged"]) == ("", "False")
 
 
+def test_nothing_of_a_probe_before_stays_beside_one_without_a_result(capsys, tmp_path, preset, data):
+    line = ["--model", preset, "--data", data, "--out", tmp_path, "--layers", 0]
+    assert run(capsys, *line)[0] == 0 and (tmp_path / "confusion.csv").exists()
+    assert run(capsys, *line, "--max_iter", 1)[0] == 1
+    assert not list(tmp_path.glob("confusion.*"))
+
+
+def test_the_table_has_each_layer_as_soon_as_it_is_known(capsys, tmp_path, preset, data, monkeypatch):
+    fits = []
+
+    def fit(*arguments, **options):
+        fits.append(linear.fit_linear(*arguments, **options))
+        if len(fits) == 3:
+            raise KeyboardInterrupt
+        return fits[-1]
+
+    monkeypatch.setattr(probe_command, "_solver", lambda options: fit)
+    assert run(capsys, "--model", preset, "--data", data, "--out", tmp_path)[0] == 130
+    assert [row["layer"] for row in rows_of(tmp_path / "probe.csv")] == ["0", "1"]
+
+
+def test_any_name_of_a_class_is_plotted_as_it_is(tmp_path, tiny_model):
+    (x, y), classes = pictures(60, 0), ("a$^$", "猫", "$")
+    labelled = LabelledTokens("x", x, y, classes)
+    result = probe(tiny_model, labelled, labelled, layers=[1])
+    report.plot_confusion(tmp_path / "confusion.png", result)
+    assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_images_judged_by_what_was_learned_are_said(capsys, tmp_path, preset, data):
+    line = ["--model", preset, "--data", data, "--out", tmp_path, "--layers", 1]
+    code, _, err = run(capsys, *line, "--test_data", data, "--limit", 60, "--test_limit", 60)
+    assert code == 0
+    assert f"run.py: {data}: these are the images that are learned from, and say nothing of others\n" in err
+    assert "learned from" not in run(capsys, *line)[2]
+
+
 def test_strengths_that_did_not_converge_are_said_too(capsys, tmp_path, preset, data):
     line = ["--model", preset, "--data", data, "--out", tmp_path, "--layers", 0]
     code, _, err = run(capsys, *line, "--max_iter", 12)
@@ -147,8 +186,8 @@ def test_openais_files_have_a_test_split(capsys, tmp_path, preset):
 
 
 def other_npz(path, **changes):
-    x, y = pictures(60, 0)
-    arrays = {"x_train": x, "y_train": y, "x_test": x, "y_test": y} | changes
+    (x_train, y_train), (x_test, y_test) = pictures(60, 0), pictures(60, 1)
+    arrays = {"x_train": x_train, "y_train": y_train, "x_test": x_test, "y_test": y_test} | changes
     np.savez(path, **{name: array for name, array in arrays.items() if array is not None})
     return path
 
@@ -159,6 +198,7 @@ def other_npz(path, **changes):
         ({}, ["--layers", 3], 2, "expected layers from 0 to 2, found 3"),
         ({}, ["--layers", "-1"], 2, "--layers: expected"),
         ({}, ["--layers", "some"], 2, "--layers: expected all, or numbers from 0, found some"),
+        ({}, ["--concatenate", 1, 1], 2, "expected several layers to concatenate, found 1 alone"),
         ({}, ["--concatenate", 1, 7], 2, "expected layers from 0 to 2, found 7"),
         ({}, ["--bert_masks", 5], 2, "expected no masks, as this model is autoregressive"),
         ({}, ["--bert_mask_prob", 1], 2, "--bert_mask_prob: expected a probability between 0 and 1"),

@@ -84,12 +84,15 @@ def test_a_run_that_died_goes_on_exactly(preset, tmp_path):
         np.testing.assert_allclose(a, b, atol=1e-6)
 
 
-def test_two_devices_train_like_one(preset, tmp_path):
-    expected, _ = tuned(preset, tmp_path / "one")
+@pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=str)
+def test_two_devices_train_like_one(preset, tmp_path, changes):
+    expected, _ = tuned(preset, tmp_path / "one", **changes)
+    keras.utils.set_random_seed(0)
     with device_scope(list_cpus()[:2]):
         classifier = new_classifier(preset, 3, CLASSES)
     # As the command line does, out of the scope.
-    found = finetune(classifier, images(), SETTINGS, tmp_path / "two", images(9, seed=1))
+    settings = dataclasses.replace(SETTINGS, **changes)
+    found = finetune(classifier, images(), settings, tmp_path / "two", images(9, seed=1))
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose(column(found, name), column(expected, name), rtol=1e-5)
     assert column(found, "val_accuracy") == pytest.approx(column(expected, "val_accuracy"))
@@ -167,6 +170,25 @@ def test_adapters_alone_are_trained_and_are_merged_into_the_preset(preset, tmp_p
     )
 
 
+def test_what_is_trained_is_for_each_run_to_say(preset, tmp_path):
+    _, classifier = tuned(preset, tmp_path / "frozen", freeze=2, generative_weight=0.0, epochs=1)
+    assert len(classifier.trainable_variables) < 5
+    finetune(classifier, images(), dataclasses.replace(SETTINGS, epochs=1, patience=None), tmp_path / "free")
+    assert len(classifier.trainable_variables) == len(classifier.variables) > 20
+
+
+def test_adapters_are_gone_on_with_and_no_others_take_their_place(preset, tmp_path):
+    _, classifier = tuned(preset, tmp_path / "run", lora_rank=2, epochs=1)
+    before = [np.array(variable) for variable in classifier.trainable_variables]
+    settings = dataclasses.replace(SETTINGS, lora_rank=2, epochs=1, patience=None)
+    finetune(classifier, images(), settings, tmp_path / "more")
+    assert len(classifier.trainable_variables) == len(before) == 2 * 2 * TINY.n_layer + 1
+    assert all(not np.array_equal(a, b) for a, b in zip(before, classifier.trainable_variables, strict=True))
+    for rank in (None, 3):
+        with pytest.raises(UsageError, match=f"expected lora_rank 2, .* got {rank}; for another, or none, save it"):
+            finetune(classifier, images(), dataclasses.replace(settings, lora_rank=rank), tmp_path / "other")
+
+
 @pytest.mark.parametrize("mask", [True, False])
 def test_bert_models_are_tuned_with_and_without_masks(bert, tmp_path, mask):
     history, _ = tuned(bert, tmp_path, mask=mask, generative_weight=1.0, epochs=1)
@@ -179,6 +201,25 @@ def test_images_of_other_classes_are_refused(preset, tmp_path):
     classifier = ImageGPTClassifier(ImageGPT(TINY), 2)
     with pytest.raises(UserError, match="images: expected labels from 0 to 1, found 2"):
         finetune(classifier, images(), SETTINGS, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("tokens", "match"),
+    [
+        (np.zeros((12, 49), int), r"expected tokens of shape \(images, 64\), .* found \(12, 49\)"),
+        (np.full((12, 64), 11), "expected tokens from 0 to 10, found 11"),
+    ],
+    ids=["n_px", "n_vocab"],
+)
+@pytest.mark.parametrize("validated", [False, True])
+def test_images_of_another_shape_or_palette_are_refused(preset, tmp_path, tokens, match, validated):
+    data, other = images(), dataclasses.replace(images(), tokens=tokens)
+    with pytest.raises(UserError, match=match):
+        finetune(
+            new_classifier(preset, 3),
+            *((data, SETTINGS, tmp_path, other) if validated else (other, SETTINGS, tmp_path, data)),
+        )
+    assert not any(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

@@ -59,6 +59,19 @@ def test_other_classes_are_refused(n_class, classes, match):
         labelled.require_classes(n_class, classes)
 
 
+@pytest.mark.parametrize(
+    ("labels", "match"),
+    [
+        (np.arange(2), r"images: expected a whole number \(N,\) for each of 3 images, found labels int64 \(2,\)"),
+        (np.eye(3), "found labels float64"),
+        (np.array([0, -1, 1]), "images: expected labels from 0, found -1"),
+    ],
+)
+def test_what_is_no_label_is_refused(labels, match):
+    with pytest.raises(UserError, match=match):
+        LabelledTokens("images", np.zeros((3, 64), int), labels)
+
+
 def test_what_is_held_out_has_all_classes_in_proportion_and_the_rest_is_kept():
     labels = np.repeat([0, 1, 2], [40, 20, 10])
     data = LabelledTokens("x", np.arange(70 * 4).reshape(70, 4), labels)

@@ -31,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     if preset.n_class is None:
         raise UserError(f"{preset.source} has no trained classification head: make one with run.py finetune")
     palette = open_palette(options, preset)
-    names, pictures = read_pictures(options.pictures, preset.config.n_px)
+    paths, pictures = read_pictures(options.pictures, preset.config.n_px)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
         classifier = load_classifier(preset)
@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> None:
     probabilities = classify(classifier, tokens, batch_size=options.n_sub_batch * len(devices))
     classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
     found = []
-    for name, row in zip(names, probabilities, strict=True):
+    for path, row in zip(paths, probabilities, strict=True):
         best = row.argsort(kind="stable")[::-1][: options.top]
-        found.append({"picture": name, "classes": [{"name": classes[i], "probability": float(row[i])} for i in best]})
+        found.append({"picture": path, "classes": [{"name": classes[i], "probability": float(row[i])} for i in best]})
     if options.json:
         print(json.dumps(found))
         return

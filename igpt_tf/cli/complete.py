@@ -18,7 +18,7 @@ from igpt_tf.cli.options import (
     open_palette,
     positive,
 )
-from igpt_tf.cli.pictures import SHOWN, read_pictures
+from igpt_tf.cli.pictures import SHOWN, names_of, read_pictures
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -84,8 +84,8 @@ def run(options: argparse.Namespace) -> None:
     palette = open_palette(options, preset)
     n_px = preset.config.n_px
     known = _known(options, n_px)
-    names, originals = read_pictures(options.pictures, n_px)
-    paths = [options.out / f"{name}_{k}.png" for name in names for k in range(options.n)]
+    sources, originals = read_pictures(options.pictures, n_px)
+    paths = [options.out / f"{name}_{k}.png" for name in names_of(sources) for k in range(options.n)]
     refuse_series_names([*paths, *([options.grid] if options.grid else [])])
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):

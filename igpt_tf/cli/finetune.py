@@ -18,7 +18,7 @@ from igpt_tf.cli.course import (
     tensorboard,
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.options import add_model_options, non_negative, open_model, palette_for, positive
+from igpt_tf.cli.options import add_model_options, non_negative, open_model, palette_for, positive, warn_of_same_images
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
 
@@ -88,6 +88,11 @@ def run(options: argparse.Namespace) -> None:
         data, validation, palette = _read_data(options, preset, settings)
     n_periods, period = settings.plan(len(data))
     if process == 0:
+        if data.classes is None and preset.classes is not None and data.n_class == preset.n_class:
+            print(
+                f"run.py: {options.data} does not name its classes: taken for {preset.source}'s, in their order",
+                file=sys.stderr,
+            )
         callbacks.append(progress_bar(n_periods, period, settings.accumulate))
     keras.utils.set_random_seed(settings.seed)
     with scope:
@@ -123,9 +128,9 @@ def _read_data(
 
     config = preset.config
 
-    def read(path: str) -> tuple[LabelledTokens, Palette | None]:
+    def read(path: str, others: Palette | None = None) -> tuple[LabelledTokens, Palette | None]:
         images = open_images(path)
-        palette = palette_for(options, preset, images)
+        palette = palette_for(options, preset, images, others)
         return read_labelled(images, config.n_px, palette, config.n_vocab), palette or getattr(images, "palette", None)
 
     data, palette = read(options.data)
@@ -136,8 +141,9 @@ def _read_data(
         )
     validation = None
     if options.validation is not None:
-        validation, _ = read(options.validation)
+        validation, _ = read(options.validation, palette)
         validation.require_classes(data.n_class, data.classes)
+        warn_of_same_images(data, validation)
         chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
         validation = validation.part(chosen)
     elif options.holdout:

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.data.sources import Source
     from igpt_tf.data.tokens import TokenStore
     from igpt_tf.palette import Palette
@@ -155,11 +156,29 @@ def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
     return palette
 
 
-def palette_for(options: argparse.Namespace, preset: Preset, images: TokenStore | Source) -> Palette | None:
-    """The palette that images need, or are held against: tokens need none."""
-    if options.palette is None and images.are_tokens:
-        return preset.palette()
+def palette_for(
+    options: argparse.Namespace, preset: Preset, images: TokenStore | Source, others: Palette | None = None
+) -> Palette | None:
+    """The palette that images need, or are held against: tokens need none.
+
+    `others` is the palette of images that these must agree with; it counts where the model has none beside it.
+    """
+    if options.palette is None:
+        palette = preset.palette() or others
+        if palette is not None or images.are_tokens:
+            return palette
     return open_palette(options, preset)
+
+
+def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None:
+    """Say so where the images to judge by are those that are learned from."""
+    from igpt_tf.data.batches import fingerprint
+
+    if fingerprint(learned.tokens) == fingerprint(judged.tokens):
+        print(
+            f"run.py: {judged.name}: these are the images that are learned from, and say nothing of others",
+            file=sys.stderr,
+        )
 
 
 def positive(text: str) -> int:

@@ -98,35 +98,40 @@ def in_rows(pictures: list[np.ndarray], columns: int) -> list[list[np.ndarray]]:
 
 
 def read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]:
-    """A name that occurs once for each picture, and the pictures (N, n_px, n_px, 3)."""
+    """The path or address of each picture, and the pictures (N, n_px, n_px, 3)."""
     import numpy as np
 
     from igpt_tf.fetch.picture import read_url
     from igpt_tf.imaging import find_images, load_images, read_image, resize_and_crop
 
-    names, pictures = [], []
+    paths, pictures = [], []
     for source in sources:
-        if source.lower().startswith(("http://", "https://")):
+        if _is_address(source):
             try:
                 picture = read_image(read_url(source))
             except UserError as error:
                 raise error if source in str(error) else UserError(f"{source}: {error}") from error
-            names.append(Path(unquote(urlsplit(source).path)).stem or "picture")
+            paths.append(source)
             pictures.append(resize_and_crop(picture, n_px)[None])
         else:
             files = find_images(source)
-            names += [file.stem for file in files]
+            paths += map(str, files)
             pictures.append(load_images(files, n_px))
-    return _distinct(names), np.concatenate(pictures)
+    return paths, np.concatenate(pictures)
 
 
-def _distinct(names: list[str]) -> list[str]:
-    """The names, those that were there before with a number behind them."""
+def names_of(paths: list[str]) -> list[str]:
+    """A name for each of `read_pictures`' paths, those that were there before with a number behind them."""
     taken: dict[str, None] = {}
-    for name in names:
+    for path in paths:
+        name = Path(unquote(urlsplit(path).path) if _is_address(path) else path).stem or "picture"
         free, number = name, 1
         while free in taken:
             number += 1
             free = f"{name}-{number}"
         taken[free] = None
     return list(taken)
+
+
+def _is_address(path: str) -> bool:
+    return path.lower().startswith(("http://", "https://"))

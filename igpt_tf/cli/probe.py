@@ -17,6 +17,7 @@ from igpt_tf.cli.options import (
     open_model,
     palette_for,
     positive,
+    warn_of_same_images,
 )
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.data.sources import Source
     from igpt_tf.data.tokens import TokenStore
+    from igpt_tf.palette import Palette
     from igpt_tf.presets import Preset
     from igpt_tf.probing.few_labels import LowData
     from igpt_tf.probing.protocol import LayerResult, ProbeResult
@@ -99,7 +101,8 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.presets import load_model
     from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.linear import require_all_classes
-    from igpt_tf.probing.protocol import probe
+    from igpt_tf.probing.protocol import ProbeResult, probe
+    from igpt_tf.probing.report import write_table
 
     preset = open_model(options)
     devices = choose_devices(options.n_gpu)
@@ -113,11 +116,19 @@ def run(options: argparse.Namespace) -> None:
     train = _limited(everything, options.limit, options.seed)
     # Of the limited images alone, nobody knows how many classes there should be.
     require_all_classes(train.labels, everything.n_class)
-    test = _limited(_read(options, preset, test_images), options.test_limit, options.seed)
+    test = _read(options, preset, test_images, getattr(train_images, "palette", None))
+    warn_of_same_images(everything, test)
+    test = _limited(test, options.test_limit, options.seed)
     with device_scope(devices):
         model = load_model(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
 
+    results: list[LayerResult] = []
+
     def tell(result: LayerResult) -> None:
+        # The table grows layer by layer, because all may take hours.
+        results.append(result)
+        found = ProbeResult(tuple(results), (), test.labels, train.n_class, train.classes)
+        write_table(options.out / "probe.csv", found, options.solver)
         _warn(result, options)
         if not options.json:
             tqdm.write(_line(options, result, len(test)), file=sys.stdout)
@@ -156,13 +167,18 @@ def _finish(options: argparse.Namespace, result: ProbeResult, about: dict) -> No
     report.write_table(options.out / "probe.csv", result, options.solver)
     report.plot_layers(options.out / "probe.png", result)
     best = result.best
+    table, plot = options.out / "confusion.csv", options.out / "confusion.png"
     if best is not None:
-        report.write_confusion(options.out / "confusion.csv", result)
-        report.plot_confusion(options.out / "confusion.png", result)
+        report.write_confusion(table, result)
+        report.plot_confusion(plot, result)
     if options.json:
         print(json.dumps(fields))
     if best is None:
-        raise UserError("no solver converged, so there is no accuracy: give a larger --max_iter")
+        # Those of a probe before are not this one's.
+        for path in (table, plot):
+            path.unlink(missing_ok=True)
+        way = "are the model's weights finite?" if options.solver == "sgd" else "give a larger --max_iter"
+        raise UserError(f"no solver converged, so there is no accuracy: {way}")
     for few in result.low_data:
         _warn_of_subsets(few)
         if not options.json:
@@ -195,10 +211,13 @@ def _test_split(data: str) -> str:
     raise UsageError(f"--data {data} has no test split: give images with labels to judge by with --test_data")
 
 
-def _read(options: argparse.Namespace, preset: Preset, images: TokenStore | Source) -> LabelledTokens:
+def _read(
+    options: argparse.Namespace, preset: Preset, images: TokenStore | Source, others: Palette | None = None
+) -> LabelledTokens:
     from igpt_tf.data.labelled import read_labelled
 
-    return read_labelled(images, preset.config.n_px, palette_for(options, preset, images), preset.config.n_vocab)
+    palette = palette_for(options, preset, images, others)
+    return read_labelled(images, preset.config.n_px, palette, preset.config.n_vocab)
 
 
 def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledTokens:

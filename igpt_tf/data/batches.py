@@ -14,7 +14,7 @@ from igpt_tf.data.augment import generators_of
 
 # Batches that are read while the model is at work on one.
 AHEAD = 3
-# Rows whose values stand for all of an array that knows no fingerprint of its own.
+# Rows that stand for all, such as of an array that knows no fingerprint of its own.
 SAMPLED_ROWS = 256
 
 # Inputs, targets and, where the targets are masked tokens, weights.
@@ -120,11 +120,16 @@ def masked_sample_weights(mask: np.ndarray) -> np.ndarray:
     return hidden * (mask.shape[1] / hidden.sum(axis=1, keepdims=True))
 
 
+def sample_rows(tokens: np.ndarray) -> np.ndarray:
+    """Some rows (n, T) spread over all tokens, which may lie on disk."""
+    rows = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_ROWS).astype(int))
+    return np.asarray(tokens[rows])
+
+
 def fingerprint(tokens: np.ndarray) -> str:
     """What tells these tokens from others: their own `fingerprint`, or a digest of some rows spread over all."""
     own = getattr(tokens, "fingerprint", None)
     if own is not None:
         return str(own)
-    rows = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_ROWS).astype(int))
-    sample = np.ascontiguousarray(np.asarray(tokens[rows]).astype("<i4"))
+    sample = np.ascontiguousarray(sample_rows(tokens).astype("<i4"))
     return hashlib.blake2b(f"{len(tokens)} {sample.shape}".encode() + sample.tobytes(), digest_size=8).hexdigest()

@@ -21,14 +21,28 @@ class LabelledTokens:
     Attributes:
         name: what the user called them.
         tokens: something with a length, a `shape` (N, T) and `[rows]`; may lie on disk.
-        labels: (N,) int32.
+        labels: (N,) integers from 0.
         classes: names of what the labels count, or None.
+
+    Raises:
+        UserError: if there is not one label from 0 for each image, or no image.
     """
 
     name: str
     tokens: TokenStore | np.ndarray
     labels: np.ndarray
     classes: tuple[str, ...] | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be the labels of these images."""
+        labels, n_images = self.labels, len(self.tokens)
+        if labels.shape != (n_images,) or labels.dtype.kind not in "iu" or not n_images:
+            raise UserError(
+                f"{self.name}: expected a whole number (N,) for each of {n_images} images, "
+                f"found labels {labels.dtype} {labels.shape}"
+            )
+        if labels.min() < 0:
+            raise UserError(f"{self.name}: expected labels from 0, found {labels.min()}")
 
     def __len__(self) -> int:
         """N."""

@@ -120,7 +120,7 @@ def tokens_digest(model: ImageGPT, tokens: TokenStore | np.ndarray) -> str:
     digest = _new_digest()
     for start in range(0, max(1, len(tokens)), CHUNK_ROWS):
         part = np.asarray(tokens[start : start + CHUNK_ROWS])
-        check_tokens(model, part)
+        check_tokens(model.config, part)
         digest.update(np.ascontiguousarray(part, "<i4"))
     return digest.hexdigest()
 

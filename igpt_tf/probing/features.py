@@ -129,7 +129,7 @@ def feature_parts(
     with tqdm(total=len(tokens), unit="image", desc="features", disable=not progress, leave=False) as bar:
         for start in range(0, max(1, len(tokens)), chunk):
             part = np.asarray(tokens[start : start + chunk])
-            check_tokens(model, part)
+            check_tokens(model.config, part)
             inputs = {"tokens": part.astype("int32", copy=False)}
             if mask_seed is not None:
                 inputs["mask"] = draw_mask(mask_seed, start, *part.shape, mask_probability)

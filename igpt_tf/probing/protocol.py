@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from igpt_tf.classifier import ImageGPTClassifier
 from igpt_tf.data.labelled import LabelledTokens, hold_out
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError
 from igpt_tf.model import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
@@ -137,7 +137,9 @@ def probe(
     model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
     train, test = _labelled("training images", train), _labelled("test images", test)
     layers = check_layers(model, layers)
-    concatenate = check_layers(model, concatenate) if len(concatenate) else ()
+    concatenate = tuple(dict.fromkeys(check_layers(model, concatenate))) if len(concatenate) else ()
+    if len(concatenate) == 1:
+        raise UsageError(f"expected several layers to concatenate, found {concatenate[0]} alone")
     _check(model, train, test, bert_masks, labels_a_class)
     known = tuple(sorted({*layers, *concatenate}))
 
@@ -205,15 +207,7 @@ def _labelled(name: str, data: LabelledTokens | tuple[np.ndarray, np.ndarray]) -
     if isinstance(data, LabelledTokens):
         return data
     tokens, labels = data
-    labels = np.asarray(labels)
-    if labels.ndim != 1 or labels.dtype.kind not in "iu" or len(labels) != len(tokens) or not len(labels):
-        raise UserError(
-            f"{name}: expected a whole number (N,) for each of {len(tokens)} images, "
-            f"found labels {labels.dtype} {labels.shape}"
-        )
-    if labels.min() < 0:
-        raise UserError(f"{name}: expected labels from 0, found {labels.min()}")
-    return LabelledTokens(name, tokens, labels.astype(np.int32))
+    return LabelledTokens(name, tokens, np.asarray(labels))
 
 
 def _check(

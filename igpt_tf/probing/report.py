@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -125,8 +126,9 @@ def plot_confusion(path: Path, result: ProbeResult) -> None:
     axes.set_ylabel("true class")
     if result.n_class <= NAMED_CLASSES:
         places = np.arange(result.n_class)
-        axes.set_xticks(places, _names(result), rotation=90)
-        axes.set_yticks(places, _names(result))
+        # A dollar in a name is no formula.
+        axes.set_xticks(places, _names(result), rotation=90, parse_math=False)
+        axes.set_yticks(places, _names(result), parse_math=False)
     _write_figure(path, figure)
 
 
@@ -142,5 +144,7 @@ def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
 
 
 def _write_figure(path: Path, figure: Figure) -> None:
-    with atomic_write(path) as file:
+    with atomic_write(path) as file, warnings.catch_warnings():
+        # Names may be in any script, and the font may not know it.
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=120)

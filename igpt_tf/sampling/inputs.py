@@ -42,7 +42,7 @@ def check_images(model: ImageGPT, tokens: np.ndarray, known: np.ndarray) -> tupl
     fits = known.dtype == bool and known.shape in (tokens.shape, tokens.shape[1:])
     nothing = np.zeros_like(tokens)
     given = np.where(known, tokens, nothing) if fits else nothing
-    check_tokens(model, given)
+    check_tokens(model.config, given)
     if not fits:
         raise UserError(
             f"expected `known` as booleans of shape {tokens.shape} or {tokens.shape[1:]}, "

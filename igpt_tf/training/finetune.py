@@ -30,7 +30,7 @@ def new_classifier(
     """A classifier to train, with the weights of a preset.
 
     Args:
-        start: from `presets.open_preset`; its head is kept if it is of as many classes, of the same names.
+        start: from `presets.open_preset`; its head is kept if it is of as many classes, of the same names or of none.
         n_class: number of classes.
         classes: names of the classes.
         mixed_precision: as in `pretrain.new_model`.
@@ -42,15 +42,24 @@ def new_classifier(
 
 
 def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -> None:
-    """Train what the settings say, by the loss that they say.
+    """Train what the settings say, whatever an earlier run left as it was, by the loss that they say.
 
     Raises:
-        UsageError: if more blocks are to be frozen than there are, or the settings are for BERT models alone.
+        UsageError: if more blocks are to be frozen than there are, the settings are for BERT models alone, or there are
+            adapters of another rank.
     """
     bert = classifier.image_gpt.config.bert
     if not bert and not settings.mask:
         raise UsageError("an autoregressive model has no masks to leave out: leave out no_mask")
+    ranks = {layer.lora_rank for layer in _adapted(classifier) if layer.lora_enabled}
+    if not ranks <= {settings.lora_rank}:
+        raise UsageError(
+            f"expected lora_rank {ranks.pop()}, which this classifier's adapters have, got {settings.lora_rank}; for "
+            "another, or none, save it as a preset, which merges them, and load that"
+        )
     classifier.generative_weight = settings.generative_weight
+    for variable in classifier.weights:
+        variable.trainable = True
     if settings.lora_rank is not None:
         add_adapters(classifier, settings.lora_rank)
     freeze(classifier, settings.freeze)
@@ -70,11 +79,9 @@ def freeze(classifier: ImageGPTClassifier, n_blocks: int) -> None:
         raise UsageError(f"expected to freeze 0 to {model.config.n_layer} blocks of this model, got {n_blocks}")
     if not n_blocks:
         return
-    for variable in (model.wte, model.wpe, model.sos):
-        if variable is not None:
-            variable.trainable = False
-    for block in model.blocks[:n_blocks]:
-        block.trainable = False
+    embeddings = [variable for variable in (model.wte, model.wpe, model.sos) if variable is not None]
+    for variable in [*embeddings, *(variable for block in model.blocks[:n_blocks] for variable in block.weights)]:
+        variable.trainable = False
 
 
 def add_adapters(classifier: ImageGPTClassifier, rank: int) -> None:
@@ -83,12 +90,17 @@ def add_adapters(classifier: ImageGPTClassifier, rank: int) -> None:
     Keras adds them (`enable_lora`) and merges them into the weights when a preset is saved. Source: Hu et al., "LoRA"
     (2021), which adapts the same two projections.
     """
-    model = classifier.image_gpt
-    for variable in model.variables:
+    for variable in classifier.image_gpt.variables:
         variable.trainable = False
-    for block in model.blocks:
-        for layer in (block.attn.q_proj, block.attn.v_proj):
+    for layer in _adapted(classifier):
+        if not layer.lora_enabled:
             layer.enable_lora(rank)
+        layer.lora_kernel_a.trainable = layer.lora_kernel_b.trainable = True
+
+
+def _adapted(classifier: ImageGPTClassifier) -> list[keras.layers.EinsumDense]:
+    """The layers that get adapters."""
+    return [layer for block in classifier.image_gpt.blocks for layer in (block.attn.q_proj, block.attn.v_proj)]
 
 
 def finetune(
@@ -112,7 +124,7 @@ def finetune(
     Args:
         classifier: built under the `tf.distribute` strategy it is to train under.
         data: images and labels to train on.
-        settings: the course of the run; its weight of the generative loss, not the classifier's, counts.
+        settings: the course of the run; what is trained and by which loss is theirs to say, not an earlier run's.
         folder: where the run keeps its state and `log.csv`.
         validation: images that are classified after every period.
         callbacks: more Keras callbacks, asked before a period is saved.
@@ -127,7 +139,7 @@ def finetune(
 
     Raises:
         UserError: as `pretrain`, and for labels that the classifier has no class for.
-        UsageError: likewise.
+        UsageError: likewise, and for adapters of another rank than the classifier's.
 
     Source: sections 2.2 and 3.4 of the paper.
     """

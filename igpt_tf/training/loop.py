@@ -14,8 +14,9 @@ import numpy as np
 from igpt_tf.backend import count_devices, jit_compile, on_tensorflow, process_share, scope_of
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.data.augment import Augmentation
-from igpt_tf.data.batches import TrainingBatches, fingerprint
+from igpt_tf.data.batches import TrainingBatches, fingerprint, sample_rows
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.evaluation import check_tokens
 from igpt_tf.objectives import draw_mask
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience, put_averages
 from igpt_tf.training.checkpoint import RunCheckpoint
@@ -68,8 +69,8 @@ class Run:
         """Train, going on where an earlier run in `folder` stopped; arguments and result as of `pretrain`.
 
         Raises:
-            UserError: if `folder` cannot be written, holds a run of another course or data or one that another process
-                is training, or the loss becomes NaN.
+            UserError: if the tokens do not fit the model, `folder` cannot be written, holds a run of another course or
+                data or one that another process is training, or the loss becomes NaN.
             UsageError: if the settings do not fit each other or the devices.
         """
         model, settings, share = self.model, self.settings, process_share()
@@ -137,6 +138,9 @@ class Run:
 
     def _check(self, share: tuple[int, int]) -> None:
         """Refuse what would fail only later, or mean something else than it says."""
+        check_tokens(self.config, sample_rows(self.tokens))
+        if self.validation is not None:
+            check_tokens(self.config, self.validation[0]["tokens"])
         settings, n_devices = self.settings, count_devices(self.model) * share[1]
         if settings.part_size % n_devices:
             raise UsageError(

@@ -69,8 +69,8 @@ def pretrain(
         masked token), and `learning_rate`, which is the next step's.
 
     Raises:
-        UserError: if `folder` cannot be written, holds a run of another course or data or one that another process
-            is training, or the loss becomes NaN.
+        UserError: if the tokens do not fit the model, `folder` cannot be written, holds a run of another course or data
+            or one that another process is training, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
     run = Run(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,7 +17,15 @@ from igpt_tf.cli.course import (
     tensorboard,
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.options import add_model_options, non_negative, open_model, palette_for, positive, warn_of_same_images
+from igpt_tf.cli.options import (
+    add_model_options,
+    non_negative,
+    open_model,
+    palette_for,
+    positive,
+    warn,
+    warn_of_same_images,
+)
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
 
@@ -88,15 +95,12 @@ def run(options: argparse.Namespace) -> None:
         data, validation, palette = _read_data(options, preset, settings)
     n_periods, period = settings.plan(len(data))
     if process == 0:
-        if data.classes is None and preset.classes is not None and data.n_class == preset.n_class:
-            print(
-                f"run.py: {options.data} does not name its classes: taken for {preset.source}'s, in their order",
-                file=sys.stderr,
-            )
         callbacks.append(progress_bar(n_periods, period, settings.accumulate))
     keras.utils.set_random_seed(settings.seed)
     with scope:
         classifier = new_classifier(preset, data.n_class, data.classes, options.mixed_precision, options.remat)
+    if process == 0 and data.classes is None and classifier.classes is not None:
+        warn(f"{options.data} does not name its classes: taken for {preset.source}'s, in their order")
     history = finetune(
         classifier,
         data,
@@ -107,7 +111,7 @@ def run(options: argparse.Namespace) -> None:
         init_from=preset.fingerprint(),
         keep=options.keep,
         accept_changes=options.accept_changes,
-        warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
+        warn=warn,
     )
     if process == 0:
         classifier.save_to_preset(options.out, palette)

@@ -175,10 +175,14 @@ def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None
     from igpt_tf.data.batches import fingerprint
 
     if fingerprint(learned.tokens) == fingerprint(judged.tokens):
-        print(
-            f"run.py: {judged.name}: these are the images that are learned from, and say nothing of others",
-            file=sys.stderr,
-        )
+        warn(f"{judged.name}: these are the images that are learned from, and say nothing of others")
+
+
+def warn(line: str) -> None:
+    """Say something on standard error, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"run.py: {line}", file=sys.stderr)
 
 
 def positive(text: str) -> int:

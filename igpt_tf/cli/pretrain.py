@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import json
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -21,7 +20,7 @@ from igpt_tf.cli.course import (
     tensorboard,
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.options import SHAPE_OPTIONS, open_palette, positive
+from igpt_tf.cli.options import SHAPE_OPTIONS, open_palette, positive, warn
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 
@@ -111,7 +110,7 @@ def run(options: argparse.Namespace) -> None:
         init_from=preset and preset.fingerprint(),
         keep=options.keep,
         accept_changes=options.accept_changes,
-        warn=lambda line: print(f"run.py: {line}", file=sys.stderr),
+        warn=warn,
     )
     if process:
         return

@@ -17,6 +17,7 @@ from igpt_tf.cli.options import (
     open_model,
     palette_for,
     positive,
+    warn,
     warn_of_same_images,
 )
 from igpt_tf.errors import UsageError, UserError
@@ -129,7 +130,7 @@ def run(options: argparse.Namespace) -> None:
         results.append(result)
         found = ProbeResult(tuple(results), (), test.labels, train.n_class, train.classes)
         write_table(options.out / "probe.csv", found, options.solver)
-        _warn(result, options)
+        _warn_of_solver(result, options)
         if not options.json:
             tqdm.write(_line(options, result, len(test)), file=sys.stdout)
 
@@ -258,16 +259,16 @@ def _few_line(few: LowData) -> str:
     return f"{few.labels_a_class} labels a class: {found}{spread} ({len(few.converged)} subsets)"
 
 
-def _warn(result: LayerResult, options: argparse.Namespace) -> None:
+def _warn_of_solver(result: LayerResult, options: argparse.Namespace) -> None:
     """Say which solvers gave up, and what that means."""
     way_on = (
         f"give a --max_iter above {options.max_iter}" if options.solver == "lbfgs" else "it left the finite numbers"
     )
     gave_up = ", ".join(f"{trial.strength:g}" for trial in result.trials if not trial.converged)
     if not result.converged:
-        _complain(f"layer {result.name}: the solver DID NOT CONVERGE, so it has no accuracy; {way_on}")
+        warn(f"layer {result.name}: the solver DID NOT CONVERGE, so it has no accuracy; {way_on}")
     elif gave_up:
-        _complain(
+        warn(
             f"layer {result.name}: the solver did not converge with strength {gave_up}, which was not chosen; {way_on}"
         )
 
@@ -275,13 +276,7 @@ def _warn(result: LayerResult, options: argparse.Namespace) -> None:
 def _warn_of_subsets(few: LowData) -> None:
     lost = len(few.accuracies) - len(few.converged)
     if lost:
-        _complain(
+        warn(
             f"{few.labels_a_class} labels a class: the solver did not converge on {lost} subsets, left out; "
             "give a larger --max_iter"
         )
-
-
-def _complain(line: str) -> None:
-    from tqdm import tqdm
-
-    tqdm.write(f"run.py: {line}", file=sys.stderr)

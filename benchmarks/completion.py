@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 import igpt_tf as igpt
-from igpt_tf.data.tokens import open_tokens
+from igpt_tf.data.store.store import open_tokens
 
 
 def main() -> None:

@@ -57,7 +57,7 @@ def in_fresh_process(function: Callable, *args):
 
 def write_checkpoints(size: str, prefix: Path, tiny: Path) -> None:
     from igpt_tf.config import SIZES, ImageGPTConfig
-    from igpt_tf.download import SHARDS
+    from igpt_tf.download.openai import SHARDS
 
     write_checkpoint(prefix, SIZES[size], SHARDS.get(size, 4))
     write_checkpoint(tiny, ImageGPTConfig(**TINY), 2)
@@ -67,7 +67,7 @@ def write_checkpoint(prefix: Path, config, n_shards: int) -> None:
     """Random weights in the layout of OpenAI's checkpoints, with one shard at a time in memory."""
     import tensorflow as tf
 
-    from igpt_tf.convert.names import shape_table
+    from igpt_tf.weights.names import shape_table
 
     prefix.parent.mkdir()
     shapes = {f"model/{name}{slot}": s for name, s in shape_table(config).items() for slot in ("", "/Adam", "/Adam_1")}
@@ -82,14 +82,14 @@ def write_checkpoint(prefix: Path, config, n_shards: int) -> None:
 
 
 def measure_load(tiny: Path, preset: Path) -> dict:
-    from igpt_tf.model import ImageGPT
+    from igpt_tf.model.image_gpt import ImageGPT
 
     ImageGPT.from_preset(tiny)
     return measure(lambda: ImageGPT.from_preset(preset))
 
 
 def measure_save(tiny: Path, prefix: Path, preset: Path) -> dict:
-    from igpt_tf.model import ImageGPT
+    from igpt_tf.model.image_gpt import ImageGPT
 
     ImageGPT.from_preset(tiny).save_to_preset(preset)
     model = ImageGPT.from_preset(prefix)

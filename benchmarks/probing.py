@@ -27,7 +27,8 @@ import numpy as np
 
 import igpt_tf as igpt
 from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
-from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled, stratified_order
+from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled
+from igpt_tf.data.split import stratified_order
 from igpt_tf.probing.few_labels import LowData, low_data
 from igpt_tf.probing.linear import fit_linear, judge
 from igpt_tf.probing.protocol import LayerResult, probe

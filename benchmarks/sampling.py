@@ -29,7 +29,7 @@ import numpy as np
 
 import igpt_tf as igpt
 from benchmarks.theirs import new_theirs, timed
-from igpt_tf.backend import list_gpus
+from igpt_tf.backend.devices import list_gpus
 
 # That a first call of Hugging Face's `generate` draws on a CPU.
 WARM_UP_TOKENS = 8

@@ -59,8 +59,8 @@ def print_row(what: str, row: dict) -> None:
 
 def write_store(folder: Path, count: int) -> None:
     """Random tokens, a block at a time; what `tokenize` would write of them."""
-    from igpt_tf.data.writing import digest_of, store_writer
-    from igpt_tf.palette import Palette
+    from igpt_tf.data.store.writer import digest_of, store_writer
+    from igpt_tf.pictures.palette import Palette
 
     rng = np.random.default_rng(0)
     palette = Palette(rng.uniform(-1, 1, (N_COLORS, 3)))
@@ -89,7 +89,7 @@ def write_pictures(folder: Path, count: int) -> None:
 
 
 def read_store(folder: Path):
-    from igpt_tf.data.tokens import TokenStore
+    from igpt_tf.data.store.store import TokenStore
 
     return TokenStore.open(folder)
 
@@ -102,7 +102,7 @@ def measure_reading(open_tokens, folder: Path, size: str, batch: int, steps: int
     """Read batches as training does, one pass after another in random order."""
     from igpt_tf.config import SIZES
     from igpt_tf.data.batches import TrainingBatches
-    from igpt_tf.model import ImageGPT
+    from igpt_tf.model.image_gpt import ImageGPT
 
     model = ImageGPT(SIZES[size])
     Path("/proc/self/clear_refs").write_text("5")
@@ -126,9 +126,9 @@ def measure_reading(open_tokens, folder: Path, size: str, batch: int, steps: int
 
 
 def measure_tokenize(pictures: Path, folder: Path, workers: int) -> dict:
-    from igpt_tf.data.sources import open_source
-    from igpt_tf.data.tokens import tokenize
-    from igpt_tf.palette import Palette
+    from igpt_tf.data.sources.open import open_source
+    from igpt_tf.data.store.store import tokenize
+    from igpt_tf.pictures.palette import Palette
 
     palette = Palette(np.random.default_rng(0).uniform(-1, 1, (N_COLORS, 3)))
     start = time.perf_counter()

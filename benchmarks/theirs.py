@@ -11,7 +11,7 @@ import numpy as np
 from tqdm import tqdm
 
 import igpt_tf as igpt
-from igpt_tf.convert.names import named_arrays
+from igpt_tf.weights.names import named_arrays
 
 
 def timed(function: Callable[[], object]) -> float:

@@ -30,12 +30,12 @@ from keras import ops
 
 import igpt_tf as igpt
 from benchmarks.theirs import new_theirs, timed
-from igpt_tf.backend import list_gpus
+from igpt_tf.backend.devices import list_gpus
 from igpt_tf.data.augment import Augmentation
 from igpt_tf.data.batches import TrainingBatches
-from igpt_tf.data.rows import FileTokens
-from igpt_tf.training.loop import compile_model
+from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.training.pretrain import new_model
+from igpt_tf.training.run import compile_model
 from igpt_tf.training.settings import PretrainSettings
 
 # Images of the token file that the pipeline reads.

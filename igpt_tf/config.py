@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
+import numpy as np
+
 from igpt_tf.errors import UserError
 
 
@@ -73,3 +75,19 @@ SIZES: dict[str, ImageGPTConfig] = {
     "xl": ImageGPTConfig(n_layer=60, n_embd=3072, n_head=24),
     "nano": ImageGPTConfig(n_layer=4, n_embd=128, n_head=4),
 }
+
+
+def check_tokens(config: ImageGPTConfig, tokens: np.ndarray) -> None:
+    """Raise a `UserError` unless tokens are (B, T) integers that a model of this shape knows, B at least 1."""
+    shape = np.shape(tokens)
+    if len(shape) != 2 or shape[1] != config.n_tokens or not shape[0]:
+        raise UserError(
+            f"expected tokens of shape (images, {config.n_tokens}), as the model's images are {config.n_px} pixels "
+            f"wide, found {shape}"
+        )
+    if not np.issubdtype(np.asarray(tokens[:1]).dtype, np.integer):
+        raise UserError(f"expected integer tokens, found {np.asarray(tokens[:1]).dtype}")
+    low, high = int(np.min(tokens)), int(np.max(tokens))
+    if low < 0 or high >= config.n_vocab:
+        found = low if low < 0 else high
+        raise UserError(f"expected tokens from 0 to {config.n_vocab - 1}, found {found}; made with another palette?")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.convert.names import HEAD, shape_table
+from igpt_tf.weights.names import HEAD, shape_table
 
 SCOPE = "model/"
 

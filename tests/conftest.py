@@ -11,7 +11,6 @@ os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="igpt-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
 
-import imageio.v3 as imageio
 import keras
 import numpy as np
 import pytest
@@ -24,52 +23,11 @@ if keras.backend.backend() == "tensorflow":
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
 
-from igpt_tf.cli.main import main
-from igpt_tf.config import ImageGPTConfig
-from igpt_tf.model import ImageGPT
+from examples import TINY, randomise
+from igpt_tf.model.image_gpt import ImageGPT
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
-
-TINY = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=16, n_head=4, n_layer=2)
-
-
-def randomise(model, seed=0, scale=0.3):
-    """Give every weight a large asymmetric value, so that no mistake in the wiring cancels out."""
-    rng = np.random.default_rng(seed)
-    for variable in model.variables:
-        values = rng.normal(size=tuple(variable.shape)) * scale
-        variable.assign(1 + values if variable.path.endswith("scale") else values)
-    return model
-
-
-def write_pictures(folder, palette, config):
-    """Three PNG files of random colours of a palette; returns the folder."""
-    tokens = np.random.default_rng(2).integers(0, config.n_vocab, (3, config.n_tokens))
-    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
-        imageio.imwrite(folder / f"{name}.png", picture)
-    return folder
-
-
-def run(capsys, *arguments):
-    """Exit code, standard output and standard error of a command line."""
-    code = main([str(argument) for argument in arguments])
-    captured = capsys.readouterr()
-    return code, captured.out, captured.err
-
-
-class StopAfter(keras.callbacks.Callback):
-    """Stands for a process that dies at some step."""
-
-    def __init__(self, steps):
-        super().__init__()
-        self.left = steps
-
-    def on_train_batch_end(self, batch, logs=None):
-        """Count down."""
-        self.left -= 1
-        if not self.left:
-            raise KeyboardInterrupt
 
 
 @pytest.fixture(scope="session")

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from http_server import Remote, cut
 
-from igpt_tf.download import checkpoint_files
-from igpt_tf.fetch.batch import RemoteFile, fetch_all, summarize
-from igpt_tf.fetch.connection import Patience
+from igpt_tf.download.batch import RemoteFile, fetch_all, summarize
+from igpt_tf.download.connection import Patience
+from igpt_tf.download.openai import checkpoint_files
 
 ROOT = Path(__file__).parents[1]
 HASTY = Patience(retries=3, connect_s=2.0, read_s=2.0, delay=lambda failures: 0.0)

@@ -4,12 +4,12 @@ import dataclasses
 import math
 
 import pytest
-from conftest import TINY
 
+from examples import TINY
 from igpt_tf.config import SIZES, ImageGPTConfig
-from igpt_tf.convert.names import shape_table
 from igpt_tf.errors import UserError
-from igpt_tf.model import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.weights.names import shape_table
 
 
 def count_weights(config):

@@ -22,10 +22,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
     load_backend()
-    from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.data.sources import quantize
-    from igpt_tf.evaluation import classify
-    from igpt_tf.presets import load_classifier
+    from igpt_tf.backend.devices import choose_devices, device_scope
+    from igpt_tf.model import ImageGPTClassifier
+    from igpt_tf.pictures.palette import quantize
+    from igpt_tf.scoring.evaluation import classify
 
     preset = open_model(options)
     if preset.n_class is None:
@@ -34,7 +34,7 @@ def run(options: argparse.Namespace) -> None:
     paths, pictures = read_pictures(options.pictures, preset.config.n_px)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
-        classifier = load_classifier(preset)
+        classifier = ImageGPTClassifier.from_preset(preset)
     tokens = quantize(palette, pictures)
     probabilities = classify(classifier, tokens, batch_size=options.n_sub_batch * len(devices))
     classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]

@@ -24,8 +24,8 @@ from igpt_tf.errors import UsageError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from igpt_tf.model import ImageGPT
-    from igpt_tf.palette import Palette
+    from igpt_tf.model.image_gpt import ImageGPT
+    from igpt_tf.pictures.palette import Palette
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -72,11 +72,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Complete each picture n times; write NAME_0.png ..., and a grid row of what was seen, drawn and true."""
     load_backend()
-    from igpt_tf.backend import choose_devices, device_scope
+    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places, film, finish, in_rows, seen
     from igpt_tf.cli.series import refuse_series_names
-    from igpt_tf.data.sources import quantize
-    from igpt_tf.presets import load_model
+    from igpt_tf.model import ImageGPT
+    from igpt_tf.pictures.palette import quantize
 
     controls_of(options)
     check_places(options)
@@ -89,7 +89,7 @@ def run(options: argparse.Namespace) -> None:
     refuse_series_names([*paths, *([options.grid] if options.grid else [])])
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
-        model = load_model(preset)
+        model = ImageGPT.from_preset(preset)
     tokens = quantize(palette, originals)
     batch_size = options.n_sub_batch * len(devices)
     drawn = _draw(options, model, palette, batch_size, tokens.repeat(options.n, axis=0), known, paths)
@@ -114,7 +114,7 @@ def box(text: str) -> tuple[int, ...]:
 
 def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
     """Booleans (T,): what is given of every picture."""
-    from igpt_tf.imaging import read_image
+    from igpt_tf.pictures.imaging import read_image
     from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
 
     if options.box is not None:
@@ -140,7 +140,7 @@ def _draw(
     paths: list[Path],
 ) -> np.ndarray:
     """Fill in tokens (B, T) and write each picture as soon as those that are drawn with it are finished."""
-    from igpt_tf.imaging import write_png
+    from igpt_tf.pictures.imaging import write_png
     from igpt_tf.sampling import complete
 
     written = 0

@@ -208,7 +208,7 @@ def tensorboard(folder: Path) -> keras.callbacks.Callback:
 
     import keras
 
-    from igpt_tf.files import require_writable
+    from igpt_tf.storage.files import require_writable
 
     if keras.backend.backend() != "tensorflow":
         raise UserError("--log_dir needs the TensorFlow backend, which alone writes TensorBoard's files: see log.csv")

@@ -13,8 +13,8 @@ from igpt_tf.errors import UserError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from igpt_tf.fetch.batch import Outcome
-    from igpt_tf.fetch.transfer import Meter
+    from igpt_tf.download.batch import Outcome
+    from igpt_tf.download.transfer import Meter
 
 EXAMPLE = "python download.py --model s --clusters"
 
@@ -40,7 +40,7 @@ def _is_interrupt(error: BaseException | None) -> bool:
 
 def _parse(arguments: list[str] | None) -> argparse.Namespace:
     # Imported late, like all that takes time, so that --help and a Ctrl-C at the start are answered well.
-    from igpt_tf.download import BASE_URL, DATASETS, SHARDS, STEPS
+    from igpt_tf.download.openai import BASE_URL, DATASETS, SHARDS, STEPS
 
     parser = Parser(
         prog="download.py",
@@ -82,9 +82,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from igpt_tf.download import checkpoint_files, dataset_files, download, palette_file
-    from igpt_tf.fetch.batch import summarize
-    from igpt_tf.fetch.connection import Patience
+    from igpt_tf.download.batch import summarize
+    from igpt_tf.download.connection import Patience
+    from igpt_tf.download.openai import checkpoint_files, dataset_files, download, palette_file
 
     files = []
     if options.model:
@@ -132,7 +132,7 @@ def _print_result(outcome: "Outcome", as_json: bool) -> None:
 
 def _next_step(options: argparse.Namespace) -> str:
     """Return the command that makes use of what was downloaded, or fetches what is lacking for it."""
-    from igpt_tf.download import checkpoint_prefix, palette_file
+    from igpt_tf.download.openai import checkpoint_prefix, palette_file
 
     palette = palette_file(options.download_dir).path
     place = f" --download_dir {shlex.quote(str(options.download_dir))}" if options.download_dir is not None else ""

@@ -21,8 +21,8 @@ from igpt_tf.errors import UsageError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from igpt_tf.evaluation import Evaluation
-    from igpt_tf.presets import Preset
+    from igpt_tf.scoring.evaluation import Evaluation
+    from igpt_tf.weights.presets import Preset
 
 # OpenAI's names of the files and of the splits in what it prints; the largest comes last.
 SPLITS = {"te": "test", "va": "valid", "tr": "train"}
@@ -56,9 +56,9 @@ def run(options: argparse.Namespace) -> None:
     if not 0 < options.bert_mask_prob < 1:
         raise UsageError(f"--bert_mask_prob: expected a probability between 0 and 1, found {options.bert_mask_prob}")
     load_backend()
-    from igpt_tf.backend import choose_devices, device_scope
-    from igpt_tf.evaluation import evaluate
-    from igpt_tf.presets import load_classifier, load_model
+    from igpt_tf.backend.devices import choose_devices, device_scope
+    from igpt_tf.model import ImageGPT, ImageGPTClassifier
+    from igpt_tf.scoring.evaluation import evaluate
 
     preset = open_model(options)
     if options.votes != 1 and not preset.config.bert:
@@ -66,7 +66,7 @@ def run(options: argparse.Namespace) -> None:
     splits = _read_splits(options, preset)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
-        model = load_model(preset) if preset.n_class is None else load_classifier(preset)
+        model = ImageGPT.from_preset(preset) if preset.n_class is None else ImageGPTClassifier.from_preset(preset)
     results = {}
     for name, (tokens, labels) in splits.items():
         results[name] = evaluate(
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
 def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
     from igpt_tf.data.labelled import find_labelled, open_images
-    from igpt_tf.data.named import NAMES
+    from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
     # Without a head to judge, nobody needs the labels to be there or right.

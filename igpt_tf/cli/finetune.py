@@ -31,8 +31,8 @@ from igpt_tf.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
     from igpt_tf.data.labelled import LabelledTokens
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import Preset
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.weights.presets import Preset
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -79,8 +79,9 @@ def run(options: argparse.Namespace) -> None:
     process = start_backend(options)
     import keras
 
-    from igpt_tf.backend import all_or_none, choose_devices
-    from igpt_tf.files import require_writable
+    from igpt_tf.backend.devices import choose_devices
+    from igpt_tf.backend.processes import all_or_none
+    from igpt_tf.storage.files import require_writable
     from igpt_tf.training.finetune import finetune, new_classifier
 
     with all_or_none():
@@ -128,7 +129,8 @@ def _read_data(
     options: argparse.Namespace, preset: Preset, settings: FinetuneSettings
 ) -> tuple[LabelledTokens, LabelledTokens | None, Palette | None]:
     """Images to train on, those to validate on or None, and the palette of both."""
-    from igpt_tf.data.labelled import hold_out, open_images, read_labelled, stratified_order
+    from igpt_tf.data.labelled import open_images, read_labelled
+    from igpt_tf.data.split import hold_out, stratified_order
 
     config = preset.config
 

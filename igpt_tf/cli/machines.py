@@ -58,7 +58,7 @@ def start_backend(options: argparse.Namespace) -> int:
     load_backend(touch_devices=not _several(options))
     if not _several(options):
         return 0
-    from igpt_tf.backend import join_processes, process_share
+    from igpt_tf.backend.processes import join_processes, process_share
 
     # The library that connects them says so on standard output.
     with redirected(1, 2):
@@ -72,8 +72,8 @@ def _several(options: argparse.Namespace) -> bool:
 
 def models_scope(options: argparse.Namespace, devices: list[str], n_head: int) -> contextlib.AbstractContextManager:
     """The scope in which to create the model: whole on each device, or split as --model_parallel says."""
-    from igpt_tf.backend import device_scope
-    from igpt_tf.training.distribution import model_parallel_scope
+    from igpt_tf.backend.devices import device_scope
+    from igpt_tf.backend.sharding import model_parallel_scope
 
     if options.model_parallel > 1:
         return model_parallel_scope(devices, options.model_parallel, n_head)

@@ -14,11 +14,11 @@ from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.data.labelled import LabelledTokens
-    from igpt_tf.data.sources import Source
-    from igpt_tf.data.tokens import TokenStore
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import Preset
+    from igpt_tf.data.sources.open import Source
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.pictures.palette import Palette
     from igpt_tf.sampling import Controls
+    from igpt_tf.weights.presets import Preset
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
 SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
@@ -131,7 +131,7 @@ def redirected(descriptor: int, to: int) -> Iterator[None]:
 
 def open_model(options: argparse.Namespace) -> Preset:
     """The preset that the options name; what was typed of its shape must be true."""
-    from igpt_tf.presets import check_shape, open_preset
+    from igpt_tf.weights.presets import check_shape, open_preset
 
     preset = open_preset(options.model)
     check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
@@ -142,8 +142,8 @@ def open_model(options: argparse.Namespace) -> Preset:
 
 def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
     """The palette that was named or lies beside the model, of as many colours as the model knows."""
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import load_palette
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.weights.presets import load_palette
 
     if options.palette is None:
         return load_palette(preset)

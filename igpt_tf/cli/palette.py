@@ -15,7 +15,7 @@ from igpt_tf.errors import UsageError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
-    from igpt_tf.data.sources import Source
+    from igpt_tf.data.sources.open import Source
 
 # Images that the reconstruction error is measured on.
 JUDGED = 1000
@@ -39,9 +39,9 @@ def run(options: argparse.Namespace) -> None:
     """Fit the palette, write it and say how well it fits."""
     if options.action is None:
         raise UsageError("palette: say what to do: run.py palette fit --data ...")
-    from igpt_tf.files import require_writable
-    from igpt_tf.imaging import to_grey
-    from igpt_tf.palette import MAX_COLORS, Palette
+    from igpt_tf.pictures.imaging import to_grey
+    from igpt_tf.pictures.palette import MAX_COLORS, Palette
+    from igpt_tf.storage.files import require_writable
 
     if options.n_colors > MAX_COLORS:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, because tokens have 16 bits")
@@ -66,7 +66,7 @@ def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]
     import numpy as np
     from tqdm import tqdm
 
-    from igpt_tf.data.encode import Encoder, encode
+    from igpt_tf.data.store.encode import Encoder, encode
 
     if source.are_tokens:
         raise UserError(f"{source.name}: expected pictures to learn colours from, found tokens")

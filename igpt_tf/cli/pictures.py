@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.files import require_writable
+from igpt_tf.storage.files import require_writable
 
 if TYPE_CHECKING:
     import numpy as np
@@ -45,7 +45,7 @@ def finish(
         rows: pictures of the grid, row by row.
         frames: of drawing.gif, or None.
     """
-    from igpt_tf.imaging import grid, write_gif, write_png
+    from igpt_tf.pictures.imaging import grid, write_gif, write_png
 
     result: dict = {"folder": str(options.out), "n": n}
     lines = [f"{options.out}: {n} pictures"]
@@ -81,7 +81,7 @@ def film(pictures: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarr
     """
     import numpy as np
 
-    from igpt_tf.imaging import grid
+    from igpt_tf.pictures.imaging import grid
 
     unknown = np.flatnonzero(~known)
     frames = []
@@ -101,8 +101,8 @@ def read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]
     """The path or address of each picture, and the pictures (N, n_px, n_px, 3)."""
     import numpy as np
 
-    from igpt_tf.fetch.picture import read_url
-    from igpt_tf.imaging import find_images, load_images, read_image, resize_and_crop
+    from igpt_tf.download.picture import read_url
+    from igpt_tf.pictures.imaging import find_images, load_images, read_image, resize_and_crop
 
     paths, pictures = [], []
     for source in sources:

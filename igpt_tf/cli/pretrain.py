@@ -28,10 +28,10 @@ if TYPE_CHECKING:
     import numpy as np
 
     from igpt_tf.config import ImageGPTConfig
-    from igpt_tf.data.tokens import TokenStore
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import Preset
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.recipes import Recipe
+    from igpt_tf.weights.presets import Preset
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -77,8 +77,9 @@ def run(options: argparse.Namespace) -> None:
     process = start_backend(options)
     import keras
 
-    from igpt_tf.backend import all_or_none, choose_devices
-    from igpt_tf.files import require_writable
+    from igpt_tf.backend.devices import choose_devices
+    from igpt_tf.backend.processes import all_or_none
+    from igpt_tf.storage.files import require_writable
     from igpt_tf.training.callbacks import SampleGrids
     from igpt_tf.training.pretrain import new_model, pretrain
 
@@ -136,7 +137,7 @@ def _report(
 
 def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
     """The weights to begin with; what was typed of their shape must be true, and a recipe's too."""
-    from igpt_tf.presets import check_shape, open_preset
+    from igpt_tf.weights.presets import check_shape, open_preset
 
     preset = open_preset(options.init_from)
     if hasattr(options, "size"):
@@ -153,14 +154,14 @@ def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
 
 def _store(options: argparse.Namespace) -> TokenStore | None:
     """The token store to train on, if the data are one."""
-    from igpt_tf.data.tokens import STORE, TokenStore
+    from igpt_tf.data.store.store import STORE, TokenStore
 
     return TokenStore.open(Path(options.data)) if (Path(options.data) / STORE).exists() else None
 
 
 def _palette(options: argparse.Namespace, preset: Preset | None, store: TokenStore | None) -> Palette | None:
     """The palette that was named, that of the weights to begin with, or the one of the token store to train on."""
-    from igpt_tf.palette import Palette
+    from igpt_tf.pictures.palette import Palette
 
     if preset is not None and (options.palette is not None or preset.palette() is not None):
         return open_palette(options, preset)
@@ -204,7 +205,7 @@ def _read_data(
     """Tokens to train on, and those to validate on or None."""
     import numpy as np
 
-    from igpt_tf.data.tokens import open_tokens
+    from igpt_tf.data.store.store import open_tokens
 
     tokens = open_tokens(options.data, config.n_px, palette, config.n_vocab)
     if options.validation is None:

@@ -27,12 +27,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from igpt_tf.data.labelled import LabelledTokens
-    from igpt_tf.data.sources import Source
-    from igpt_tf.data.tokens import TokenStore
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import Preset
+    from igpt_tf.data.sources.open import Source
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.pictures.palette import Palette
     from igpt_tf.probing.few_labels import LowData
     from igpt_tf.probing.protocol import LayerResult, ProbeResult
+    from igpt_tf.weights.presets import Preset
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -96,14 +96,14 @@ def run(options: argparse.Namespace) -> None:
     load_backend()
     from tqdm import tqdm
 
-    from igpt_tf.backend import choose_devices, device_scope
+    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.data.labelled import open_images
-    from igpt_tf.files import require_writable
-    from igpt_tf.presets import load_model
+    from igpt_tf.model import ImageGPT
     from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.linear import require_all_classes
     from igpt_tf.probing.protocol import ProbeResult, probe
     from igpt_tf.probing.report import write_table
+    from igpt_tf.storage.files import require_writable
 
     preset = open_model(options)
     devices = choose_devices(options.n_gpu)
@@ -121,7 +121,7 @@ def run(options: argparse.Namespace) -> None:
     warn_of_same_images(everything, test)
     test = _limited(test, options.test_limit, options.seed)
     with device_scope(devices):
-        model = load_model(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
+        model = ImageGPT.from_preset(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
 
     results: list[LayerResult] = []
 
@@ -158,8 +158,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _finish(options: argparse.Namespace, result: ProbeResult, about: dict) -> None:
     """Write what was found, and print what is best."""
-    from igpt_tf.files import atomic_write
     from igpt_tf.probing import report
+    from igpt_tf.storage.files import atomic_write
 
     settings = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
     fields = {name: getattr(options, name) for name in settings} | about | report.fields_of(result, options.solver)
@@ -200,8 +200,8 @@ def _layers(words: list[str]) -> list[int] | None:
 
 def _test_split(data: str) -> str:
     """The test split that belongs to --data."""
-    from igpt_tf.data.arrays import SPLITS, has_split
-    from igpt_tf.data.named import NAMES
+    from igpt_tf.data.sources.arrays import SPLITS, has_split
+    from igpt_tf.data.sources.named import NAMES
 
     start, colon, end = data.rpartition(":")
     source = start if colon and end in SPLITS else data
@@ -225,7 +225,7 @@ def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledToke
     """Of too many images as many as the limit says, random by seed, of each class its share."""
     import numpy as np
 
-    from igpt_tf.data.labelled import stratified_order
+    from igpt_tf.data.split import stratified_order
 
     if limit is None or limit >= len(data):
         return data

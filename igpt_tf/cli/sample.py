@@ -24,8 +24,8 @@ from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.cli.series import Series
-    from igpt_tf.palette import Palette
-    from igpt_tf.presets import Preset
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.weights.presets import Preset
 
 BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
@@ -48,10 +48,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw the images that are missing of sample_0.png, sample_1.png ...; write their grid."""
     load_backend()
-    from igpt_tf.backend import choose_devices
+    from igpt_tf.backend.devices import choose_devices
     from igpt_tf.cli.pictures import check_places
     from igpt_tf.cli.series import open_series
-    from igpt_tf.data.writing import digest_of
+    from igpt_tf.data.store.writer import digest_of
 
     controls = controls_of(options)
     check_places(options)
@@ -82,13 +82,13 @@ def _draw(options: argparse.Namespace, preset: Preset, palette: Palette, devices
     """Draw what is missing and write each picture as soon as its batch is finished."""
     from tqdm import tqdm
 
-    from igpt_tf.backend import device_scope
-    from igpt_tf.imaging import write_png
-    from igpt_tf.presets import load_model
+    from igpt_tf.backend.devices import device_scope
+    from igpt_tf.model import ImageGPT
+    from igpt_tf.pictures.imaging import write_png
     from igpt_tf.sampling import sample_batches
 
     with device_scope(devices):
-        model = load_model(preset)
+        model = ImageGPT.from_preset(preset)
     n_missing = len(series.missing)
     batch_size = min(options.n_sub_batch * len(devices), n_missing)
     done = series.n - n_missing
@@ -127,7 +127,7 @@ def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
     import numpy as np
 
     from igpt_tf.cli.pictures import film, finish, in_rows
-    from igpt_tf.imaging import read_image
+    from igpt_tf.pictures.imaging import read_image
 
     paths = [series.path(number) for number in range(min(series.n, SHOWN))]
     found = []

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.errors import UserError
-from igpt_tf.files import atomic_write, held
+from igpt_tf.storage.files import atomic_write, held
 
 RECORD_FILE = "sample.json"
 LOCK_FILE = ".sample.lock"

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from igpt_tf.cli.options import load_backend
 
 if TYPE_CHECKING:
-    from igpt_tf.data.sources import Source
+    from igpt_tf.data.sources.open import Source
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -31,8 +31,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def open_data(options: argparse.Namespace) -> Source:
     """The source that the options name."""
-    from igpt_tf.data.named import NAMES
-    from igpt_tf.data.sources import open_source
+    from igpt_tf.data.sources.named import NAMES
+    from igpt_tf.data.sources.open import open_source
 
     if options.data.partition(":")[0] in NAMES and options.data_file is None:
         load_backend()

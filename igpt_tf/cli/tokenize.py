@@ -35,9 +35,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the store and say what is in it."""
-    from igpt_tf.data.tokens import tokenize
-    from igpt_tf.data.writing import SKIPPED
-    from igpt_tf.palette import Palette
+    from igpt_tf.data.store.store import tokenize
+    from igpt_tf.data.store.writer import SKIPPED
+    from igpt_tf.pictures.palette import Palette
 
     palette = Palette.load(options.palette)
     source = open_data(options)

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from igpt_tf.data.augment import generators_of
+from igpt_tf.model.bert import masked_sample_weights
 
 # Batches that are read while the model is at work on one.
 AHEAD = 3
@@ -109,15 +110,6 @@ class TrainingBatches(keras.utils.PyDataset):
         if order is None or order[0] != number:
             order = self._order = (number, np.random.default_rng([self.seed, number]).permutation(len(self.tokens)))
         return order[1]
-
-
-def masked_sample_weights(mask: np.ndarray) -> np.ndarray:
-    """Weights (n, T) float32 that make Keras' mean over tokens the mean over images of that over masked tokens.
-
-    `mask` (n, T) is 1 where a token is seen; the same as T times `objectives.masked_weights`.
-    """
-    hidden = 1.0 - mask.astype("float32")
-    return hidden * (mask.shape[1] / hidden.sum(axis=1, keepdims=True))
 
 
 def sample_rows(tokens: np.ndarray) -> np.ndarray:

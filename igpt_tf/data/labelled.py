@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.data.sources import Source, open_source, tokens_of
-from igpt_tf.data.tokens import TokenStore, require_fitting
-from igpt_tf.data.writing import PROGRESS, STORE
+from igpt_tf.data.sources.open import Source, open_source, tokens_of
+from igpt_tf.data.store.store import TokenStore, require_fitting
+from igpt_tf.data.store.writer import PROGRESS, STORE
 from igpt_tf.errors import UserError
-from igpt_tf.palette import Palette
+from igpt_tf.pictures.palette import Palette
 
 
 @dataclass(frozen=True)
@@ -99,34 +99,6 @@ class TokenRows:
     def shape(self) -> tuple[int, int]:
         """(n, T)."""
         return (len(self), self.tokens.shape[1])
-
-
-def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """An order of the images (N,), random by seed, any first part of which has all classes in proportion."""
-    order = np.random.default_rng(seed).permutation(len(labels))
-    # How far into its own class each image comes.
-    depth = np.empty(len(labels))
-    for label in np.unique(labels):
-        places = np.flatnonzero(labels[order] == label)
-        depth[places] = (np.arange(len(places)) + 0.5) / len(places)
-    return order[np.argsort(depth, kind="stable")]
-
-
-def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted rows of the images (N,) that are kept, and of a share of each class that is held out, random by seed.
-
-    Raises:
-        UserError: if there are too few images for that.
-    """
-    n_held = round(share * len(labels))
-    order = stratified_order(labels, seed)
-    held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
-    if not n_held or len(np.unique(labels[kept])) < len(np.unique(labels)):
-        raise UserError(
-            f"expected images enough to hold out {100 * share:g} % and keep some of every class, found {len(labels)}: "
-            "give more images"
-        )
-    return kept, held
 
 
 def open_images(path: str | Path) -> TokenStore | Source:

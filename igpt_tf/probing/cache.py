@@ -12,15 +12,15 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from igpt_tf.classifier import ImageGPTClassifier
-from igpt_tf.evaluation import check_tokens
-from igpt_tf.files import atomic_write
-from igpt_tf.model import ImageGPT
+from igpt_tf.config import check_tokens
+from igpt_tf.model.classifier import ImageGPTClassifier
+from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.features import check_layers, feature_parts, write_features
+from igpt_tf.storage.files import atomic_write
 
 if TYPE_CHECKING:
-    from igpt_tf.data.tokens import TokenStore
-    from igpt_tf.layers import Block
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.model.layers import Block
 
 # Another whenever the same request would have other features or another file.
 FORMAT = 1

@@ -11,17 +11,19 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from igpt_tf.backend import count_devices, jit_compile, scope_of
-from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.backend.devices import count_devices, jit_compile, scope_of
+from igpt_tf.backend.replica import kept_with
+from igpt_tf.config import check_tokens
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.evaluation import check_tokens, predict_padded
-from igpt_tf.files import atomic_write
-from igpt_tf.model import ImageGPT, kept_with
-from igpt_tf.objectives import draw_mask
+from igpt_tf.model.bert import draw_mask
+from igpt_tf.model.classifier import ImageGPTClassifier
+from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.defaults import NORMS
+from igpt_tf.scoring.predict import predict_padded
+from igpt_tf.storage.files import atomic_write
 
 if TYPE_CHECKING:
-    from igpt_tf.data.tokens import TokenStore
+    from igpt_tf.data.store.store import TokenStore
 
 # Images between two updates of the progress bar, in batches.
 BATCHES_A_CHUNK = 8

@@ -12,10 +12,10 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
-from igpt_tf.data.labelled import hold_out
+from igpt_tf.data.split import hold_out
 from igpt_tf.errors import UserError
+from igpt_tf.model.bert import vote
 from igpt_tf.probing.defaults import MAX_ITER
-from igpt_tf.voting import vote
 
 # Inverse strengths of the L2 penalty, scikit-learn's C, from strong to weak.
 STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)

@@ -9,22 +9,16 @@ import numpy as np
 from sklearn.metrics import confusion_matrix
 from tqdm import tqdm
 
-from igpt_tf.classifier import ImageGPTClassifier
-from igpt_tf.data.labelled import LabelledTokens, hold_out
+from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.split import hold_out
 from igpt_tf.errors import UsageError
-from igpt_tf.model import ImageGPT
+from igpt_tf.model.classifier import ImageGPTClassifier
+from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import check_layers, extract_features
 from igpt_tf.probing.few_labels import LowData, low_data, require_enough
-from igpt_tf.probing.linear import (
-    HOLDOUT,
-    LinearProbe,
-    Trial,
-    fit_linear,
-    judge,
-    require_all_classes,
-)
+from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, fit_linear, judge, require_all_classes
 from igpt_tf.probing.sgd import SGDProbe
 
 

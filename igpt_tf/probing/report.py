@@ -12,9 +12,9 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from igpt_tf.files import atomic_write
 from igpt_tf.probing.linear import Trial
 from igpt_tf.probing.protocol import LayerResult, ProbeResult
+from igpt_tf.storage.files import atomic_write
 
 COLUMNS = ("layer", "labels_a_class", "held_out_percent", "test_percent", "std", "strength", "converged")
 # More classes than this would be named on top of each other.

@@ -9,8 +9,8 @@ import keras
 import numpy as np
 from sklearn.preprocessing import StandardScaler
 
-from igpt_tf.backend import jit_compile
-from igpt_tf.data.labelled import hold_out
+from igpt_tf.backend.devices import jit_compile
+from igpt_tf.data.split import hold_out
 from igpt_tf.probing.defaults import EPOCHS
 from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, percent, require_all_classes
 

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from igpt_tf.sampling.decoder import Drawing, decoders
-from igpt_tf.sampling.devices import share
+from igpt_tf.sampling.drawing import Drawing, decoders
 from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
+from igpt_tf.sampling.workers import share
 
 if TYPE_CHECKING:
-    from igpt_tf.model import ImageGPT
+    from igpt_tf.model.image_gpt import ImageGPT
 
 
 def draw_forced(

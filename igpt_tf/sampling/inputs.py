@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from igpt_tf.config import check_tokens
 from igpt_tf.errors import UserError, whole_number
-from igpt_tf.evaluation import check_tokens
 from igpt_tf.sampling.filters import Key
 
 if TYPE_CHECKING:
-    from igpt_tf.model import ImageGPT
+    from igpt_tf.model.image_gpt import ImageGPT
 
 
 def image_keys(seed: int | Sequence[int], n_images: int) -> list[Key]:

@@ -14,8 +14,8 @@ import keras
 import numpy as np
 from keras import ops
 
-from igpt_tf.layers import NORM_EPSILON, quick_gelu
-from igpt_tf.model import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.model.layers import NORM_EPSILON, quick_gelu
 
 # Nested lists, tuples and dictionaries of arrays, as both backends take them for an argument.
 Weights = dict[str, Any]

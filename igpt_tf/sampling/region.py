@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from igpt_tf.errors import UsageError, UserError, whole_number
-from igpt_tf.imaging import resize_and_crop, to_grey
+from igpt_tf.pictures.imaging import resize_and_crop, to_grey
 
 # Of a mask, the least that counts as white.
 WHITE = 128

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from igpt_tf.sampling.decoder import Drawing
+from igpt_tf.sampling.drawing import Drawing
 from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
 
 # Particles are drawn anew when as few as this share of them would do as well (Del Moral et al., 2012, and many more).

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 
-from igpt_tf.backend import all_or_none
-from igpt_tf.imaging import grid, write_png
+from igpt_tf.backend.processes import all_or_none
+from igpt_tf.pictures.imaging import grid, write_png
 from igpt_tf.sampling import sample
 from igpt_tf.training.checkpoint import best_period
 from igpt_tf.training.variables import NotFiniteError
 
 if TYPE_CHECKING:
-    from igpt_tf.palette import Palette
+    from igpt_tf.pictures.palette import Palette
 
 
 class FiniteLoss(keras.callbacks.Callback):

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import keras
 
-from igpt_tf.backend import all_or_none, from_first_process
+from igpt_tf.backend.processes import all_or_none, from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.files import atomic_write, held, require_writable
+from igpt_tf.storage.files import atomic_write, held, require_writable
 from igpt_tf.training.variables import (
     DamagedError,
     check_variables,

@@ -10,14 +10,14 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.backend import scope_of
-from igpt_tf.classifier import ImageGPTClassifier
+from igpt_tf.backend.devices import scope_of
 from igpt_tf.data.batches import fingerprint
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UsageError
-from igpt_tf.presets import Preset, load_classifier
-from igpt_tf.training.loop import Run, Validation, training_scope, validation_inputs
+from igpt_tf.model import ImageGPTClassifier
+from igpt_tf.training.run import Run, Validation, training_scope, validation_inputs
 from igpt_tf.training.settings import FinetuneSettings
+from igpt_tf.weights.presets import Preset
 
 
 def new_classifier(
@@ -38,7 +38,7 @@ def new_classifier(
     """
     dtype = "mixed_bfloat16" if mixed_precision else None
     with training_scope(start.config, rematerialise):
-        return load_classifier(start, n_class, classes=classes, dtype=dtype)
+        return ImageGPTClassifier.from_preset(start, n_class, classes=classes, dtype=dtype)
 
 
 def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -> None:

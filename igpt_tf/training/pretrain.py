@@ -10,11 +10,12 @@ import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.data.batches import fingerprint, masked_sample_weights
+from igpt_tf.data.batches import fingerprint
 from igpt_tf.model import ImageGPT
-from igpt_tf.presets import Preset, load_model
-from igpt_tf.training.loop import Run, Validation, training_scope, validation_inputs
+from igpt_tf.model.bert import masked_sample_weights
+from igpt_tf.training.run import Run, Validation, training_scope, validation_inputs
 from igpt_tf.training.settings import PretrainSettings
+from igpt_tf.weights.presets import Preset
 
 
 def new_model(start: ImageGPTConfig | Preset, mixed_precision: bool = False, rematerialise: bool = False) -> ImageGPT:
@@ -28,7 +29,7 @@ def new_model(start: ImageGPTConfig | Preset, mixed_precision: bool = False, rem
     dtype = "mixed_bfloat16" if mixed_precision else None
     config = start.config if isinstance(start, Preset) else start
     with training_scope(config, rematerialise):
-        return load_model(start, dtype=dtype) if isinstance(start, Preset) else ImageGPT(start, dtype=dtype)
+        return ImageGPT.from_preset(start, dtype=dtype) if isinstance(start, Preset) else ImageGPT(start, dtype=dtype)
 
 
 def pretrain(

@@ -11,9 +11,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.backend import assign_from_first_process
+from igpt_tf.backend.processes import assign_from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.files import atomic_write
+from igpt_tf.storage.files import atomic_write
 
 # Names that safetensors has for what variables hold.
 _DTYPES = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "int32": "I32", "int64": "I64", "uint32": "U32"}

@@ -1,0 +1,118 @@
+"""The devices of a backend, and the scopes that put models on them."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+
+import keras
+
+from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend.processes import process_share
+from igpt_tf.errors import UsageError
+
+
+def list_gpus() -> list[str]:
+    """Names of the GPUs that the backend sees, as the backend's own functions take them."""
+    if on_tensorflow():
+        import tensorflow as tf
+
+        return [device.name for device in tf.config.list_logical_devices("GPU")]
+    try:
+        return keras.distribution.list_devices("gpu")
+    except RuntimeError:  # what JAX says where TensorFlow has an empty list
+        return []
+
+
+def list_cpus() -> list[str]:
+    """Likewise the CPU devices: one, unless it was split into several."""
+    if on_tensorflow():
+        import tensorflow as tf
+
+        return [device.name for device in tf.config.list_logical_devices("CPU")]
+    return keras.distribution.list_devices("cpu")
+
+
+def jit_compile() -> bool | str:
+    """Keras' `jit_compile` for training and evaluation: not on TensorFlow's CPUs, where XLA keeps to one core."""
+    return False if on_tensorflow() and not list_gpus() else "auto"
+
+
+def choose_devices(n_gpu: int | None) -> list[str]:
+    """The devices for `--n_gpu`: that many GPUs, all of them for None, and the CPU where there is no GPU.
+
+    Several processes use the devices of all, whatever the kind.
+
+    Raises:
+        UsageError: if there are fewer devices than asked for.
+    """
+    gpus, cpus = list_gpus(), list_cpus()
+    if n_gpu is None:
+        return gpus or (cpus if process_share()[1] > 1 else cpus[:1])
+    devices = gpus or cpus
+    # One is always to be had: a machine without GPUs runs on its CPU, as the README says.
+    if not 1 <= n_gpu <= len(devices):
+        kind = "GPU" if gpus else "CPU device (there is no GPU)"
+        raise UsageError(f"--n_gpu {n_gpu}: found {len(devices)} {kind}; give 1 to {len(devices)} or leave it out")
+    return devices[:n_gpu]
+
+
+@contextlib.contextmanager
+def device_scope(devices: list[str]) -> Iterator[None]:
+    """Create models in this scope to have them on all of `devices`, each batch split between them.
+
+    `tf.distribute.MirroredStrategy` on TensorFlow, `keras.distribution.DataParallel` on JAX.
+    """
+    if len(devices) == 1:
+        yield
+    elif on_tensorflow():
+        import tensorflow as tf
+
+        # Without GPUs the default are collectives, and those of two strategies in one process get mixed up.
+        reduction = None if list_gpus() else tf.distribute.ReductionToOneDevice()
+        with tf.distribute.MirroredStrategy(devices, reduction).scope():
+            yield
+    else:
+        # Every process reads its own share of the data, so there is nothing left to shard.
+        with distribution_scope(keras.distribution.DataParallel(devices=devices, auto_shard_dataset=False)):
+            yield
+
+
+@contextlib.contextmanager
+def distribution_scope(distribution: keras.distribution.Distribution) -> Iterator[None]:
+    """Create models in this scope to have them distributed in Keras' own way, which JAX understands."""
+    before = keras.distribution.distribution()
+    keras.distribution.set_distribution(distribution)
+    try:
+        yield
+    finally:
+        keras.distribution.set_distribution(before)
+
+
+def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
+    """The scope of the devices that `model` is on, in which to wrap, compile and run it."""
+    if on_tensorflow():
+        return model.distribute_strategy.scope()
+    import jax
+
+    sharding = model.variables[0].value.sharding
+    if not isinstance(sharding, jax.sharding.NamedSharding):
+        return contextlib.nullcontext()
+    names = [f"{device.platform}:{device.id}" for device in sharding.mesh.devices.flat]
+    mesh = keras.distribution.DeviceMesh(sharding.mesh.devices.shape, sharding.mesh.axis_names, names)
+    if len(mesh.shape) == 1:
+        return distribution_scope(keras.distribution.DataParallel(mesh, auto_shard_dataset=False))
+    # Where each variable lies was decided when the model was made.
+    layout = keras.distribution.LayoutMap(mesh)
+    return distribution_scope(keras.distribution.ModelParallel(layout_map=layout, auto_shard_dataset=False))
+
+
+def count_devices(model: keras.Model) -> int:
+    """How many copies of the model this process has, each with its part of every batch."""
+    if on_tensorflow():
+        return model.distribute_strategy.num_replicas_in_sync
+    sharding = model.variables[0].value.sharding
+    mesh = getattr(sharding, "mesh", None)
+    # Copies along the first axis of a mesh, the devices that share one along the second.
+    devices_a_copy = mesh.devices.shape[1] if mesh is not None and mesh.devices.ndim > 1 else 1
+    return len(sharding.addressable_devices) // devices_a_copy

@@ -1,0 +1,112 @@
+"""Several processes that train one model together: joining them, and messages between them."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import keras
+import numpy as np
+
+from igpt_tf.backend import on_tensorflow
+from igpt_tf.errors import UsageError, UserError
+
+# Bytes of a message from process to process, all of the same length because arrays are what can be sent.
+LONGEST_LINE = 4096
+
+
+def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
+    """Make this process one of several, on one machine or many, that train one model together; waits for all.
+
+    Call it before anything else touches a device. The processes then see each other's devices, of which
+    `device_scope` takes them all.
+
+    Args:
+        coordinator: host and port of process 0, "HOST:PORT".
+        n_processes: how many there are.
+        process_id: which this one is, from 0.
+
+    Raises:
+        UsageError: on TensorFlow, or for an address or a number that means nothing.
+        UserError: if the others cannot be reached.
+    """
+    if on_tensorflow():
+        raise UsageError(
+            "several processes train on JAX alone, as Keras' fit does not run under TensorFlow's "
+            "MultiWorkerMirroredStrategy: give --backend jax"
+        )
+    host, _, port = coordinator.rpartition(":")
+    if not host or not port.isdigit():
+        raise UsageError(f"expected the coordinator as HOST:PORT, the address of process 0, found {coordinator!r}")
+    if not 0 <= process_id < n_processes:
+        raise UsageError(f"expected a process id from 0 to {n_processes - 1}, found {process_id}")
+    try:
+        keras.distribution.initialize(coordinator, n_processes, process_id)
+    except RuntimeError as error:
+        reason = str(error).splitlines()[0]
+        raise UserError(
+            f"process {process_id} of {n_processes} could not join the others at {coordinator} ({reason}): start one "
+            "process for every id from 0 on, with the same address, and see that the port is free and reachable"
+        ) from error
+
+
+def process_share() -> tuple[int, int]:
+    """Which process this is, from 0, and how many train together."""
+    if on_tensorflow():
+        return 0, 1
+    import jax
+
+    return jax.process_index(), jax.process_count()
+
+
+def from_first_process(message: Any) -> Any:
+    """What process 0 passes, anything that JSON holds, in every process."""
+    if process_share()[1] == 1:
+        return message
+    from jax.experimental import multihost_utils
+
+    text = np.frombuffer(json.dumps(message).encode(), np.uint8)
+    length = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    return json.loads(multihost_utils.broadcast_one_to_all(np.resize(text, length)).tobytes())
+
+
+@contextlib.contextmanager
+def all_or_none() -> Iterator[None]:
+    """A block that ends well in all processes or in none: with what one of them cannot do, all end.
+
+    Raises:
+        UserError: this process's own, or else that of the first that has one.
+    """
+    own = None
+    try:
+        yield
+    except UserError as error:
+        own = error
+    problems = _from_all_processes("" if own is None else str(own))
+    if own is not None:
+        raise own
+    for process, problem in enumerate(problems):
+        if problem:
+            raise UserError(f"process {process}: {problem}")
+
+
+def _from_all_processes(text: str) -> list[str]:
+    """A line of every process, in their order."""
+    if process_share()[1] == 1:
+        return [text]
+    from jax.experimental import multihost_utils
+
+    sent = np.frombuffer(text.encode()[:LONGEST_LINE].ljust(LONGEST_LINE, b"\0"), np.uint8)
+    return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in multihost_utils.process_allgather(sent)]
+
+
+def assign_from_first_process(variable: keras.Variable, value: np.ndarray | None) -> None:
+    """Give a variable, in every process, the value that process 0 passes; the others pass None."""
+    if process_share()[1] > 1:
+        from jax.experimental import multihost_utils
+
+        value = np.zeros(variable.shape, variable.dtype) if value is None else value
+        value = multihost_utils.broadcast_one_to_all(value)
+    variable.assign(value)

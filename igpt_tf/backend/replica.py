@@ -1,0 +1,105 @@
+"""Functions compiled by XLA that run on one device's copy of a model."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Callable
+from typing import Any
+
+import keras
+import numpy as np
+
+from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend.devices import count_devices
+from igpt_tf.errors import UserError
+
+
+class Replica:
+    """The copy of a model on one of its devices, and the functions that XLA compiles to run there.
+
+    Weights go into a compiled function as arguments: JAX would bake them into the program as constants, and
+    TensorFlow cannot reach variables of another device than the first from XLA's code.
+
+    Args:
+        model: the model whose variables the functions read.
+        number: of the device, from 0.
+
+    Raises:
+        UserError: if the model is split between its devices.
+    """
+
+    def __init__(self, model: keras.Model, number: int) -> None:
+        if not on_tensorflow() and not all(variable.value.is_fully_replicated for variable in model.variables):
+            raise UserError(
+                "expected a model that is whole on each device, found one split between several: save it and load it "
+                "without model parallelism to draw from it"
+            )
+        self.model = model
+        self.number = number
+
+    def compile(self, function: Callable) -> Callable:
+        """`function` of arrays, compiled once a shape."""
+        if on_tensorflow():
+            import tensorflow as tf
+
+            compiled = tf.function(function, jit_compile=True, autograph=False)
+        else:
+            import jax
+
+            compiled = jax.jit(function)
+
+        def run(*args):
+            with self._scope():
+                return compiled(*args)
+
+        return run
+
+    def compile_with_variables(self, function: Callable) -> Callable:
+        """Likewise, of arrays and of the model's variables as they are at each call."""
+        variables = self.model.variables
+
+        def stateless(values, *args):
+            with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+                return function(*args)
+
+        compiled = self.compile(stateless)
+        return lambda *args: compiled([self._here(variable.value) for variable in variables], *args)
+
+    def put(self, array: np.ndarray) -> Any:
+        """The array on this device."""
+        if on_tensorflow():
+            import tensorflow as tf
+
+            with self._scope():
+                return tf.constant(array)
+        import jax
+
+        device = self.model.variables[0].value.addressable_shards[self.number].device
+        return jax.device_put(array, device)
+
+    def _here(self, value: Any) -> Any:
+        """This device's copy of a variable's value."""
+        if on_tensorflow():
+            import tensorflow as tf
+
+            return tf.convert_to_tensor(self.model.distribute_strategy.experimental_local_results(value)[self.number])
+        return value.addressable_shards[self.number].data
+
+    def _scope(self) -> contextlib.AbstractContextManager:
+        if not on_tensorflow() or count_devices(self.model) == 1:
+            return contextlib.nullcontext()
+        import tensorflow as tf
+
+        return tf.device(self.model.distribute_strategy.extended.worker_devices[self.number])
+
+
+def kept_with(model: keras.Model, name: str, make: Callable[[], Any]) -> Any:
+    """What `make` makes for a model, such as something compiled, made once and kept as long as the model lives.
+
+    It is made anew when LoRA or quantisation have added variables.
+    """
+    # In the instance's dictionary, where Keras does not look for layers.
+    kept, key = vars(model), len(model.variables)
+    if name not in kept or kept[name][0] != key:
+        kept[name] = key, make()
+    return kept[name][1]

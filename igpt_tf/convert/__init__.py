@@ -1,1 +1,0 @@
-"""Weights in other projects' formats."""

@@ -1,0 +1,1 @@
+"""Images and tokens from folders, lists, arrays and well-known data sets."""

@@ -1,0 +1,72 @@
+"""Pictures that are files: in a folder, or named in a list."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from igpt_tf.errors import UserError
+from igpt_tf.pictures.imaging import find_images
+
+# What the first cell of a .csv says where its first line is a heading.
+HEADINGS = ("path", "file", "filename", "image")
+
+
+def list_folder(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
+    """The pictures in a folder and its subfolders, or the one picture of that path.
+
+    Returns:
+        Paths, sorted; labels (N,) int32 and the names of the classes where every picture lies in a subfolder, which
+        is its class; otherwise None twice.
+
+    Raises:
+        UserError: there is no picture.
+    """
+    paths = find_images(folder)
+    parts = [path.relative_to(folder).parts for path in paths]
+    if any(len(part) < 2 for part in parts):
+        return paths, None, None
+    return paths, *number([part[0] for part in parts])
+
+
+def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
+    """The pictures that a .txt file names, one a line, or a .csv file, as `path` or `path,label`.
+
+    Paths count from the list's own folder. Whether the pictures exist is seen when they are read.
+
+    Returns:
+        Paths in the list's order; labels (N,) int32 or None; names of the classes, or None where the labels are
+        numbers already.
+
+    Raises:
+        UserError: the list cannot be read, names nothing, or has a label in some lines and not in others.
+    """
+    try:
+        text = file.read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
+        raise UserError(f"{file}: expected a list of pictures, one a line, cannot read it: {reason}") from error
+    lines = text.splitlines()
+    rows = list(csv.reader(lines)) if file.suffix.lower() == ".csv" else [[line] for line in lines]
+    rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
+    if rows and file.suffix.lower() == ".csv" and rows[0][0].lower() in HEADINGS:
+        rows = rows[1:]
+    if not rows:
+        raise UserError(f"{file}: expected a list of pictures, one a line, found none")
+    widths = {len(row) for row in rows}
+    if len(widths) > 1 or max(widths) > 2 or not all(cell for row in rows for cell in row):
+        raise UserError(f"{file}: expected `path` or `path,label` in every line, found lines that differ or have more")
+    paths = [file.parent / row[0] for row in rows]
+    return (paths, None, None) if widths == {1} else (paths, *number([row[1] for row in rows]))
+
+
+def number(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...] | None]:
+    """Labels as (N,) int32 and the sorted names that they count; whole numbers stay what they are, without names."""
+    if all(label.isascii() and label.isdigit() and len(label) < 10 for label in set(labels)):
+        return np.array([int(label) for label in labels], np.int32), None
+    names = sorted(set(labels))
+    places = {name: place for place, name in enumerate(names)}
+    return np.array([places[label] for label in labels], np.int32), tuple(names)

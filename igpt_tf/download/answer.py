@@ -1,0 +1,123 @@
+"""What an answer says: the file or a range of it, a delay, a refusal, or something else in its place."""
+
+import base64
+import binascii
+import email.utils
+import time
+
+import requests
+
+from igpt_tf.download.partial import AGAIN, Identity
+
+# A body is looked at once so much of it is there.
+START_BYTES = 512
+HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"<script")
+
+
+class FetchError(Exception):
+    """One file cannot be had, whatever we do; others may.
+
+    Attributes:
+        url: of the file.
+        reason: what is wrong and what to do, the same for all the files that fail alike.
+    """
+
+    def __init__(self, url: str, reason: str):
+        super().__init__(f"{url}: {reason}")
+        self.url = url
+        self.reason = reason
+
+
+class PassingError(Exception):
+    """A failure that another try may cure; `wait` is what the server asks for, in seconds."""
+
+    def __init__(self, reason: str, wait: float = 0.0):
+        super().__init__(reason)
+        self.reason = reason
+        self.wait = wait
+
+
+class BusyError(PassingError):
+    """The server asks for time, whatever the request was."""
+
+
+def identity_of(response: requests.Response, source: str, url: str) -> Identity:
+    """Read size, checksum and validators off the headers of an answer to a request for the whole file or a range."""
+    headers = response.headers
+    size: int | None
+    if response.status_code == 200:
+        length = headers.get("Content-Length", "")
+        size = int(length) if length.isdecimal() else None
+    else:
+        size = content_range(response)[1]
+    # Of a range, Content-MD5 is the checksum of the range alone; Azure tells that of the whole under its own name.
+    md5 = headers.get("x-ms-blob-content-md5") or (headers.get("Content-MD5") if response.status_code == 200 else None)
+    return Identity(source, url, size, _checked_md5(md5), headers.get("ETag"), headers.get("Last-Modified"))
+
+
+def content_range(response: requests.Response) -> tuple[int | None, int | None]:
+    """Return where the range begins and how long the whole file is, in bytes; None for what is not said."""
+    unit, _, rest = response.headers.get("Content-Range", "").strip().partition(" ")
+    span, _, total = rest.partition("/")
+    first = span.partition("-")[0]
+    if unit.lower() != "bytes":
+        return None, None
+    return int(first) if first.isdecimal() else None, int(total) if total.isdecimal() else None
+
+
+def _checked_md5(value: str | None) -> str | None:
+    try:
+        return value if value and len(base64.b64decode(value, validate=True)) == 16 else None
+    except binascii.Error:
+        return None
+
+
+def check_answer(url: str, response: requests.Response) -> None:
+    """Refuse an answer that does not bring the file.
+
+    Raises:
+        PassingError: the server is busy or broken at the moment.
+        FetchError: asking again would not help.
+    """
+    status = response.status_code
+    name = f"HTTP {status} {response.reason or ''}".strip()
+    if status in (408, 425, 429, 503):
+        raise BusyError(f"the server answers {name}", _retry_after(response.headers.get("Retry-After", "")))
+    if status >= 500:
+        raise PassingError(f"the server answers {name}", _retry_after(response.headers.get("Retry-After", "")))
+    if status in (404, 410):
+        advice = "perhaps this one was never published: check --model, --ckpt, --bert, --dataset and --base_url"
+        raise FetchError(url, f"no such file on the server ({name}); {advice}")
+    if status not in (200, 206, 416):
+        raise FetchError(url, f"expected the file, the server answers {name}; check --base_url and the proxy, if any")
+    # A 416 brings no file, only the news that there is nothing beyond what we have.
+    if status != 416:
+        kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+        if kind in ("text/html", "application/xhtml+xml"):
+            raise web_page(url, f"Content-Type {kind}")
+        encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
+        if encoding not in ("", "identity"):
+            advice = "a proxy changes what it passes on; use another network or --base_url"
+            raise FetchError(url, f"expected the plain file, found Content-Encoding {encoding}; {advice}")
+
+
+def refuse_web_page(url: str, start: bytes) -> None:
+    """Raise FetchError if a body starts like a web page: none of the files here is text."""
+    if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(HTML_STARTS):
+        raise web_page(url, "it starts like HTML")
+
+
+def web_page(url: str, sign: str) -> FetchError:
+    """Return the error for a web page in place of a file."""
+    advice = "a proxy or a login page of the network is in between; log in or use another network"
+    return FetchError(url, f"expected binary data, found a web page ({sign}); {advice}, then {AGAIN}")
+
+
+def _retry_after(value: str) -> float:
+    """Seconds asked for by a Retry-After header, a number or a date; 0 where there is none."""
+    if value.strip().isdecimal():
+        return float(value)
+    try:
+        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
+    except ValueError:
+        return 0.0

@@ -1,0 +1,76 @@
+"""OpenAI's published files: what they are called and where they go.
+
+The scheme of the addresses is that of `download.py` in https://github.com/openai/image-gpt.
+"""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from igpt_tf.download.batch import Outcome, RemoteFile, fetch_all
+from igpt_tf.download.connection import Patience
+from igpt_tf.download.transfer import Meter
+
+BASE_URL = "https://openaipublic.blob.core.windows.net/image-gpt"
+SHARDS = {"s": 32, "m": 32, "l": 64}
+STEPS = (131000, 262000, 524000, 1000000)
+DATASETS = ("imagenet", "cifar10")
+SPLITS = ("trX", "trY", "vaX", "vaY", "teX", "teY")
+CHECKPOINTS = Path("checkpoints")
+
+
+def checkpoint_prefix(size: str, step: int = STEPS[-1], bert: bool = False, folder: Path | None = None) -> Path:
+    """Return what TensorFlow calls the checkpoint: the common start of the names of its files."""
+    return (folder or CHECKPOINTS / _model_name(size, bert)) / f"model.ckpt-{step}"
+
+
+def checkpoint_files(
+    size: str, step: int = STEPS[-1], bert: bool = False, folder: Path | None = None
+) -> list[RemoteFile]:
+    """Return the files of a checkpoint, flat in `folder` or, without one, in `checkpoints/igpt-s` and the like.
+
+    Source: `main` in OpenAI's download.py; the name of the BERT models is `igpt-s-bert` and the like.
+    """
+    prefix = checkpoint_prefix(size, step, bert, folder)
+    shards = SHARDS[size]
+    endings = [f"data-{index:05d}-of-{shards:05d}" for index in range(shards)] + ["meta", "index"]
+    return [
+        RemoteFile(
+            f"checkpoints/{_model_name(size, bert)}/{step}/{prefix.name}.{ending}",
+            prefix.with_name(f"{prefix.name}.{ending}"),
+            # Readers take a checkpoint that has an index for a whole one.
+            last=ending == "index",
+        )
+        for ending in endings
+    ]
+
+
+def palette_file(folder: Path | None = None) -> RemoteFile:
+    """Return the file with the 512 colours (source: `main` in OpenAI's download.py)."""
+    return RemoteFile("color-clusters/kmeans_centers.npy", (folder or CHECKPOINTS) / "kmeans_centers.npy")
+
+
+def dataset_files(name: str, folder: Path | None = None) -> list[RemoteFile]:
+    """Return the files of a data set as tokens, X, and labels, Y (source: `main` in OpenAI's download.py)."""
+    names = [f"{name}_{split}.npy" for split in SPLITS]
+    return [RemoteFile(f"datasets/{name}", (folder or CHECKPOINTS / "datasets") / name) for name in names]
+
+
+def _model_name(size: str, bert: bool) -> str:
+    return f"igpt-{size}{'-bert' if bert else ''}"
+
+
+def download(
+    files: Iterable[RemoteFile],
+    *,
+    base_url: str = BASE_URL,
+    jobs: int = 4,
+    patience: Patience | None = None,
+    progress: Callable[[Meter], None] = lambda meter: None,
+    notify: Callable[[str], None] = lambda line: None,
+) -> Outcome:
+    """Fetch those of the files that are not there yet; see `igpt_tf.fetch.batch.fetch_all`.
+
+    Args:
+        base_url: OpenAI's server, or a mirror with the same paths below it.
+    """
+    return fetch_all(files, base_url, jobs=jobs, patience=patience, progress=progress, notify=notify)

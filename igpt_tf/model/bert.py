@@ -1,0 +1,72 @@
+"""The class that most of several looks at an image say it is of."""
+
+import numpy as np
+from keras import ops
+
+from igpt_tf.errors import UserError
+
+
+def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
+    """The most frequent of several predictions for each image, ties broken at random.
+
+    Args:
+        predictions: (votes, N) integers from 0 to n_class - 1; column i are the votes on image i.
+        n_class: number of classes C.
+        seed: decides between classes with equally many votes; image i of a seed is decided alike however many
+            images follow.
+
+    Returns:
+        (N,) int64.
+
+    Raises:
+        UserError: if there are no votes, or some are for no class.
+
+    Source: section 4.6 of the paper, where BERT models vote over 5 masks of an image.
+    """
+    predictions = np.asarray(predictions)
+    if predictions.ndim != 2 or not len(predictions) or predictions.dtype.kind not in "iu":
+        raise UserError(f"expected integer votes of shape (votes, N), found {predictions.dtype} {predictions.shape}")
+    if predictions.size and not 0 <= predictions.min() <= predictions.max() < n_class:
+        raise UserError(
+            f"expected votes for classes 0 to {n_class - 1}, found {predictions.min()} to {predictions.max()}"
+        )
+    if len(predictions) == 1:
+        return predictions[0].astype(np.int64)
+    counts = (predictions[..., None] == np.arange(n_class)).sum(axis=0)
+    # Less than one vote, so that it decides between equals alone; numbers of its own, not those of the masks.
+    lots = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(counts.shape)
+    return (counts + lots).argmax(axis=1)
+
+
+def masked_weights(mask):
+    """Weights (B, T) that sum to 1 over each image's masked tokens and are 0 elsewhere."""
+    hidden = 1.0 - ops.cast(mask, "float32")
+    return hidden / ops.sum(hidden, axis=1, keepdims=True)
+
+
+def draw_mask(seed: int, first: int, n_images: int, n_tokens: int, probability: float = 0.15) -> np.ndarray:
+    """BERT masks (n_images, n_tokens) uint8, 0 with `probability`; image i of a seed has the same mask always.
+
+    Args:
+        seed: decides the masks.
+        first: number of the first image.
+        n_images: how many.
+        n_tokens: tokens an image.
+        probability: of being masked. An image that would have no masked token gets one.
+    """
+    masks = np.empty((n_images, n_tokens), np.uint8)
+    for row, image in enumerate(range(first, first + n_images)):
+        rng = np.random.default_rng([seed, image])
+        masks[row] = rng.random(n_tokens) > probability
+        if masks[row].all():
+            masks[row, rng.integers(n_tokens)] = 0
+    return masks
+
+
+def masked_sample_weights(mask: np.ndarray) -> np.ndarray:
+    """Weights (n, T) float32 that make Keras' mean over tokens the mean over images of that over masked tokens.
+
+    `mask` (n, T) is 1 where a token is seen; the same as T times `objectives.masked_weights`.
+    """
+    hidden = 1.0 - mask.astype("float32")
+    return hidden * (mask.shape[1] / hidden.sum(axis=1, keepdims=True))

@@ -1,0 +1,164 @@
+"""Image GPT: palette tokens in, logits over the palette out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import keras
+from keras import ops
+
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UserError
+from igpt_tf.model.initializers import InitialNormal, placeholder_weights
+from igpt_tf.model.layers import Block, rms_norm
+from igpt_tf.weights.names import named_arrays, named_variables
+from igpt_tf.weights.presets import Preset, open_preset, write_preset
+
+if TYPE_CHECKING:
+    from igpt_tf.pictures.palette import Palette
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class ImageGPT(keras.Model):
+    """The transformer of "Generative Pretraining from Pixels" (Chen et al., 2020); the original's `model`.
+
+    An autoregressive model reads (B, T) integer tokens and returns (B, T, V) float32 logits, those of
+    position t from the tokens before t alone: `model.fit(tokens, tokens)` with a sparse categorical
+    cross-entropy is the paper's objective. A BERT model reads {"tokens": (B, T), "mask": (B, T)}, mask 1
+    where a token is seen and 0 where it is to be predicted; without a mask everything is seen.
+
+    Args:
+        config: the model's shape.
+
+    Raises:
+        UserError: if there are more tokens an image than n_px * n_px; fewer are the first of an image.
+    """
+
+    def __init__(self, config: ImageGPTConfig, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.config = config
+        self.blocks = [
+            Block(config.n_embd, config.n_head, config.n_layer, not config.bert, name=f"h{i}", dtype=self.dtype_policy)
+            for i in range(config.n_layer)
+        ]
+        self.ln_f = rms_norm("ln_f", self.dtype_policy)
+        self.build()
+
+    def build(self, input_shape=None) -> None:
+        """Create every variable, under the original's names and with its initial distributions."""
+        config = self.config
+        width = config.n_embd
+
+        def embedding(name, shape, stddev):
+            return self.add_weight(shape=shape, initializer=InitialNormal(stddev=stddev), name=name)
+
+        self.wpe = embedding("wpe", (config.n_tokens, width), 0.01)
+        self.wte = embedding("wte", (config.n_vocab, width), 0.02)
+        self.sos = None if config.bert else embedding("sos", (width,), 0.02)
+        for block in self.blocks:
+            block.build((None, None, width))
+        self.ln_f.build((None, None, width))
+        self.wtet = self.add_weight(shape=(config.n_vocab, width), initializer="zeros", name="wtet")
+
+    def call(self, inputs):
+        """Tokens (B, T), or {"tokens", "mask"} for BERT, to float32 logits (B, T, V)."""
+        return self.logits(self.features(inputs))
+
+    def features(self, inputs):
+        """Tokens to the output of `ln_f`, (B, T, D): what the logits and the classifier read."""
+        x = self.embed(inputs)
+        for block in self.blocks:
+            x = block(x)
+        return self.ln_f(x)
+
+    def logits(self, features):
+        """(B, T, D) output of `ln_f` to float32 logits (B, T, V)."""
+        wtet = ops.cast(self.wtet, features.dtype)
+        return ops.cast(ops.matmul(features, ops.transpose(wtet)), "float32")
+
+    def hidden_states(self, inputs) -> list:
+        """The embedding, then each block's output before any norm: a list of L + 1 arrays (B, T, D)."""
+        states = [self.embed(inputs)]
+        for block in self.blocks:
+            states.append(block(states[-1]))
+        return states
+
+    def embed(self, inputs):
+        """What the first block reads, (B, T, D): the tokens one position late behind `sos`, or masked for BERT."""
+        tokens, mask = self._tokens_and_mask(inputs)
+        x = self._cast(ops.take(self.wte, tokens, axis=0))
+        if self.config.bert:
+            if mask is not None:
+                x = x * ops.expand_dims(ops.cast(mask, x.dtype), -1)
+        else:
+            sos = ops.broadcast_to(self._cast(self.sos), (ops.shape(x)[0], 1, self.config.n_embd))
+            x = ops.concatenate([sos, x[:, :-1]], axis=1)
+        return x + self._cast(self.wpe)[: x.shape[1]]
+
+    def prefill(self, tokens) -> list[tuple]:
+        """Run a known prefix (B, P) in one pass and return every layer's keys and values, (B, H, P, E)."""
+        x = self.embed(tokens)
+        caches = []
+        for block in self.blocks:
+            x, cache = block.prefill(x)
+            caches.append(cache)
+        return caches
+
+    def _tokens_and_mask(self, inputs):
+        tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
+        if mask is not None and not self.config.bert:
+            raise UserError("an autoregressive model takes tokens alone, got a mask as well; masks are for BERT models")
+        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
+        if len(tokens.shape) != 2 or (tokens.shape[1] is not None and tokens.shape[1] > self.config.n_tokens):
+            raise UserError(
+                f"expected tokens of shape (B, {self.config.n_tokens}) for images of {self.config.n_px} pixels, "
+                f"got {tuple(tokens.shape)}"
+            )
+        return tokens, mask
+
+    def _cast(self, values):
+        return ops.cast(values, self.compute_dtype)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments, for Keras' own `save`."""
+        return {**super().get_config(), "config": self.config.to_dict()}
+
+    @classmethod
+    def from_config(cls, config: dict) -> ImageGPT:
+        """A model from `get_config`'s arguments."""
+        return cls(**{**config, "config": ImageGPTConfig.from_dict(config["config"])})
+
+    @classmethod
+    def from_preset(cls, preset: str | Path | Preset, **kwargs) -> ImageGPT:
+        """A model with the weights of a preset; a classifier's head is left aside.
+
+        Args:
+            preset: a name or path as `weights.presets.open_preset` takes it, or what that returned.
+            kwargs: for the model: `dtype`, `name`.
+
+        Raises:
+            UserError: if there is no such preset, or it is incomplete, damaged or of another kind.
+        """
+        opened = open_preset(preset)
+        with placeholder_weights():
+            model = cls(opened.config, **kwargs)
+        opened.assign(named_variables(model))
+        return model
+
+    def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
+        """Write the preset folder that `from_preset` reads, in float32; LoRA adapters are merged into the weights.
+
+        Args:
+            folder: created if needed; a preset in it is replaced, its palette too.
+            palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
+
+        Raises:
+            UserError: if the palette is of another size, the model is quantised, or the folder cannot be written.
+        """
+        write_preset(folder, self.config.to_dict(), named_arrays(self), palette)
+
+    @property
+    def image_gpt(self) -> ImageGPT:
+        """The model itself, so that a model and a classifier can be used alike."""
+        return self

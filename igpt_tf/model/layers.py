@@ -1,0 +1,185 @@
+"""The transformer block of Image GPT, in `keras.ops` alone.
+
+Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are seen.
+"""
+
+from __future__ import annotations
+
+import keras
+import numpy as np
+from keras import ops
+
+from igpt_tf.model.initializers import InitialNormal
+
+# Queries are taken this many at a time, each group against the keys up to its own end, so that
+# most of the upper triangle of the attention matrix is never computed.
+QUERY_CHUNK = 256
+NORM_EPSILON = 1e-5
+
+
+def quick_gelu(x):
+    """Approximate GELU, x * sigmoid(1.702 x); the original's `gelu2`."""
+    return x * ops.sigmoid(1.702 * x)
+
+
+def rms_norm(name: str, dtype=None) -> keras.layers.RMSNormalization:
+    """RMS norm over the width, no mean and no bias; the original's `norm`."""
+    return keras.layers.RMSNormalization(epsilon=NORM_EPSILON, name=name, dtype=dtype)
+
+
+def softmax_float32(scores):
+    """Softmax over the last axis in float32 whatever the policy, cast back to the dtype of `scores`."""
+    return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
+
+
+def weighted_values(queries, keys, values, bias=None):
+    """Attend: softmax(q k / sqrt(E) + bias) v.
+
+    Args:
+        queries: (B, H, T, E), already scaled by 1/sqrt(E).
+        keys: (B, H, S, E).
+        values: (B, H, S, E).
+        bias: broadcastable to (B, H, T, S): 0 where a key is visible, hugely negative where not; None shows all.
+
+    Returns:
+        (B, H, T, E).
+    """
+    scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
+    if bias is not None:
+        scores = scores + ops.cast(bias, scores.dtype)
+    return ops.matmul(softmax_float32(scores), values)
+
+
+def causal_attention(queries, keys, values):
+    """Each position attends to itself and those before it; arguments and result (B, H, T, E)."""
+    length = queries.shape[2]
+    ends = [*range(QUERY_CHUNK, length, QUERY_CHUNK), length]
+    # Split once and joined again, because TensorFlow is slow at the gradient of a slice.
+    chunks = [ops.split(states, ends[:-1], axis=2) if len(ends) > 1 else [states] for states in (queries, keys, values)]
+    outputs = []
+    for i, end in enumerate(ends):
+        first = end - chunks[0][i].shape[2]
+        hidden = np.arange(first, end)[:, None] < np.arange(end)
+        seen = [ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:]]
+        outputs.append(weighted_values(chunks[0][i], *seen, np.where(hidden, -1e10, 0.0)))
+    return ops.concatenate(outputs, axis=2)
+
+
+class Attention(keras.layers.Layer):
+    """Multi-head self-attention without biases; the original's `attn`.
+
+    Args:
+        n_embd: width D.
+        n_head: heads H.
+        n_layer: blocks of the whole model, which scale the initial output projection.
+        causal: whether a position sees only itself and those before it.
+    """
+
+    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+        self.head_size = n_embd // n_head
+        self.causal = causal
+        split = {"equation": "bsf,hef->bshe", "output_shape": (None, n_head, self.head_size)}
+        merge = {"equation": "bshe,hef->bsf", "output_shape": (None, n_embd)}
+
+        def projection(name, shapes, stddev):
+            initializer = InitialNormal(stddev=stddev)
+            return keras.layers.EinsumDense(
+                **shapes, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
+
+        self.q_proj = projection("q_proj", split, n_embd**-0.5)
+        self.k_proj = projection("k_proj", split, n_embd**-0.5)
+        self.v_proj = projection("v_proj", split, n_embd**-0.5)
+        self.c_proj = projection("c_proj", merge, (n_embd * n_layer) ** -0.5)
+
+    def build(self, input_shape) -> None:
+        """Create the four projections."""
+        for layer in (self.q_proj, self.k_proj, self.v_proj):
+            layer.build((None, None, self.n_embd))
+        self.c_proj.build((None, None, self.n_embd // self.head_size, self.head_size))
+
+    def project(self, x):
+        """(B, T, D) to queries, scaled by 1/sqrt(E), keys and values, each (B, H, T, E)."""
+        queries = self._heads(self.q_proj, x) * self.head_size**-0.5
+        return tuple(
+            ops.swapaxes(states, 1, 2) for states in (queries, self._heads(self.k_proj, x), self._heads(self.v_proj, x))
+        )
+
+    def _heads(self, layer: keras.layers.EinsumDense, x):
+        """(B, T, D) to (B, T, H, E)."""
+        if layer.quantization_mode is not None:
+            return layer(x)
+        # One plain matrix product: TensorFlow computes its gradient in two thirds of the time of the einsum's.
+        kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)
+        states = ops.matmul(ops.reshape(x, (-1, self.n_embd)), ops.transpose(kernel))
+        return ops.reshape(states, (-1, x.shape[1], self.n_embd // self.head_size, self.head_size))
+
+    def merge(self, heads):
+        """(B, H, T, E) to (B, T, D)."""
+        return self.c_proj(ops.swapaxes(heads, 1, 2))
+
+    def prefill(self, x):
+        """Attend within x (B, T, D); also return its keys and values for a cache."""
+        queries, keys, values = self.project(x)
+        attend = causal_attention if self.causal else weighted_values
+        return self.merge(attend(queries, keys, values)), (keys, values)
+
+    def call(self, x):
+        """Attend within x: (B, T, D) to (B, T, D)."""
+        return self.prefill(x)[0]
+
+
+class MLP(keras.layers.Layer):
+    """Two dense layers without biases, four times as wide in the middle; the original's `mlp`."""
+
+    def __init__(self, n_embd: int, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+
+        def dense(name, units):
+            initializer = InitialNormal(stddev=0.02)
+            return keras.layers.Dense(
+                units, use_bias=False, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
+            )
+
+        self.c_fc = dense("c_fc", 4 * n_embd)
+        self.c_proj = dense("c_proj", n_embd)
+
+    def build(self, input_shape) -> None:
+        """Create the two dense layers."""
+        self.c_fc.build((None, None, self.n_embd))
+        self.c_proj.build((None, None, 4 * self.n_embd))
+
+    def call(self, x):
+        """(B, T, D) to (B, T, D)."""
+        return self.c_proj(quick_gelu(self.c_fc(x)))
+
+
+class Block(keras.layers.Layer):
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); the original's `block`. Arguments as in `Attention`."""
+
+    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+        super().__init__(**kwargs)
+        self.n_embd = n_embd
+        self.ln_1 = rms_norm("ln_1", self.dtype_policy)
+        self.attn = Attention(n_embd, n_head, n_layer, causal, name="attn", dtype=self.dtype_policy)
+        self.ln_2 = rms_norm("ln_2", self.dtype_policy)
+        self.mlp = MLP(n_embd, name="mlp", dtype=self.dtype_policy)
+
+    def build(self, input_shape) -> None:
+        """Create the four parts."""
+        for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
+            layer.build((None, None, self.n_embd))
+
+    def call(self, x):
+        """(B, T, D) to (B, T, D)."""
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+    def prefill(self, x):
+        """As `call`; also return the keys and values, each (B, H, T, E)."""
+        attended, cache = self.attn.prefill(self.ln_1(x))
+        x = x + attended
+        return x + self.mlp(self.ln_2(x)), cache

@@ -1,0 +1,1 @@
+"""Pictures as arrays, and the palettes that turn them into tokens."""

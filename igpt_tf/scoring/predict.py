@@ -1,0 +1,37 @@
+"""Predicting in full batches that every device has an equal part of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import keras
+import numpy as np
+
+from igpt_tf.backend.devices import count_devices
+from igpt_tf.errors import UserError
+
+# Images between two updates of the progress bar, in batches; what is kept of them is a few numbers each.
+BATCHES_A_CHUNK = 8
+
+
+def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_size: int) -> Any:
+    """Keras' `predict`, with full batches alone: a device that was handed an empty part would fail.
+
+    Args:
+        wrapper: compiled; reads tokens, or what `inputs` has beside them.
+        inputs: tokens (N, T) and perhaps masks.
+        batch_size: images at a time, which the devices divide.
+    """
+    n_images = len(inputs["tokens"])
+    padding = -n_images % batch_size
+    padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
+    outputs = wrapper.predict(padded if len(padded) > 1 else padded["tokens"], batch_size=batch_size, verbose=0)
+    return keras.tree.map_structure(lambda array: array[:n_images], outputs)
+
+
+def whole_batch(model: keras.Model, batch_size: int, n_images: int) -> int:
+    """A batch no larger than needed that every device gets an equal part of."""
+    if batch_size < 1:
+        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
+    n_devices = count_devices(model)
+    return -(-min(batch_size, n_images) // n_devices) * n_devices

@@ -1,0 +1,1 @@
+"""Files, records, locks and digests: whole on disk or not at all."""

@@ -1,0 +1,149 @@
+"""Preset folders, our own format: `config.json`, `model.safetensors` under OpenAI's names and `palette.npy`."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UserError
+from igpt_tf.storage.files import atomic_write
+from igpt_tf.weights.names import HEAD, infer_config
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "model.safetensors"
+PALETTE_FILE = "palette.npy"
+# What NumPy can read of the formats of floats in safetensors.
+_FLOATS = ("F16", "F32", "F64")
+
+
+class PresetFolder:
+    """A preset's arrays under OpenAI's names without `model/`, read one at a time.
+
+    Args:
+        folder: a folder that `write_folder` wrote.
+
+    Attributes:
+        folder: the same.
+        config: the model's shape.
+        n_class: classes of the head, None where there is none.
+        classes: their names, None where they have none.
+        shapes: name to shape.
+
+    Raises:
+        UserError: if a file is missing or damaged, or the two contradict each other.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.config, self.n_class, self.classes = _read_config(folder / CONFIG_FILE)
+        self.shapes = self._read_shapes()
+        self._check_config()
+
+    def read(self, name: str) -> np.ndarray:
+        """The array of a name in `shapes`."""
+        # The file is mapped while it is open: opened anew, it counts as memory for no more than one array.
+        with self._open() as arrays:
+            return arrays.get_tensor(name)
+
+    def _open(self):
+        from safetensors import SafetensorError, safe_open
+
+        path = self.folder / WEIGHTS_FILE
+        try:
+            return safe_open(path, framework="numpy")
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: expected the preset's weights, found no such file; copy it again") from error
+        except (OSError, SafetensorError) as error:
+            raise UserError(f"{path}: the weights are truncated or damaged, copy them again ({error})") from error
+
+    def _read_shapes(self) -> dict[str, tuple[int, ...]]:
+        with self._open() as arrays:
+            slices = {name: arrays.get_slice(name) for name in arrays.keys()}  # noqa: SIM118
+        strange = [
+            f"{found.get_dtype()} in {name}" for name, found in slices.items() if found.get_dtype() not in _FLOATS
+        ]
+        if strange:
+            raise UserError(f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights, found {strange[0]}")
+        return {name: tuple(found.get_shape()) for name, found in slices.items()}
+
+    def _check_config(self) -> None:
+        """Hold `config.json` against the weights."""
+        try:
+            found = infer_config(self.shapes).to_dict()
+        except UserError as error:
+            raise UserError(f"{self.folder / WEIGHTS_FILE}: {error}") from error
+        expected = self.config.to_dict()
+        if self.n_class is not None or HEAD in self.shapes:
+            expected["n_class"] = self.n_class
+            found["n_class"] = next(iter(self.shapes.get(HEAD, ())), None)
+        wrong = [name for name in expected if expected[name] != found[name]]
+        if wrong:
+            raise UserError(
+                f"{self.folder}: {CONFIG_FILE} says {_listed(expected, wrong)}, {WEIGHTS_FILE} has "
+                f"{_listed(found, wrong)}; copy both files again from the same preset"
+            )
+
+
+def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> None:
+    """Write the weights and then the config that describes them, each whole or not at all.
+
+    Args:
+        folder: created if needed; a preset in it is replaced.
+        fields: what `config.json` holds.
+        arrays: the weights under OpenAI's names without `model/`.
+
+    Raises:
+        UserError: if the folder cannot be written.
+    """
+    from safetensors import SafetensorError
+    from safetensors.numpy import save_file
+
+    with atomic_write(folder / WEIGHTS_FILE) as file:
+        try:
+            # By name, because that streams; into an open file only a second copy of the weights in memory could go.
+            mode = os.fstat(file.fileno()).st_mode
+            save_file(arrays, file.name)
+            # The library puts a file in its place that nobody but the owner may read.
+            os.chmod(file.name, mode)
+        except SafetensorError as error:
+            raise UserError(f"Cannot write {folder / WEIGHTS_FILE}: {error}") from error
+    with atomic_write(folder / CONFIG_FILE) as file:
+        file.write((json.dumps(fields, indent=2) + "\n").encode())
+
+
+def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...] | None]:
+    wanted = f"{path}: expected a JSON object with the model's shape"
+    try:
+        fields = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise UserError(f"{wanted}, found no such file; copy it again") from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{wanted}, found another kind of file ({error})") from error
+    if not isinstance(fields, dict):
+        raise UserError(f"{wanted}, found {type(fields).__name__}")
+    if "model_type" in fields or "architectures" in fields:
+        raise UserError(
+            f"{path.parent} is a Hugging Face folder, which cannot be read yet: "
+            "give a preset folder or an OpenAI checkpoint"
+        )
+    n_class = fields.pop("n_class", None)
+    if n_class is not None and (type(n_class) is not int or n_class < 2):
+        raise UserError(f"{path}: n_class must be an integer from 2 on, got {n_class!r}")
+    classes = fields.pop("classes", None)
+    if classes is not None:
+        good = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
+        if not good or len(classes) != n_class:
+            raise UserError(f"{path}: classes must be a list of {n_class} names, as many as n_class, got {classes!r}")
+        classes = tuple(classes)
+    try:
+        return ImageGPTConfig.from_dict(fields), n_class, classes
+    except UserError as error:
+        raise UserError(f"{path}: {error}") from error
+
+
+def _listed(fields: dict, names: list[str]) -> str:
+    return ", ".join(f"{name} {json.dumps(fields[name])}" for name in names)

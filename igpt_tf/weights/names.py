@@ -1,0 +1,143 @@
+"""One table between OpenAI's variable names and our Keras variables: names, paths and shapes."""
+
+from __future__ import annotations
+
+import functools
+import math
+import re
+from collections.abc import Mapping
+
+import keras
+import numpy as np
+
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UserError
+
+Shape = tuple[int, ...]
+
+# Left the name in OpenAI's graph without its scope `model/`, right the path in our model and the shape in letters:
+# T tokens, V vocabulary, D width, H heads, E head size, F four times the width. The arrays are the same.
+_MODEL = {
+    "wpe": ("wpe", "TD"),
+    "wte": ("wte", "VD"),
+    "sos": ("sos", "D"),
+    "wtet": ("wtet", "VD"),
+    "ln_f/g": ("ln_f/scale", "D"),
+}
+_BLOCK = {
+    "ln_1/g": ("ln_1/scale", "D"),
+    "attn/q_proj": ("attn/q_proj/kernel", "HED"),
+    "attn/k_proj": ("attn/k_proj/kernel", "HED"),
+    "attn/v_proj": ("attn/v_proj/kernel", "HED"),
+    "attn/c_proj": ("attn/c_proj/kernel", "HED"),
+    "ln_2/g": ("ln_2/scale", "D"),
+    "mlp/c_fc/w": ("mlp/c_fc/kernel", "DF"),
+    "mlp/c_proj/w": ("mlp/c_proj/kernel", "FD"),
+}
+
+# The classifier's head, (n_class, D), has the same name on both sides and belongs to no `ImageGPT`.
+HEAD = "clf/wclf"
+
+
+def name_table(config: ImageGPTConfig) -> dict[str, tuple[str, str]]:
+    """OpenAI's name (without `model/`) to the path within our model and the shape's letters, for every variable."""
+    table = {theirs: ours for theirs, ours in _MODEL.items() if not (config.bert and theirs == "sos")}
+    for i in range(config.n_layer):
+        table |= {f"h{i}/{theirs}": (f"h{i}/{path}", letters) for theirs, (path, letters) in _BLOCK.items()}
+    return table
+
+
+def shape_table(config: ImageGPTConfig) -> dict[str, Shape]:
+    """OpenAI's name (without `model/`) to the shape, for every variable of a model of this config."""
+    sizes = {
+        "T": config.n_tokens,
+        "V": config.n_vocab,
+        "D": config.n_embd,
+        "H": config.n_head,
+        "E": config.head_size,
+        "F": 4 * config.n_embd,
+    }
+    return {name: tuple(sizes[letter] for letter in letters) for name, (_, letters) in name_table(config).items()}
+
+
+def named_variables(model: keras.Model) -> dict[str, keras.Variable]:
+    """The model's variables under OpenAI's names (without `model/`)."""
+    # A path begins with the name of the model, to which Keras may have added a number.
+    by_path = {variable.path.split(f"{model.name}/", 1)[-1]: variable for variable in model.variables}
+    return {theirs: by_path[path] for theirs, (path, _) in name_table(model.config).items()}
+
+
+def named_arrays(model: keras.Model) -> dict[str, np.ndarray]:
+    """The values of `named_variables` as float32 arrays; what LoRA has learned is merged into its kernels.
+
+    Raises:
+        UserError: if the model is quantised, for the original weights are lost then.
+    """
+    arrays = {}
+    for name, (path, _) in name_table(model.config).items():
+        # By attribute: a layer's `kernel` has its LoRA update in it, the variable of that name has not.
+        *layers, attribute = path.split("/")
+        owner = functools.reduce(getattr, layers[1:], model.get_layer(layers[0])) if layers else model
+        arrays[name] = float_array(name, getattr(owner, attribute))
+    return arrays
+
+
+def float_array(name: str, values) -> np.ndarray:
+    """A variable's values as a float32 array; a `UserError` names it where they are quantised."""
+    array = keras.ops.convert_to_numpy(values)
+    if np.issubdtype(array.dtype, np.integer):
+        raise UserError(f"expected float weights, found {array.dtype} in {name}: save the model before quantising it")
+    return np.ascontiguousarray(array, "float32")
+
+
+def infer_config(shapes: Mapping[str, Shape]) -> ImageGPTConfig:
+    """The shape of a model from those of its variables under OpenAI's names (without `model/`).
+
+    Raises:
+        UserError: if the variables that tell it are missing or contradict each other.
+    """
+    layers = {int(found[1]) for name in shapes if (found := re.match(r"h([0-9]{1,6})/", name))}
+    try:
+        n_tokens, n_embd = shapes["wpe"]
+        n_vocab, _ = shapes["wtet"]
+        n_head, _, _ = shapes["h0/attn/q_proj"]
+    except (KeyError, ValueError) as error:
+        raise UserError(
+            "expected the variables of an Image GPT (wpe, wtet and h0/attn/q_proj tell its shape), "
+            f"found {describe(shapes) or 'none'}"
+        ) from error
+    n_px = math.isqrt(n_tokens)
+    if n_px**2 != n_tokens:
+        raise UserError(f"wpe has {n_tokens} positions, which is no square of pixels")
+    if len(layers) <= max(layers):
+        lost = next(i for i in range(max(layers)) if i not in layers)
+        raise UserError(f"expected blocks h0 to h{max(layers)}, h{lost} is missing")
+    return ImageGPTConfig(n_px, n_vocab, n_embd, n_head, len(layers), bert="sos" not in shapes)
+
+
+def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
+    """Hold the arrays at hand against a model of this config, with or without a classifier's head.
+
+    Raises:
+        UserError: if a name or a shape is on one side only, listing what is missing and what is left over.
+    """
+    wanted = shape_table(config)
+    head = shapes.get(HEAD)
+    if head is not None:
+        # Any number of classes that makes sense; the head belongs to no model without one.
+        wanted[HEAD] = (max(2, head[0]) if head else 2, config.n_embd)
+    missing = {name: shape for name, shape in wanted.items() if shapes.get(name) != shape}
+    extra = {name: shape for name, shape in shapes.items() if wanted.get(name) != shape}
+    if missing or extra:
+        raise UserError(
+            f"the weights do not fit an Image GPT of n_px {config.n_px}, n_vocab {config.n_vocab}, n_embd "
+            f"{config.n_embd}, n_head {config.n_head}, n_layer {config.n_layer}: missing "
+            f"{describe(missing) or 'nothing'}; left over {describe(extra) or 'nothing'}"
+        )
+
+
+def describe(shapes: Mapping[str, Shape], most: int = 8) -> str:
+    """Names with shapes for a message, the first `most` of them."""
+    listed = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in sorted(shapes.items())]
+    more = len(listed) - most
+    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")

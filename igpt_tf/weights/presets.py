@@ -1,0 +1,210 @@
+"""The one front door to weights: bundled names, official names, preset folders and OpenAI's checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import keras
+import numpy as np
+
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UsageError, UserError
+from igpt_tf.pictures.palette import Palette
+from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, write_folder
+from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
+from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
+
+OFFICIAL_PALETTE = "kmeans_centers.npy"
+
+_OFFICIAL = re.compile(r"igpt-(?P<size>[sml])(?P<bert>-bert)?")
+_PACKAGE = Path(__file__).parents[1]
+
+
+@dataclasses.dataclass(frozen=True)
+class Preset:
+    """Weights that can be loaded, opened but not read yet; all of them are there and have the right shapes.
+
+    Attributes:
+        source: where they are, for messages.
+        config: the model's shape.
+        n_class: classes of the head, None where there is no trained one.
+        read: returns the array of one of OpenAI's names without `model/`.
+        palette_paths: where its palette may lie, in order.
+        classes: names of the head's classes, None where they have none.
+    """
+
+    source: str
+    config: ImageGPTConfig
+    n_class: int | None
+    read: Callable[[str], np.ndarray]
+    palette_paths: list[Path]
+    classes: tuple[str, ...] | None = None
+
+    def fingerprint(self) -> str:
+        """A short digest of all weights, the head's too."""
+        digest = hashlib.blake2b(digest_size=8)
+        for name in [*shape_table(self.config), *([] if self.n_class is None else [HEAD])]:
+            digest.update(np.ascontiguousarray(self.read(name), "<f4"))
+        return digest.hexdigest()
+
+    def assign(self, variables: Mapping[str, keras.Variable]) -> None:
+        """Give variables, by OpenAI's names without `model/`, their values, so that memory holds one array more."""
+        for name, variable in variables.items():
+            variable.assign(self.read(name))
+
+    def palette(self) -> Palette | None:
+        """The palette that lies beside the weights, None where there is none of its size."""
+        for path in self.palette_paths:
+            if path.is_file():
+                palette = Palette.load(path)
+                if len(palette) == self.config.n_vocab:
+                    return palette
+        return None
+
+
+def checkpoint_folders() -> list[Path]:
+    """Where names are looked up: `checkpoints/` here, beside the package, and inside it when installed."""
+    return [Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "checkpoints"]
+
+
+def open_preset(preset: str | Path | Preset) -> Preset:
+    """Find the weights that a name or path means and read their shapes, not yet their values.
+
+    Args:
+        preset: a bundled name ("nano-cifar10"), an official one ("igpt-s", once downloaded), a preset folder, or
+            an OpenAI checkpoint: its prefix (".../model.ckpt-1000000"), one of its files, or a folder with only one.
+            An open `Preset` is returned as it is.
+
+    Raises:
+        UserError: if there is no such thing, or it is incomplete, damaged or of another kind.
+    """
+    if isinstance(preset, Preset):
+        return preset
+    try:
+        path = _find(str(preset))
+        if path.name in (CONFIG_FILE, WEIGHTS_FILE) and path.is_file():
+            path = path.parent
+        if (path / WEIGHTS_FILE).is_file() or ((path / CONFIG_FILE).is_file() and not checkpoints_in(path)):
+            return _open_folder(path)
+        return _open_checkpoint(path)
+    except OSError as error:
+        raise UserError(f"{preset}: cannot be read: {error.strerror or error}") from error
+
+
+def load_palette(preset: str | Path | Preset) -> Palette:
+    """The palette that belongs to a preset; a `UserError` says how to get one where there is none."""
+    opened = open_preset(preset)
+    palette = opened.palette()
+    if palette is None:
+        found = [f"{len(Palette.load(path))} in {path}" for path in opened.palette_paths if path.is_file()]
+        looked = ", ".join(dict.fromkeys(str(path) for path in opened.palette_paths))
+        raise UserError(
+            f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, found "
+            f"{', '.join(found) or f'none (looked for {looked})'}: "
+            "give one with --palette, or fetch OpenAI's 512 with: python download.py --clusters"
+        )
+    return palette
+
+
+def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
+    """Refuse a shape that the user typed and that is not the one of the weights.
+
+    Args:
+        config: the shape of the weights.
+        typed: what the user typed, under the names of the config's fields; None means nothing.
+
+    Raises:
+        UserError: if anything typed is something else in `config`.
+    """
+    wrong = {name: value for name, value in typed.items() if value not in (None, getattr(config, name))}
+    if wrong:
+        # A flag like --bert has no value.
+        flags = ", ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in wrong.items())
+        found = ", ".join(f"{name} {str(getattr(config, name)).lower()}" for name in wrong)
+        raise UsageError(
+            f"{flags}: the checkpoint has {found}; leave out {', '.join(f'--{name}' for name in wrong)} "
+            "(a checkpoint says its own shape), or give another checkpoint"
+        )
+
+
+def write_preset(
+    folder: str | Path, fields: dict, arrays: dict[str, np.ndarray], palette: Palette | None = None
+) -> None:
+    """Write a preset folder: `config.json`, `model.safetensors` under OpenAI's names and `palette.npy`.
+
+    Args:
+        folder: created if needed; a preset in it is replaced, its palette too.
+        fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class` and `classes`.
+        arrays: float32 weights under OpenAI's names without `model/`.
+        palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
+
+    Raises:
+        UserError: if the palette is of another size, or the folder cannot be written.
+    """
+    if palette is not None and len(palette) != fields["n_vocab"]:
+        raise UserError(f"expected a palette of {fields['n_vocab']} colours, found {len(palette)}")
+    folder = Path(folder).expanduser()
+    write_folder(folder, fields, arrays)
+    if palette is None:
+        # That of the preset that was here belongs to other weights.
+        (folder / PALETTE_FILE).unlink(missing_ok=True)
+    else:
+        palette.save(folder / PALETTE_FILE)
+
+
+def _open_folder(path: Path) -> Preset:
+    folder = PresetFolder(path)
+    try:
+        check_shapes(folder.shapes, folder.config)
+    except UserError as error:
+        raise UserError(f"{path / WEIGHTS_FILE}: {error}") from error
+    palettes = [path / PALETTE_FILE]
+    return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes)
+
+
+def _open_checkpoint(path: Path) -> Preset:
+    checkpoint = OpenAICheckpoint(path)
+    try:
+        config = infer_config(checkpoint.shapes)
+        check_shapes(checkpoint.shapes, config)
+    except UserError as error:
+        raise UserError(f"{checkpoint.prefix}: {error}") from error
+    head = checkpoint.shapes.get(HEAD)
+    # The original creates the head as zeros and may save it untrained.
+    n_class = head[0] if head and np.any(checkpoint.read(HEAD)) else None
+    folder = checkpoint.prefix.absolute().parent
+    palettes = [folder / OFFICIAL_PALETTE, folder.parent / OFFICIAL_PALETTE]
+    palettes += [root / OFFICIAL_PALETTE for root in checkpoint_folders()]
+    return Preset(str(checkpoint.prefix), config, n_class, checkpoint.read, palettes)
+
+
+def _find(preset: str) -> Path:
+    """The path that a name or path means."""
+    try:
+        path = Path(preset).expanduser()
+    except RuntimeError as error:  # ~somebody, where there is no such user
+        raise UserError(f"{preset}: no such folder: {error}") from error
+    if not preset:
+        raise UserError(_unknown_name(preset))
+    if len(path.parts) > 1 or path.exists() or ".ckpt" in preset or Path(f"{path}.index").exists():
+        return path
+    for folder in (root / path for root in checkpoint_folders()):
+        # A folder with neither is a download that has not come to its end.
+        if (folder / CONFIG_FILE).is_file() or checkpoints_in(folder):
+            return folder
+    raise UserError(_unknown_name(str(path)))
+
+
+def _unknown_name(name: str) -> str:
+    official = _OFFICIAL.fullmatch(name)
+    if official:
+        bert = " --bert" if official["bert"] else ""
+        command = f"python download.py --model {official['size']} --ckpt 1000000{bert} --clusters"
+        return f"{name} is not downloaded yet, or not completely: {command}"
+    bundled = sorted({path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")})
+    known = ", ".join([*bundled, "igpt-s, igpt-m, igpt-l (after python download.py)"])
+    return f"{name!r}: no such model; expected a preset folder, an OpenAI checkpoint's prefix, or one of {known}"

@@ -1,0 +1,321 @@
+"""Sources: what is found where, with which labels, and one line for everything that is not what it should be."""
+
+import gzip
+import io
+import pickle
+import sys
+import tarfile
+from types import SimpleNamespace
+
+import imageio.v3 as imageio
+import numpy as np
+import pytest
+
+from igpt_tf.data.sources import named
+from igpt_tf.data.sources.open import load_tokens, open_source, pictures_of
+from igpt_tf.errors import UserError
+from igpt_tf.pictures.palette import Palette
+
+PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (20, 3)))
+
+
+def random_images(*shape, seed=0):
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def all_pictures(source, n_px=8):
+    return pictures_of(source.part(np.arange(len(source))), n_px)
+
+
+def one_line_error(function, *args, match):
+    with pytest.raises(UserError, match=match) as caught:
+        function(*args)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two classes, a of two pictures and b of one."""
+    folder = tmp_path / "pictures"
+    for place, image in zip(("a/0.png", "a/deep/1.png", "b/0.png"), random_images(3, 8, 8, 3), strict=True):
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(folder / place, image)
+    return folder
+
+
+def test_subfolders_are_classes(folder):
+    source = open_source(folder)
+    assert source.labels.tolist() == [0, 0, 1] and source.classes == ("a", "b")
+    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3))
+    assert open_source(folder / "a").labels is None
+    assert open_source(folder / "b" / "0.png").labels is None
+
+
+def test_a_list_names_its_pictures(folder):
+    (folder / "list.txt").write_text("b/0.png\n\na/0.png\n")
+    source = open_source(folder / "list.txt")
+    assert source.labels is None
+    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3)[[2, 0]])
+    (folder / "list.csv").write_text('path,label\n"b/0.png",dog\na/0.png,cat, \n'.replace(", \n", "\n"))
+    source = open_source(str(folder / "list.csv"))
+    assert source.labels.tolist() == [1, 0] and source.classes == ("cat", "dog")
+    (folder / "list.csv").write_text(f"{folder}/b/0.png,7\na/0.png,10\n")
+    source = open_source(folder / "list.csv")
+    assert source.labels.tolist() == [7, 10] and source.classes is None
+    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3)[[2, 0]])
+
+
+@pytest.mark.parametrize(
+    ("text", "match"),
+    [
+        ("", "found none"),
+        ("path,label\n", "found none"),
+        ("a.png,1\nb.png\n", "differ"),
+        ("a,b,c\n", "differ or have more"),
+    ],
+)
+def test_lists_that_are_none(tmp_path, text, match):
+    (tmp_path / "list.csv").write_text(text)
+    one_line_error(open_source, tmp_path / "list.csv", match=match)
+
+
+def test_a_list_that_is_no_text(tmp_path):
+    (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
+    one_line_error(open_source, tmp_path / "list.txt", match="UTF-8")
+    one_line_error(open_source, tmp_path / "none.txt", match="found nothing at")
+
+
+@pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8), (4, 12, 16, 3)])
+def test_arrays_of_pictures(tmp_path, shape):
+    images = random_images(*shape)
+    np.save(tmp_path / "images.npy", images)
+    source = open_source(tmp_path / "images.npy")
+    assert len(source) == 4 and not source.are_tokens
+    pictures = all_pictures(source)
+    assert pictures.shape == (4, 8, 8, 3) and pictures.dtype == np.uint8
+    if shape[1] == 8:
+        np.testing.assert_array_equal(
+            pictures[..., 1], images.reshape(4, 8, 8, -1)[..., -2 % images.reshape(4, 8, 8, -1).shape[3]]
+        )
+
+
+def test_npz_as_keras_has_it(tmp_path):
+    path = tmp_path / "mnist.npz"
+    train, test = random_images(5, 28, 28), random_images(3, 28, 28, seed=1)
+    np.savez(
+        path, x_train=train, y_train=np.arange(5, dtype=np.uint8), x_test=test, y_test=np.arange(3, dtype=np.uint8)
+    )
+    for spec, images in ((path, train), (f"{path}:train", train), (f"{path}:test", test)):
+        source = open_source(spec)
+        np.testing.assert_array_equal(source.items, images)
+        assert source.labels.tolist() == list(range(len(images))) and source.labels.dtype == np.int32
+    source = open_source("mnist:test", path)
+    np.testing.assert_array_equal(source.items, test)
+    assert source.classes == tuple("0123456789")
+    one_line_error(open_source, f"{path}:valid", match="x_valid, found x_train, y_train, x_test, y_test")
+
+
+def test_npz_of_images_and_labels(tmp_path):
+    one_hot = np.eye(4)[[2, 0, 3]]
+    np.savez(tmp_path / "a.npz", images=random_images(3, 8, 8, 3), labels=one_hot)
+    assert open_source(tmp_path / "a.npz").labels.tolist() == [2, 0, 3]
+    np.savez(tmp_path / "b.npz", images=random_images(3, 8, 8, 3))
+    assert open_source(tmp_path / "b.npz").labels is None
+
+
+@pytest.mark.parametrize(
+    "labels",
+    [
+        np.zeros(2, int),
+        np.zeros((3, 2, 2)),
+        np.array([0.5, 1, 2]),
+        np.array([0, 1, np.nan]),
+        np.array([0, -1, 2]),
+        np.array(["a"] * 3),
+        np.array(3),
+    ],
+)
+def test_labels_that_do_not_fit(tmp_path, labels):
+    np.savez(tmp_path / "a.npz", images=random_images(3, 8, 8, 3), labels=labels)
+    one_line_error(open_source, tmp_path / "a.npz", match="expected 3 labels")
+
+
+def test_openais_splits(tmp_path):
+    tokens = np.random.default_rng(0).integers(0, 20, (6, 64))
+    np.save(tmp_path / "c_trX.npy", tokens)
+    np.save(tmp_path / "c_trY.npy", np.eye(10)[:6])
+    np.save(tmp_path / "c_teX.npy", tokens[:2].reshape(2, 8, 8))
+    train, test = open_source(tmp_path / "c"), open_source(f"{tmp_path / 'c'}:test")
+    assert train.are_tokens and train.labels.tolist() == list(range(6)) and test.labels is None
+    np.testing.assert_array_equal(load_tokens(f"{tmp_path / 'c'}:test", 8, PALETTE), tokens[:2])
+    one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: no such file")
+
+
+@pytest.mark.parametrize(
+    ("array", "match"),
+    [
+        (np.zeros((2, 8, 8, 3), np.float32), "found float32"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"found uint8 \(2, 8, 8, 4\)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), r"found uint8 \(2, 3, 8, 8\)"),
+        (np.zeros((0, 8, 8, 3), np.uint8), "at least one"),
+        (np.zeros((5, 64), np.float32), "found float32"),
+        (np.array(3), r"found int64 \(\)"),
+    ],
+)
+def test_arrays_that_are_none(tmp_path, array, match):
+    np.save(tmp_path / "a.npy", array)
+    one_line_error(open_source, tmp_path / "a.npy", match=match)
+
+
+def test_nothing_that_is_read_runs_code(tmp_path):
+    trap = np.array([{"a": 1}], dtype=object)
+    np.save(tmp_path / "a.npy", trap, allow_pickle=True)
+    np.savez(tmp_path / "a.npz", x_train=trap, allow_pickle=True)
+    (tmp_path / "b.npz").write_bytes(pickle.dumps([1]))
+    for name in ("a.npy", "a.npz", "b.npz"):
+        one_line_error(open_source, tmp_path / name, match="expected a NumPy")
+
+
+def test_damaged_and_missing_files(tmp_path):
+    np.savez_compressed(tmp_path / "a.npz", x_train=random_images(50, 28, 28))
+    data = (tmp_path / "a.npz").read_bytes()
+    (tmp_path / "a.npz").write_bytes(data[: len(data) // 2])
+    one_line_error(open_source, tmp_path / "a.npz", match="a.npz: expected a NumPy")
+    np.save(tmp_path / "b.npy", random_images(2, 8, 8))
+    (tmp_path / "b.npy").rename(tmp_path / "b.npz")
+    one_line_error(open_source, tmp_path / "b.npz", match="b.npz: expected a NumPy")
+    one_line_error(open_source, tmp_path / "c.npz", match="c.npz: no such file")
+    one_line_error(open_source, tmp_path / "c", match="found nothing at")
+    (tmp_path / "empty").mkdir()
+    one_line_error(open_source, tmp_path / "empty", match="found none in")
+    one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="no splits here")
+    one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected one of mnist")
+
+
+def test_fingerprints_tell_sources_apart(folder, tmp_path):
+    prints = {open_source(folder).fingerprint(), open_source(folder / "a").fingerprint()}
+    assert open_source(folder).fingerprint() in prints
+    for seed, labels in ((0, None), (1, None), (1, np.arange(3)), (1, np.zeros(3, int))):
+        arrays = {"images": random_images(3, 8, 8, 3, seed=seed)} | ({} if labels is None else {"labels": labels})
+        np.savez(tmp_path / "a.npz", **arrays)
+        prints.add(open_source(tmp_path / "a.npz").fingerprint())
+    assert len(prints) == 6
+
+
+def cifar_files(n_labels, counts, seed=0):
+    """Images, labels and the files of the binary version, records of labels and planes."""
+    names = (
+        [f"data_batch_{i}.bin" for i in range(1, 6)] + ["test_batch.bin"]
+        if n_labels == 1
+        else ["train.bin", "test.bin"]
+    )
+    rng = np.random.default_rng(seed)
+    images, labels, files = {}, {}, {}
+    for name, count in zip(names, counts, strict=True):
+        images[name] = rng.integers(0, 256, (count, 32, 32, 3), dtype=np.uint8)
+        labels[name] = rng.integers(0, 10, (count, n_labels), dtype=np.uint8)
+        planes = images[name].transpose(0, 3, 1, 2).reshape(count, -1)
+        files[name] = np.hstack([labels[name], planes]).tobytes()
+    files["batches.meta.txt" if n_labels == 1 else "fine_label_names.txt"] = ("\n".join("abcdefghij") + "\n\n").encode()
+    return images, labels, files
+
+
+def write_archive(path, files, folder="cifar-binary"):
+    with tarfile.open(path, "w:gz") as archive:
+        for name, data in files.items():
+            member = tarfile.TarInfo(f"{folder}/{name}")
+            member.size = len(data)
+            archive.addfile(member, io.BytesIO(data))
+
+
+@pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.parametrize(("name", "n_labels", "counts"), [("cifar10", 1, (2, 3, 1, 2, 2, 4)), ("cifar100", 2, (5, 3))])
+def test_the_binary_version_of_cifar(tmp_path, packed, name, n_labels, counts):
+    images, labels, files = cifar_files(n_labels, counts)
+    path = tmp_path / ("files" if not packed else "cifar.tar.gz")
+    if packed:
+        write_archive(path, files)
+    else:
+        path.mkdir()
+        for file, data in files.items():
+            (path / file).write_bytes(data)
+    *training, test = images
+    for spec, parts in ((name, training), (f"{name}:test", [test])):
+        source = open_source(spec, path)
+        np.testing.assert_array_equal(source.items, np.concatenate([images[part] for part in parts]))
+        np.testing.assert_array_equal(source.labels, np.concatenate([labels[part][:, -1] for part in parts]))
+        assert source.classes == tuple("abcdefghij")
+
+
+def test_what_is_not_cifar(tmp_path):
+    _, _, files = cifar_files(1, (1,) * 6)
+    python, binary = tmp_path / "cifar-10-python.tar.gz", tmp_path / "cifar-10-binary.tar.gz"
+    write_archive(python, {"data_batch_1": pickle.dumps({b"data": 1})}, "cifar-10-batches-py")
+    one_line_error(open_source, "cifar10", python, match="Python version: pickles, never read .*cifar-10-binary.tar.gz")
+    write_archive(binary, files | {"data_batch_3.bin": b"123"})
+    one_line_error(open_source, "cifar10", binary, match="records of 3073 bytes")
+    binary.write_bytes(binary.read_bytes()[:200])
+    one_line_error(open_source, "cifar10", binary, match="get it again")
+    one_line_error(open_source, "cifar10", tmp_path / "none", match="no such file")
+    one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, found none")
+
+
+@pytest.mark.parametrize("packed", [True, False])
+def test_mnists_own_files(tmp_path, packed):
+    images, labels = random_images(6, 28, 20), np.arange(6, dtype=np.uint8)
+    heading = np.array([2051, 6, 28, 20], ">u4").tobytes(), np.array([2049, 6], ">u4").tobytes()
+    for name, data in (
+        ("train-images-idx3-ubyte", heading[0] + images.tobytes()),
+        ("train-labels-idx1-ubyte", heading[1] + labels.tobytes()),
+    ):
+        (tmp_path / f"{name}{'.gz' if packed else ''}").write_bytes(gzip.compress(data) if packed else data)
+    source = open_source("fashion_mnist", tmp_path)
+    np.testing.assert_array_equal(source.items, images)
+    assert source.labels.tolist() == list(range(6)) and source.classes[9] == "ankle boot"
+    one_line_error(open_source, "fashion_mnist:test", tmp_path, match="t10k-images-idx3-ubyte.gz, found none")
+    file = next(tmp_path.glob("train-images*"))
+    file.write_bytes(file.read_bytes()[:-100])
+    one_line_error(open_source, "mnist", tmp_path, match="again")
+
+
+def test_by_name_through_keras(monkeypatch, tmp_path, capsys):
+    _, _, files = cifar_files(1, (1,) * 6)
+    write_archive(tmp_path / "cifar-10-binary.tar.gz", files)
+    arrays = (
+        (random_images(4, 28, 28), np.arange(4, dtype=np.uint8)),
+        (random_images(2, 28, 28), np.zeros(2, np.uint8)),
+    )
+
+    def load_data():
+        print("Downloading data")
+        return arrays
+
+    def get_file(name, url, file_hash, hash_algorithm):
+        assert (url, hash_algorithm) == ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5")
+        return str(tmp_path / name)
+
+    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=load_data))
+    utils = SimpleNamespace(get_file=get_file)
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=utils))
+    assert len(open_source("mnist")) == 4 and len(open_source("mnist:test")) == 2
+    assert len(open_source("cifar10")) == 5
+    # Results alone go to standard output.
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("name", named.NAMES)
+def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name):
+    def fail(*args, **kwargs):
+        raise Exception("URL fetch failure on https://x: None -- [Errno -3] Temporary failure in name resolution")
+
+    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=fail), fashion_mnist=SimpleNamespace(load_data=fail))
+    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=SimpleNamespace(get_file=fail)))
+    one_line_error(open_source, name, match=r"cannot be downloaded \(URL fetch.*https://.* as --data_file")
+    one_line_error(open_source, f"{name}:valid", match="splits train and test, found 'valid'")
+
+
+def test_pictures_become_tokens(folder):
+    np.testing.assert_array_equal(load_tokens(folder, 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3)))
+    one_line_error(load_tokens, folder, 8, None, match="--palette")
+    (folder / "a" / "bad.png").write_bytes(b"nonsense")
+    one_line_error(load_tokens, folder, 8, PALETTE, match="bad.png")

@@ -1,0 +1,86 @@
+"""Models, pictures and command lines that many tests use."""
+
+from pathlib import Path
+
+import imageio.v3 as imageio
+import keras
+import numpy as np
+
+from igpt_tf.cli.main import main
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.training.settings import PretrainSettings
+
+ROOT = Path(__file__).parents[1]
+TINY = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=16, n_head=4, n_layer=2)
+
+
+SETTINGS = PretrainSettings(epochs=3, batch_size=4, learning_rate=1e-2, warmup_steps=3, save_every=4, seed=5)
+
+
+def randomise(model, seed=0, scale=0.3):
+    """Give every weight a large asymmetric value, so that no mistake in the wiring cancels out."""
+    rng = np.random.default_rng(seed)
+    for variable in model.variables:
+        values = rng.normal(size=tuple(variable.shape)) * scale
+        variable.assign(1 + values if variable.path.endswith("scale") else values)
+    return model
+
+
+def write_pictures(folder, palette, config):
+    """Three PNG files of random colours of a palette; returns the folder."""
+    tokens = np.random.default_rng(2).integers(0, config.n_vocab, (3, config.n_tokens))
+    for name, picture in zip("abc", palette.dequantize(tokens), strict=True):
+        imageio.imwrite(folder / f"{name}.png", picture)
+    return folder
+
+
+def run(capsys, *arguments):
+    """Exit code, standard output and standard error of a command line."""
+    code = main([str(argument) for argument in arguments])
+    captured = capsys.readouterr()
+    return code, captured.out, captured.err
+
+
+class StopAfter(keras.callbacks.Callback):
+    """Stands for a process that dies at some step."""
+
+    def __init__(self, steps):
+        super().__init__()
+        self.left = steps
+
+    def on_train_batch_end(self, batch, logs=None):
+        """Count down."""
+        self.left -= 1
+        if not self.left:
+            raise KeyboardInterrupt
+
+
+def stripes(n_images=11, seed=0):
+    """Images whose rows each have one colour: easy to learn."""
+    rng = np.random.default_rng(seed)
+    return np.repeat(rng.integers(0, TINY.n_vocab, (n_images, TINY.n_px)), TINY.n_px, axis=1).astype("uint16")
+
+
+def new_model():
+    keras.utils.set_random_seed(SETTINGS.seed)
+    return ImageGPT(TINY)
+
+
+def labelled_pictures(n, seed, config=TINY, noise=0.85):
+    """Tokens (n, T) that are more often of the colours of their class than of any other, and labels."""
+    rng = np.random.default_rng(seed)
+    labels = rng.permutation(np.arange(n) % 3)
+    own = 3 * labels[:, None] + rng.integers(0, 3, (n, config.n_tokens))
+    other = rng.integers(0, config.n_vocab, own.shape)
+    return np.where(rng.random(own.shape) < noise, other, own).astype("int32"), labels
+
+
+def clouds(n, seed=0, distance=2.0, width=6):
+    """Features (n, width) around a centre for each of three classes, with one that tells nothing and never changes."""
+    centres = np.random.default_rng(99).normal(size=(3, width)) * distance
+    rng = np.random.default_rng(seed)
+    labels = np.arange(n) % 3
+    features = centres[labels] + rng.normal(size=(n, width))
+    # In units so different that the solver would crawl if they were not standardised.
+    return np.concatenate([features * 10.0 ** np.arange(width) + 1e3, np.full((n, 1), 7.0)], 1).astype("f4"), labels

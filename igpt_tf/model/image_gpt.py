@@ -158,7 +158,10 @@ class ImageGPT(keras.Model):
         """
         write_preset(folder, self.config.to_dict(), named_arrays(self), palette)
 
-    @property
-    def image_gpt(self) -> ImageGPT:
-        """The model itself, so that a model and a classifier can be used alike."""
-        return self
+
+def image_gpt_of(model: keras.Model) -> ImageGPT:
+    """The `ImageGPT` in a classifier, or the model itself.
+
+    A function, because Keras' `save` walks through properties and would follow one that returns its model for ever.
+    """
+    return getattr(model, "image_gpt", model)

@@ -14,7 +14,7 @@ import numpy as np
 
 from igpt_tf.config import check_tokens
 from igpt_tf.model.classifier import ImageGPTClassifier
-from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.features import check_layers, feature_parts, write_features
 from igpt_tf.storage.files import atomic_write
 
@@ -59,7 +59,7 @@ class FeatureCache:
         Raises:
             UserError: as `extract_features`, and if the folder cannot be written.
         """
-        model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+        model = image_gpt_of(model)
         layers = check_layers(model, layers)
         shape = (len(layers), len(tokens), model.config.n_embd)
         request = {

@@ -17,7 +17,7 @@ from igpt_tf.config import check_tokens
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
-from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.defaults import NORMS
 from igpt_tf.scoring.predict import predict_padded
 from igpt_tf.storage.files import atomic_write
@@ -65,7 +65,7 @@ def extract_features(
 
     Source: section 2.3 of the paper.
     """
-    model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+    model = image_gpt_of(model)
     layers = check_layers(model, layers)
     parts = feature_parts(
         model,

@@ -13,7 +13,7 @@ from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.split import hold_out
 from igpt_tf.errors import UsageError
 from igpt_tf.model.classifier import ImageGPTClassifier
-from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import check_layers, extract_features
@@ -128,7 +128,7 @@ def probe(
 
     Source: sections 2.3, 4.6 (masks) and 4.7 (few labels) of the paper.
     """
-    model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+    model = image_gpt_of(model)
     train, test = _labelled("training images", train), _labelled("test images", test)
     layers = check_layers(model, layers)
     concatenate = tuple(dict.fromkeys(check_layers(model, concatenate))) if len(concatenate) else ()

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 from tqdm import tqdm
 
 from igpt_tf.errors import UserError, whole_number
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.sampling.batches import draw_batches, draw_forced
 from igpt_tf.sampling.drawing import Drawing, decoders
 from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
@@ -17,9 +17,6 @@ from igpt_tf.sampling.inputs import check_images, image_keys
 from igpt_tf.sampling.region import is_prefix
 from igpt_tf.sampling.smc import draw_conditioned
 from igpt_tf.scoring.evaluation import score
-
-if TYPE_CHECKING:
-    from igpt_tf.model.image_gpt import ImageGPT
 
 METHODS = ("auto", "forced", "smc")
 
@@ -54,7 +51,7 @@ def sample(
         UserError: if the model is a BERT model or a number means nothing.
     """
     n = whole_number("n", n, 1)
-    model = getattr(model, "image_gpt", model)
+    model = image_gpt_of(model)
     tokens = np.zeros((n, model.config.n_tokens), "int32")
     return complete(
         model,
@@ -123,7 +120,7 @@ def complete(
     batch_size = whole_number("batch_size", batch_size, 1)
     n_particles = whole_number("n_particles", n_particles, 1)
     best_of = whole_number("best_of", best_of, 1)
-    model = getattr(model, "image_gpt", model)
+    model = image_gpt_of(model)
     tokens, known = check_images(model, tokens, known)
     keys = image_keys(seed, len(tokens))
     forced = is_prefix(known) if method == "auto" else np.full(len(tokens), method == "forced")
@@ -182,7 +179,7 @@ def sample_batches(
     Raises:
         UserError: if the model is a BERT model or a number means nothing.
     """
-    model = getattr(model, "image_gpt", model)
+    model = image_gpt_of(model)
     batch_size = whole_number("batch_size", batch_size, 1)
     tokens, known = check_images(
         model, np.zeros((1, model.config.n_tokens), "int32"), np.zeros(model.config.n_tokens, bool)
@@ -228,7 +225,7 @@ def stream(
         UserError: as `complete`, when the first rows are asked for.
     """
     controls = Controls(temperature, top_k, top_p, min_p)
-    model = getattr(model, "image_gpt", model)
+    model = image_gpt_of(model)
     tokens, known = check_images(model, tokens, known)
     uniforms = draw_uniforms([(*key, 0) for key in image_keys(seed, len(tokens))], tokens.shape[1])
     decoder = decoders(model)[0]

@@ -14,7 +14,7 @@ from igpt_tf.config import check_tokens
 from igpt_tf.errors import UserError
 from igpt_tf.model.bert import draw_mask, vote
 from igpt_tf.model.classifier import ImageGPTClassifier
-from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.objectives import NATS_PER_BIT, token_nats
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK, predict_padded, whole_batch
 
@@ -81,7 +81,7 @@ def score(
     Raises:
         UserError: if the tokens or the mask do not fit the model.
     """
-    model = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+    model = image_gpt_of(model)
     check_tokens(model.config, tokens)
     if mask is not None and not (model.config.bert and np.shape(mask) == np.shape(tokens)):
         kind = f"BERT model expects a mask of shape {np.shape(tokens)}" if model.config.bert else "model takes no mask"
@@ -119,7 +119,7 @@ def evaluate(
     Raises:
         UserError: if the tokens do not fit the model, or the labels do not fit the tokens or the head.
     """
-    image_gpt = model.image_gpt if isinstance(model, ImageGPTClassifier) else model
+    image_gpt = image_gpt_of(model)
     check_tokens(image_gpt.config, tokens)
     classes = None
     if isinstance(model, ImageGPTClassifier) and labels is not None:

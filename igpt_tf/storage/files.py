@@ -1,4 +1,6 @@
-"""Writing a file whole or not at all, and keeping others away meanwhile."""
+"""Files that are written whole or not at all, and locks between processes."""
+
+from __future__ import annotations
 
 import contextlib
 import os
@@ -7,18 +9,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from igpt_tf.errors import UserError
+import filelock
 
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
+from igpt_tf.errors import UserError
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
-    """Open a file that appears under its name only once the block has ended well.
+    """Open a file that gets its name only when the block ends without an error.
 
     Missing parent folders are created. Whatever goes wrong, an older file of that name stays as it was.
 
@@ -33,6 +31,9 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "xb") as file:
             yield file
+            # The data first: after a power cut, the name must not stand for a file that is empty.
+            file.flush()
+            os.fsync(file.fileno())
         os.replace(partial, path)
     except OSError as error:
         reason = error.strerror or str(error)
@@ -60,49 +61,52 @@ def require_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def held(path: str | os.PathLike) -> Iterator[bool]:
-    """Hold a lock file for as long as the block lasts; a killed process holds nothing.
+    """Hold a lock file for as long as the block lasts; the lock of a killed process is free.
 
     Yields:
-        Whether it is ours; False where another process holds it.
+        Whether the lock is ours; False where another process holds it.
 
     Raises:
         OSError: the file cannot be made.
     """
-    path = Path(path)
-    descriptor = _acquire(path)
-    if descriptor is None:
+    lock = filelock.FileLock(path, blocking=False)
+    try:
+        lock.acquire()
+    except filelock.Timeout:
         yield False
         return
     try:
         yield True
     finally:
-        # Removed while held; whoever opened it before sees in _acquire that the name is gone, and starts anew.
+        # Removed while it is held: whoever waits for it notices that the name is gone and makes a new file.
         with contextlib.suppress(OSError):
-            path.unlink()
-        os.close(descriptor)
+            Path(path).unlink()
+        lock.release()
 
 
-def _acquire(path: Path) -> int | None:
-    while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT, 0o644)
-        if not _try_lock(descriptor):
-            os.close(descriptor)
-            return None
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(descriptor), path.stat()):
-                return descriptor
-        os.close(descriptor)
+@contextlib.contextmanager
+def exclusive(path: str | os.PathLike, busy: str) -> Iterator[None]:
+    """Run the block while no other process holds this lock file.
+
+    Args:
+        path: the lock file, in a folder that exists.
+        busy: the error where another process holds it.
+
+    Raises:
+        UserError: if another process holds the lock, or the file cannot be made.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            ours = stack.enter_context(held(path))
+        except OSError as error:
+            raise UserError(f"{path}: cannot be written ({error.strerror or error})") from error
+        if not ours:
+            raise UserError(busy)
+        yield
 
 
-def _try_lock(descriptor: int) -> bool:
-    try:
-        if fcntl is not None:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    except OSError:
-        # Some network file systems know no locks: better to work unguarded than not at all.
-        return True
-    return True
+def remove_partials(folder: Path, name: str = "*") -> None:
+    """Delete what killed processes left of files that `atomic_write` was writing; `name` may be a pattern."""
+    for partial in folder.glob(f".{name}.*.part"):
+        with contextlib.suppress(OSError):
+            partial.unlink()

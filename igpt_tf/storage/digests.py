@@ -1,0 +1,38 @@
+"""One short digest, by which weights, tokens, labels and palettes are told apart."""
+
+from __future__ import annotations
+
+import hashlib
+
+import numpy as np
+
+
+class Digest:
+    """A digest that grows part by part, so that no more than one part is in memory."""
+
+    def __init__(self) -> None:
+        self._hash = hashlib.blake2b(digest_size=8)
+
+    def add(self, part: str | bytes | np.ndarray) -> None:
+        """Take in text, bytes, or the bytes of an array as it lies in memory, row by row."""
+        if isinstance(part, np.ndarray):
+            part = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
+        self._hash.update(part.encode() if isinstance(part, str) else part)
+
+    def copy(self) -> Digest:
+        """A digest of the same parts, which grows by itself."""
+        other = Digest()
+        other._hash = self._hash.copy()
+        return other
+
+    def __str__(self) -> str:
+        """16 hexadecimal digits."""
+        return self._hash.hexdigest()
+
+
+def digest(*parts: str | bytes | np.ndarray) -> str:
+    """The digest of all parts, one after the other: 16 hexadecimal digits."""
+    whole = Digest()
+    for part in parts:
+        whole.add(part)
+    return str(whole)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import json
 
-from igpt_tf.cli.options import add_device_options, add_model_options, load_backend, open_model, open_palette, positive
+from igpt_tf.cli.opening import load_backend, open_model, open_palette
+from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.pictures import read_pictures
 from igpt_tf.errors import UserError
 

@@ -7,15 +7,13 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import (
+from igpt_tf.cli.opening import load_backend, open_model, open_palette
+from igpt_tf.cli.parser import (
     add_device_options,
     add_model_options,
     add_sampling_options,
     controls_of,
-    load_backend,
     non_negative,
-    open_model,
-    open_palette,
     positive,
 )
 from igpt_tf.cli.pictures import SHOWN, names_of, read_pictures

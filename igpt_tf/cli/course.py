@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.machines import add_machine_options
-from igpt_tf.cli.options import add_device_options, non_negative, positive
+from igpt_tf.cli.parser import add_device_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import SCHEDULES, PretrainSettings
 

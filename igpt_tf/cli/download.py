@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, Parser
+from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:

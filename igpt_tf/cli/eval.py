@@ -7,15 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import (
-    add_device_options,
-    add_model_options,
-    load_backend,
-    non_negative,
-    open_model,
-    palette_for,
-    positive,
-)
+from igpt_tf.cli.opening import load_backend, open_model, palette_for
+from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:

@@ -17,15 +17,8 @@ from igpt_tf.cli.course import (
     tensorboard,
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.options import (
-    add_model_options,
-    non_negative,
-    open_model,
-    palette_for,
-    positive,
-    warn,
-    warn_of_same_images,
-)
+from igpt_tf.cli.opening import open_model, palette_for, warn, warn_of_same_images
+from igpt_tf.cli.parser import add_model_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
 

@@ -7,7 +7,8 @@ import contextlib
 import os
 import sys
 
-from igpt_tf.cli.options import load_backend, non_negative, positive, redirected
+from igpt_tf.cli.opening import load_backend, redirected
+from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.errors import UsageError
 
 TOGETHER = ("coordinator", "num_processes", "process_id")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 
-from igpt_tf.cli.options import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
+from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
 from igpt_tf.errors import UsageError, UserError
 
 COMMANDS = {

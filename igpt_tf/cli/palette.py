@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import non_negative, positive
+from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.source import add_source_options, open_data
 from igpt_tf.errors import UsageError, UserError
 

@@ -20,7 +20,8 @@ from igpt_tf.cli.course import (
     tensorboard,
 )
 from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.options import SHAPE_OPTIONS, open_palette, positive, warn
+from igpt_tf.cli.opening import open_palette, warn
+from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 

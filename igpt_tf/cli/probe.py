@@ -9,17 +9,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import (
-    add_device_options,
-    add_model_options,
-    load_backend,
-    non_negative,
-    open_model,
-    palette_for,
-    positive,
-    warn,
-    warn_of_same_images,
-)
+from igpt_tf.cli.opening import load_backend, open_model, palette_for, warn, warn_of_same_images
+from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
 

@@ -9,16 +9,8 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import (
-    add_device_options,
-    add_model_options,
-    add_sampling_options,
-    controls_of,
-    load_backend,
-    open_model,
-    open_palette,
-    positive,
-)
+from igpt_tf.cli.opening import load_backend, open_model, open_palette
+from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, controls_of, positive
 from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.errors import UsageError, UserError
 

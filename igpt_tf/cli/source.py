@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.options import load_backend
+from igpt_tf.cli.opening import load_backend
 
 if TYPE_CHECKING:
     from igpt_tf.data.sources.open import Source

@@ -8,7 +8,7 @@ import sys
 import time
 from pathlib import Path
 
-from igpt_tf.cli.options import non_negative, positive
+from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.source import add_source_options, open_data
 
 # Images that could not be read, of which so many are named; the file names them all.

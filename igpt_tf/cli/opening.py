@@ -1,0 +1,108 @@
+"""Loading the backend, and opening the model, the palette and the images that the options name."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from igpt_tf.cli.parser import SHAPE_OPTIONS
+from igpt_tf.errors import UsageError, UserError
+
+if TYPE_CHECKING:
+    from igpt_tf.data.labelled import LabelledTokens
+    from igpt_tf.data.sources.open import Source
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.weights.presets import Preset
+
+
+def load_backend(touch_devices: bool = True) -> None:
+    """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine."""
+    # They are written before any logging can be configured.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with open(os.devnull, "wb") as nowhere, redirected(2, nowhere.fileno()):
+        try:
+            import keras
+
+            if touch_devices:
+                keras.ops.zeros(1)
+            if keras.backend.backend() not in ("tensorflow", "jax"):
+                raise ValueError(f"{keras.backend.backend()} is none of tensorflow and jax")
+        except (ImportError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise UserError(
+                f"Keras' backend cannot be loaded ({reason}): install tensorflow, or jax and set KERAS_BACKEND=jax"
+            ) from error
+
+
+@contextlib.contextmanager
+def redirected(descriptor: int, to: int) -> Iterator[None]:
+    """What libraries write to one of the process' files goes to another in this scope."""
+    (sys.stdout if descriptor == 1 else sys.stderr).flush()
+    kept = os.dup(descriptor)
+    os.dup2(to, descriptor)
+    try:
+        yield
+    finally:
+        os.dup2(kept, descriptor)
+        os.close(kept)
+
+
+def open_model(options: argparse.Namespace) -> Preset:
+    """The preset that the options name; what was typed of its shape must be true."""
+    from igpt_tf.weights.presets import check_shape, open_preset
+
+    preset = open_preset(options.model)
+    check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
+    if options.clf and preset.n_class is None:
+        raise UsageError(f"--clf was given, but {preset.source} has no trained classification head: leave it out")
+    return preset
+
+
+def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
+    """The palette that was named or lies beside the model, of as many colours as the model knows."""
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.weights.presets import load_palette
+
+    if options.palette is None:
+        return load_palette(preset)
+    palette = Palette.load(options.palette)
+    if len(palette) != preset.config.n_vocab:
+        raise UserError(
+            f"{options.palette}: the model knows {preset.config.n_vocab} colours, this palette has {len(palette)}; "
+            "give the palette that it was trained with"
+        )
+    return palette
+
+
+def palette_for(
+    options: argparse.Namespace, preset: Preset, images: TokenStore | Source, others: Palette | None = None
+) -> Palette | None:
+    """The palette that images need, or are held against: tokens need none.
+
+    `others` is the palette of images that these must agree with; it counts where the model has none beside it.
+    """
+    if options.palette is None:
+        palette = preset.palette() or others
+        if palette is not None or images.are_tokens:
+            return palette
+    return open_palette(options, preset)
+
+
+def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None:
+    """Say so where the images to judge by are those that are learned from."""
+    from igpt_tf.data.batches import fingerprint
+
+    if fingerprint(learned.tokens) == fingerprint(judged.tokens):
+        warn(f"{judged.name}: these are the images that are learned from, and say nothing of others")
+
+
+def warn(line: str) -> None:
+    """Say something on standard error, above a progress bar if there is one."""
+    from tqdm import tqdm
+
+    tqdm.write(f"run.py: {line}", file=sys.stderr)

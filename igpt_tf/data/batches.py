@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -11,12 +10,11 @@ import keras
 import numpy as np
 
 from igpt_tf.data.augment import generators_of
+from igpt_tf.data.tokens import Tokens, fingerprint, sample_rows  # noqa: F401
 from igpt_tf.model.bert import masked_sample_weights
 
 # Batches that are read while the model is at work on one.
 AHEAD = 3
-# Rows that stand for all, such as of an array that knows no fingerprint of its own.
-SAMPLED_ROWS = 256
 
 # Inputs, targets and, where the targets are masked tokens, weights.
 Inputs = np.ndarray | dict[str, np.ndarray]
@@ -31,7 +29,7 @@ class TrainingBatches(keras.utils.PyDataset):
     and a run that starts again at any step reads what it would have read. `fit` needs `steps_per_epoch`.
 
     Args:
-        tokens: anything with a length of N whose `[rows]` is (n, T) integers; may lie on disk.
+        tokens: (N, T) integers; may lie on disk.
         batch_size: examples an item, over all processes.
         seed: decides the order, and by `augment` and `mask` all else.
         first: the step that is item 0.
@@ -44,7 +42,7 @@ class TrainingBatches(keras.utils.PyDataset):
 
     def __init__(
         self,
-        tokens: np.ndarray,
+        tokens: Tokens,
         batch_size: int,
         seed: int = 0,
         first: int = 0,
@@ -110,18 +108,3 @@ class TrainingBatches(keras.utils.PyDataset):
         if order is None or order[0] != number:
             order = self._order = (number, np.random.default_rng([self.seed, number]).permutation(len(self.tokens)))
         return order[1]
-
-
-def sample_rows(tokens: np.ndarray) -> np.ndarray:
-    """Some rows (n, T) spread over all tokens, which may lie on disk."""
-    rows = np.unique(np.linspace(0, len(tokens) - 1, SAMPLED_ROWS).astype(int))
-    return np.asarray(tokens[rows])
-
-
-def fingerprint(tokens: np.ndarray) -> str:
-    """What tells these tokens from others: their own `fingerprint`, or a digest of some rows spread over all."""
-    own = getattr(tokens, "fingerprint", None)
-    if own is not None:
-        return str(own)
-    sample = np.ascontiguousarray(sample_rows(tokens).astype("<i4"))
-    return hashlib.blake2b(f"{len(tokens)} {sample.shape}".encode() + sample.tobytes(), digest_size=8).hexdigest()

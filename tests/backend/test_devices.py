@@ -56,6 +56,7 @@ except igpt.UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_model_split_over_four_devices_trains_like_one():
     environment = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
     done = subprocess.run(

@@ -116,6 +116,7 @@ def write_until_ctrl_c(monkeypatch, n):
     monkeypatch.setattr(imaging, "write_png", write_png)
 
 
+@pytest.mark.slow
 def test_a_series_is_extended_not_drawn_again(sample, tmp_path):
     assert sample(tmp_path / "a", 2)[0] == 0
     before = times(tmp_path / "a")
@@ -139,6 +140,7 @@ def test_what_was_drawn_before_is_not_drawn_again_and_the_grid_is_made_anew(scri
     assert all(times(tmp_path)[name] > time for name, time in before.items())
 
 
+@pytest.mark.slow
 def test_kill_9_neither_repeats_nor_loses_a_picture(sample, preset, tmp_path):
     n, cut = 400, tmp_path / "cut"
     line = ["sample", "--model", preset, "--out", cut, "--n", n, "--n_sub_batch", 4, "--n_gpu", 1]
@@ -235,6 +237,7 @@ def test_large_series_print_a_line_and_are_not_thrown_away_in_passing(scribble, 
     assert len(drawn(tmp_path)) == 2
 
 
+@pytest.mark.slow
 def test_two_devices_draw_what_one_draws(sample, tmp_path):
     for n_gpu in (1, 2):
         code, _, err = sample(tmp_path / str(n_gpu), 7, "--n_gpu", n_gpu, "--n_sub_batch", 2)
@@ -306,6 +309,7 @@ def write_mask(path):
         ["--box", "2,3,4,2", "--best_of", "2", "--particles", "2"],
     ],
 )
+@pytest.mark.slow
 def test_a_hole_is_filled_and_all_else_kept(run, preset, pictures, tmp_path, arguments):
     write_mask(tmp_path / "mask.png")
     arguments = [argument.format(mask=tmp_path / "mask.png") for argument in arguments]
@@ -350,6 +354,7 @@ def test_completions_of_rows_are_those_of_the_library(run, preset, pictures, pal
 
 
 @pytest.mark.parametrize("region", [["--rows", 3], ["--box", "2,3,4,2", "--particles", 2, "--best_of", 2]])
+@pytest.mark.slow
 def test_completion_k_of_a_picture_is_the_same_however_many_are_asked_for(run, preset, pictures, tmp_path, region):
     expected = completions(run, preset, pictures, tmp_path / "3", *region).reshape(3, 3, 8, 8, 3)
     found = completions(run, preset, pictures, tmp_path / "2", *region, "--n_sub_batch", 3, n=2)

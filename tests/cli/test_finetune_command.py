@@ -135,6 +135,7 @@ def test_classify_needs_a_head(capsys, preset, pictures):
     assert (code, out) == (1, "") and "has no trained classification head: make one with run.py finetune" in err
 
 
+@pytest.mark.slow
 def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
     line = ["finetune", "--model", preset, "--data", pictures, "--out", tmp_path / "out", "--n_gpu", 2, "--freeze", 1]
     code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4)

@@ -49,6 +49,7 @@ def kill_after(command, out, more_periods, delay):
     return process.returncode
 
 
+@pytest.mark.slow
 def test_kill_9_three_times_changes_nothing(tmp_path):
     tokens = tmp_path / "tokens.npy"
     np.save(tokens, np.random.default_rng(0).integers(0, 7, (10, 16)).astype("uint16"))

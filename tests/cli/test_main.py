@@ -65,6 +65,7 @@ def test_sample_writes_pictures_and_a_grid(capsys, tmp_path, preset):
     assert len(imageio.imread(tmp_path / "drawing.gif", index=None)) > 10
 
 
+@pytest.mark.slow
 def test_the_same_seed_draws_the_same_pictures(capsys, tmp_path, preset):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
         run(capsys, "sample", "--model", preset, "--n", 2, "--seed", seed, "--out", tmp_path / name)
@@ -152,6 +153,7 @@ def test_complete_keeps_the_rows_that_are_given(capsys, tmp_path, preset, pictur
     assert (first[5:] != second[5:]).any()
 
 
+@pytest.mark.slow
 def test_pictures_of_one_name_do_not_overwrite_each_other(capsys, tmp_path, preset, pictures):
     for folder, name in (("x", "a"), ("y", "a"), ("y", "a-2")):
         (tmp_path / folder).mkdir(exist_ok=True)
@@ -182,6 +184,7 @@ def test_tokens_may_be_square(capsys, tmp_path):
     assert "1 images" in out
 
 
+@pytest.mark.slow
 def test_two_devices_give_what_one_gives(capsys, tmp_path, preset, pictures):
     outputs = []
     for n_gpu, sub_batch in ((1, 4), (2, 2)):
@@ -244,6 +247,7 @@ def test_a_palette_is_learnt_from_what_can_be_read(capsys, tmp_path, pictures):
     assert code == 1 and "none of 1 images could be read" in err.splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_two_devices_train_like_one(capsys, tmp_path, pictures, palette):
     palette.save(tmp_path / "palette.npy")
     losses = []
@@ -256,6 +260,7 @@ def test_two_devices_train_like_one(capsys, tmp_path, pictures, palette):
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_pretrain_with_everything_at_once(capsys, tmp_path, pictures, palette):
     palette.save(tmp_path / "palette.npy")
     code, _, err = run(
@@ -318,6 +323,7 @@ def test_pretraining_goes_on_from_a_presets_weights(capsys, tmp_path, preset, pi
 
 
 @pytest.mark.filterwarnings("ignore")  # tensorboard's own
+@pytest.mark.slow
 def test_tensorboard_gets_the_losses(capsys, tmp_path, preset, pictures):
     line = ["pretrain", "--data", pictures, "--validation", pictures, "--init_from", preset, "--out", tmp_path / "m"]
     code, _, err = run(capsys, *line, "--steps", 2, "--save_every", 1, "--log_dir", tmp_path / "log")
@@ -331,6 +337,7 @@ def test_tensorboard_gets_the_losses(capsys, tmp_path, preset, pictures):
         assert all(0 < make_ndarray(event.tensor_proto) < 20 for event in events)
 
 
+@pytest.mark.slow
 def test_a_damaged_checkpoint_is_told_and_made_again(capsys, tmp_path):
     np.save(tmp_path / "tokens.npy", np.random.default_rng(0).integers(0, 5, (6, 16)).astype("uint8"))
     shape = ["--n_px", 4, "--n_vocab", 5, "--n_embd", 8, "--n_head", 2, "--n_layer", 1]
@@ -420,6 +427,7 @@ def test_a_mistake_gets_one_line_and_the_right_exit_code(capsys, tmp_path, prese
 
 
 @pytest.mark.parametrize("backend, code", [("jax", 0), ("nonsense", 1)])
+@pytest.mark.slow
 def test_other_backends(tmp_path, preset, backend, code):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend}
     line = [sys.executable, ROOT / "run.py", "sample", "--model", preset, "--n", "1", "--out", tmp_path]
@@ -428,6 +436,7 @@ def test_other_backends(tmp_path, preset, backend, code):
     assert "Traceback" not in ended.stderr
 
 
+@pytest.mark.slow
 def test_as_a_program_only_results_go_to_standard_output(tmp_path, preset):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     line = [sys.executable, ROOT / "run.py", "sample", "--model", preset, "--n", "1", "--out", tmp_path]

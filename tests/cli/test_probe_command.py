@@ -46,6 +46,7 @@ def rows_of(path):
 
 
 @pytest.mark.both_backends
+@pytest.mark.slow
 def test_tables_plots_and_a_line_a_layer(capsys, tmp_path, preset, data, tiny_model):
     line = ["--model", preset, "--data", data, "--out", tmp_path, "--seed", 3, "--labels_a_class", 4, "--subsets", 2]
     code, out, err = run(capsys, *line, "--concatenate", 0, 2)
@@ -162,6 +163,7 @@ def test_strengths_that_did_not_converge_are_said_too(capsys, tmp_path, preset, 
     assert "run.py: layer 0: the solver did not converge with strength" in err and "DID NOT" not in err
 
 
+@pytest.mark.slow
 def test_bert_votes_and_sgd_and_mixed_precision(capsys, tmp_path, data):
     randomise(ImageGPT(dataclasses.replace(TINY, bert=True))).save_to_preset(tmp_path / "bert")
     line = ["--model", tmp_path / "bert", "--data", data, "--out", tmp_path, "--layers", 2, "--bert_masks", 3]

@@ -177,6 +177,7 @@ tokenize(open_source({source!r}), {store!r}, Palette.load({palette!r}), 8)
 """
 
 
+@pytest.mark.slow
 def test_a_run_that_is_killed_anywhere_goes_on(tmp_path, pictures, few):
     """Killed after every 3 steps of writing, again and again, until it gets through."""
     PALETTE.save(tmp_path / "palette.npy")

@@ -66,6 +66,7 @@ def test_neither_length_nor_checksum_nor_chunks(server, tmp_path):
 
 
 @pytest.mark.parametrize("stop", [signal.SIGINT, signal.SIGKILL])
+@pytest.mark.slow
 def test_stopped_process_is_continued(server, tmp_path, stop):
     offer(server, DATA, PALETTE, md5="auto").faults = [stall(70_000)]
     part = tmp_path / "checkpoints/kmeans_centers.npy.part"

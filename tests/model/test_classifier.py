@@ -58,6 +58,7 @@ def test_a_bert_model_has_no_generative_loss(tokens):
     assert float(loss) == pytest.approx(class_loss, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_plain_keras_trains_it():
     """Images of low and of high colours."""
     keras.utils.set_random_seed(0)
@@ -72,6 +73,7 @@ def test_plain_keras_trains_it():
     assert classifier.evaluate(tokens, labels, verbose=0, return_dict=True)["accuracy"] == 1
 
 
+@pytest.mark.slow
 def test_two_devices_train_as_one(tokens, two_devices):
     one = new_classifier(learning_rate=0.1)
     with two_devices.scope():

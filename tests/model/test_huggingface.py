@@ -45,6 +45,7 @@ def assert_close(found, expected):
     assert np.abs(found - expected).max() < 1e-4 * np.abs(expected).max()
 
 
+@pytest.mark.slow
 def test_logits(model, tokens, expected):
     assert_close(model(tokens), expected.logits)
 

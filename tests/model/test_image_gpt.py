@@ -163,6 +163,7 @@ def test_attention_in_chunks_equals_the_whole_matrix(length):
     np.testing.assert_allclose(to_numpy(found), reference.causal_attention(queries, keys, values), atol=1e-5)
 
 
+@pytest.mark.slow
 def test_plain_keras_trains_it():
     keras.utils.set_random_seed(0)
     model = ImageGPT(dataclasses.replace(TINY, n_layer=1))

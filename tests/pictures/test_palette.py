@@ -152,6 +152,7 @@ def test_an_empty_batch(rgb, grey):
 
 
 @pytest.mark.parametrize("shape", [(3500, 64, 64, 3), (1, 3600, 3600, 3)], ids=["many", "huge"])
+@pytest.mark.slow
 def test_quantize_of_a_memory_mapped_file_takes_little_memory(tmp_path, shape):
     path = tmp_path / "images.npy"
     images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)

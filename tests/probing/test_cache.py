@@ -50,6 +50,7 @@ def test_the_same_tokens_in_another_type_are_the_same(tiny_model, tokens, tmp_pa
     assert len(work) == 1
 
 
+@pytest.mark.slow
 def test_another_request_is_another_key(tiny_model, tokens, tmp_path, work):
     changed = tokens.copy()
     changed[-1, -1] = (changed[-1, -1] + 1) % TINY.n_vocab

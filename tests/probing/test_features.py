@@ -102,6 +102,7 @@ def test_bert_sees_all_or_what_the_seed_leaves(bert_model, many_tokens):
     assert np.abs(masked - found).max() > 1e-2
 
 
+@pytest.mark.slow
 def test_two_devices_find_what_one_does(tiny_model, many_tokens, two_devices):
     with two_devices.scope():
         copy = ImageGPT(TINY)

@@ -31,6 +31,7 @@ def bert_model():
     return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
 
 
+@pytest.mark.slow
 def test_every_layer_is_judged_as_by_hand(tiny_model):
     told = []
     result = igpt.probe(tiny_model, TRAIN, TEST, concatenate=[0, 2], seed=4, tell=told.append)
@@ -62,6 +63,7 @@ def test_the_best_layer_is_chosen_without_the_test_images():
     assert best_result(results[3:]) is None
 
 
+@pytest.mark.slow
 def test_test_images_teach_nothing(tiny_model):
     once = probe(tiny_model, TRAIN, TEST, layers=[1])
     other = probe(tiny_model, TRAIN, (TEST[0][:7], TEST[1][:7]), layers=[1])
@@ -69,6 +71,7 @@ def test_test_images_teach_nothing(tiny_model):
     np.testing.assert_array_equal(once.results[0].answers[:7], other.results[0].answers)
 
 
+@pytest.mark.slow
 def test_bert_answers_by_vote_over_masks(bert_model):
     result = probe(bert_model, TRAIN, TEST, layers=[2], bert_masks=5, mask_probability=0.6, seed=3)
     train_x = extract_features(bert_model, TRAIN[0], [2], mask_seed=3, mask_probability=0.6)[0]
@@ -84,6 +87,7 @@ def test_bert_answers_by_vote_over_masks(bert_model):
     )
 
 
+@pytest.mark.slow
 def test_few_labels_on_the_best_layer(tiny_model):
     result = probe(tiny_model, TRAIN, TEST, labels_a_class=[4, 30], n_subsets=3, seed=1)
     layer = list(result.best.layers)
@@ -95,6 +99,7 @@ def test_few_labels_on_the_best_layer(tiny_model):
 
 
 @pytest.mark.both_backends
+@pytest.mark.slow
 def test_sgd_instead_from_features_on_disk(tiny_model, tmp_path):
     fit = functools.partial(fit_sgd, learning_rates=(0.03,), epochs=10, batch_size=32)
     exact = probe(tiny_model, TRAIN, TEST, layers=[1], concatenate=[0, 1])
@@ -103,6 +108,7 @@ def test_sgd_instead_from_features_on_disk(tiny_model, tmp_path):
         assert one.strength == 0.03 and abs(one.accuracy - other.accuracy) < 12
 
 
+@pytest.mark.slow
 def test_a_cache_changes_nothing(tiny_model, tmp_path):
     cache = FeatureCache(tmp_path)
     for _ in range(2):

@@ -11,6 +11,7 @@ from igpt_tf.probing.sgd import _Batches, fit_sgd
 pytestmark = pytest.mark.both_backends
 
 
+@pytest.mark.slow
 def test_it_finds_what_the_exact_solver_finds(tmp_path):
     x, y = clouds(900, distance=0.8)
     np.save(tmp_path / "x.npy", x)

@@ -61,6 +61,7 @@ def test_equal_to_the_naive_sampler_token_for_token(tiny_model, tokens, kind):
     "controls",
     [{"temperature": 0}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.6}, {"top_k": 5, "top_p": 0.8}, {"min_p": 0.3}],
 )
+@pytest.mark.slow
 def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
     known = known_rows(TINY.n_px, 6)
     found = igpt.complete(tiny_model, tokens, known, seed=1, **controls)
@@ -70,6 +71,7 @@ def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
 
 
 @pytest.mark.parametrize("n_px", [3, 5])
+@pytest.mark.slow
 def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
     monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
     model = randomise(ImageGPT(ImageGPTConfig(n_px=n_px, n_vocab=5, n_embd=8, n_head=2, n_layer=1)))
@@ -80,6 +82,7 @@ def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
 
 
 @pytest.mark.parametrize("n_known", [0, 2, 3, 4])
+@pytest.mark.slow
 def test_several_segments_equal_the_naive_sampler(tiny_model, tokens, n_known, monkeypatch):
     monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
     model = ImageGPT(TINY)
@@ -97,6 +100,7 @@ def test_weights_that_change_change_the_samples(tiny_model):
     assert (igpt.sample(model, 2) != before).any()
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_batch_size_or_number(tiny_model):
     expected = igpt.sample(tiny_model, 5, seed=3, batch_size=5)
     np.testing.assert_array_equal(igpt.sample(tiny_model, 5, seed=3, batch_size=2), expected)
@@ -108,6 +112,7 @@ def test_known_images_come_back_unchanged(tiny_model, tokens):
     np.testing.assert_array_equal(igpt.complete(tiny_model, tokens, np.ones(N_TOKENS, bool)), tokens)
 
 
+@pytest.mark.slow
 def test_two_devices_draw_the_images_of_one(tiny_model, tokens, two_devices):
     with two_devices.scope():
         model = ImageGPT(TINY)
@@ -197,6 +202,7 @@ def test_numbers_may_be_numpys(tiny_model):
     np.testing.assert_array_equal(found, expected)
 
 
+@pytest.mark.slow
 def test_more_colours_than_any_palette_has_are_all_colours(tiny_model):
     np.testing.assert_array_equal(igpt.sample(tiny_model, 1, top_k=3_000_000_000), igpt.sample(tiny_model, 1))
 
@@ -315,6 +321,7 @@ def test_a_stream_shows_the_rows_as_they_are_drawn(tiny_model, tokens):
         np.testing.assert_array_equal(partial[:, known], tokens[:, known])
 
 
+@pytest.mark.slow
 def test_the_best_of_several_is_the_likeliest(tiny_model, tokens):
     known = known_rows(TINY.n_px, 2)
     totals = igpt.score(tiny_model, igpt.complete(tiny_model, tokens, known, seed=1)).sum(axis=1)
@@ -324,6 +331,7 @@ def test_the_best_of_several_is_the_likeliest(tiny_model, tokens):
 
 
 @pytest.mark.parametrize("region", [known_rows(8, 5), np.arange(N_TOKENS) % 8 > 1])
+@pytest.mark.slow
 def test_candidates_are_compared_image_by_image(tiny_model, tokens, region):
     """What is finished is handed on before all is drawn, and is what one batch of everything gives."""
     how = {"seed": 1, "best_of": 3, "n_particles": 2}
@@ -376,6 +384,7 @@ def projections(model):
     ]
 
 
+@pytest.mark.slow
 def test_adapters_draw_as_the_naive_sampler(tiny_model):
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
@@ -389,6 +398,7 @@ def test_adapters_draw_as_the_naive_sampler(tiny_model):
     assert (expected != before).any()
 
 
+@pytest.mark.slow
 def test_quantised_weights_are_laid_out_as_they_are(tiny_model):
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())

@@ -57,6 +57,7 @@ def distance(model, expected, **how):
 
 
 @pytest.mark.both_backends
+@pytest.mark.slow
 def test_more_particles_come_nearer_to_the_models_conditional(small_model):
     expected = exact(small_model)
     forced = distance(small_model, expected, method="forced")
@@ -65,6 +66,7 @@ def test_more_particles_come_nearer_to_the_models_conditional(small_model):
     assert found[1] < 0.7 * forced and found[2] < 0.5 * found[1] and found[2] < 0.02
 
 
+@pytest.mark.slow
 def test_a_temperature_changes_what_is_drawn_and_not_how_it_is_weighed(small_model):
     """The target is the tempered probabilities of the drawn pixels times the model's own of the known ones."""
     found = distance(small_model, exact(small_model, 0.5), n_particles=16, temperature=0.5)
@@ -73,6 +75,7 @@ def test_a_temperature_changes_what_is_drawn_and_not_how_it_is_weighed(small_mod
 
 
 @pytest.mark.both_backends
+@pytest.mark.slow
 def test_particles_that_go_on_take_their_whole_cache_along(tiny_model, tokens, monkeypatch):
     known = np.arange(TINY.n_tokens) % TINY.n_px > 2
     how = {"seed": 2, "n_particles": 8, "batch_size": 40}
@@ -89,6 +92,7 @@ def test_prefixes_are_completed_as_before(tiny_model, tokens):
     np.testing.assert_array_equal(igpt.complete(tiny_model, tokens, known, seed=2), expected)
 
 
+@pytest.mark.slow
 def test_an_image_does_not_depend_on_batch_size_or_number(tiny_model, tokens):
     known = np.ones(TINY.n_tokens, bool)
     known[20:44] = False

@@ -79,6 +79,7 @@ def test_more_images_than_are_read_at_a_time(tiny_model, many_tokens):
 
 
 @pytest.mark.parametrize("n_images", [1, 5])
+@pytest.mark.slow
 def test_two_devices_find_what_one_does(tiny_model, tokens, two_devices, n_images):
     copy, tokens = copy_on(two_devices, tiny_model), tokens[:n_images]
     expected = nats_of(tiny_model, tokens)

@@ -54,6 +54,7 @@ def flip_a_bit(path):
 
 @pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
+@pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, copied, damage, suffix):
     if suffix == "json" and damage is flip_a_bit:
         pytest.skip("a bit of a number's text is a number too")
@@ -139,6 +140,7 @@ class Poison(keras.callbacks.Callback):
 
 
 @pytest.mark.parametrize("step", [4, 5])
+@pytest.mark.slow
 def test_a_loss_that_is_not_a_number_ends_the_run_and_spoils_nothing(whole, tmp_path, step):
     with pytest.raises(UserError, match=f"the loss became nan at step {step}.*step {(step - 1) // 2 * 2}, is") as error:
         pretrain(new_model(), stripes(), FOUR, tmp_path, callbacks=[Poison(step)])
@@ -188,6 +190,7 @@ except UserError as error:
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(whole, tmp_path):
     ended = subprocess.run(
         [sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False

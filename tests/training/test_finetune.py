@@ -62,6 +62,7 @@ def column(history, name):
     return [logs[name] for logs in history]
 
 
+@pytest.mark.slow
 def test_classes_are_learned_and_their_names_kept(preset, tmp_path):
     history, classifier = tuned(preset, tmp_path / "run", epochs=20, save_every=12, augment=())
     assert max(column(history, "val_accuracy")) > 0.8
@@ -85,6 +86,7 @@ def test_a_run_that_died_goes_on_exactly(preset, tmp_path):
 
 
 @pytest.mark.parametrize("changes", [{}, {"lora_rank": 2}], ids=str)
+@pytest.mark.slow
 def test_two_devices_train_like_one(preset, tmp_path, changes):
     expected, _ = tuned(preset, tmp_path / "one", **changes)
     keras.utils.set_random_seed(0)
@@ -99,6 +101,7 @@ def test_two_devices_train_like_one(preset, tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", [{"lora_rank": 2}, {"freeze": 1, "ema": 0.9}], ids=str)
+@pytest.mark.slow
 def test_what_is_left_as_it_is_goes_on_exactly_too(preset, tmp_path, changes):
     expected, _ = tuned(preset, tmp_path / "whole", **changes)
     with pytest.raises(KeyboardInterrupt):
@@ -107,6 +110,7 @@ def test_what_is_left_as_it_is_goes_on_exactly_too(preset, tmp_path, changes):
     np.testing.assert_allclose(column(found, "loss"), column(expected, "loss"), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_the_weights_are_those_of_the_best_accuracy(preset, tmp_path):
     history, classifier = tuned(preset, tmp_path, epochs=12, learning_rate=0.05, augment=())
     best = best_period(history)
@@ -132,6 +136,7 @@ def test_the_best_accuracy_is_kept_and_waited_for(preset, tmp_path):
     assert len(history) == 3
 
 
+@pytest.mark.slow
 def test_the_constant_learning_rate_stays(preset, tmp_path):
     history, _ = tuned(preset, tmp_path / "constant")
     assert column(history, "learning_rate") == pytest.approx([1e-2] * len(history))
@@ -147,6 +152,7 @@ def moved(preset, classifier):
     return {path for path, value in paths.items() if path not in values or not np.array_equal(values[path], value)}
 
 
+@pytest.mark.slow
 def test_frozen_blocks_stay(preset, tmp_path):
     _, classifier = tuned(preset, tmp_path, freeze=1)
     names = moved(preset, classifier)
@@ -156,6 +162,7 @@ def test_frozen_blocks_stay(preset, tmp_path):
         tuned(preset, tmp_path / "other", freeze=3)
 
 
+@pytest.mark.slow
 def test_adapters_alone_are_trained_and_are_merged_into_the_preset(preset, tmp_path):
     _, classifier = tuned(preset, tmp_path / "run", lora_rank=2, epochs=9)
     names = moved(preset, classifier)
@@ -170,6 +177,7 @@ def test_adapters_alone_are_trained_and_are_merged_into_the_preset(preset, tmp_p
     )
 
 
+@pytest.mark.slow
 def test_what_is_trained_is_for_each_run_to_say(preset, tmp_path):
     _, classifier = tuned(preset, tmp_path / "frozen", freeze=2, generative_weight=0.0, epochs=1)
     assert len(classifier.trainable_variables) < 5
@@ -177,6 +185,7 @@ def test_what_is_trained_is_for_each_run_to_say(preset, tmp_path):
     assert len(classifier.trainable_variables) == len(classifier.variables) > 20
 
 
+@pytest.mark.slow
 def test_adapters_are_gone_on_with_and_no_others_take_their_place(preset, tmp_path):
     _, classifier = tuned(preset, tmp_path / "run", lora_rank=2, epochs=1)
     before = [np.array(variable) for variable in classifier.trainable_variables]
@@ -190,6 +199,7 @@ def test_adapters_are_gone_on_with_and_no_others_take_their_place(preset, tmp_pa
 
 
 @pytest.mark.parametrize("mask", [True, False])
+@pytest.mark.slow
 def test_bert_models_are_tuned_with_and_without_masks(bert, tmp_path, mask):
     history, _ = tuned(bert, tmp_path, mask=mask, generative_weight=1.0, epochs=1)
     plain, _ = tuned(bert, tmp_path / "plain", mask=mask, generative_weight=0.0, epochs=1)

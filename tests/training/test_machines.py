@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SHAPE = ["--n_px", "8", "--n_vocab", "11", "--n_embd", "16", "--n_head", "4", "--n_layer", "2"]
 COURSE = ["--steps", "20", "--save_every", "10", "--warmup_steps", "2", "--batch_size", "4", "--clip_norm", "1"]

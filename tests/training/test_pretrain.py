@@ -43,6 +43,7 @@ def test_a_run_that_died_goes_on_exactly(tmp_path, steps):
         np.testing.assert_allclose(a.numpy(), b.numpy(), atol=1e-6)
 
 
+@pytest.mark.slow
 def test_two_devices_train_and_go_on_like_one(tmp_path):
     settings = dataclasses.replace(SETTINGS, steps=20, save_every=5)
     expected = pretrain(new_model(), stripes(), settings, tmp_path / "one")
@@ -56,11 +57,13 @@ def test_two_devices_train_and_go_on_like_one(tmp_path):
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_finished_run_is_not_trained_again(tmp_path):
     first = pretrain(new_model(), stripes(), SETTINGS, tmp_path)
     assert pretrain(new_model(), stripes(), SETTINGS, tmp_path, callbacks=[StopAfter(1)]) == first
 
 
+@pytest.mark.slow
 def test_another_run_in_the_folder_is_refused(tmp_path):
     pretrain(new_model(), stripes(), SETTINGS, tmp_path)
     with pytest.raises(UserError, match="n_images was 11 and is now 12"):
@@ -69,6 +72,7 @@ def test_another_run_in_the_folder_is_refused(tmp_path):
         pretrain(new_model(), stripes(), SETTINGS, tmp_path, init_from="other-weights")
 
 
+@pytest.mark.slow
 def test_two_processes_do_not_train_one_run(tmp_path):
     with held(tmp_path / ".lock"), pytest.raises(UserError, match="another process is training this run"):
         pretrain(new_model(), stripes(), SETTINGS, tmp_path)
@@ -135,6 +139,7 @@ def plain(tmp_path_factory):
 
 
 @pytest.mark.parametrize("changes", [{"ema": 0.5}, {"clip_norm": 0.1}], ids=["averaged", "clipped"])
+@pytest.mark.slow
 def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, changes):
     """Also the learning rate and the average, which Keras would change after every part."""
     expected, _ = trained(tmp_path / "whole", **changes)
@@ -144,12 +149,14 @@ def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, changes):
     assert (losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)) == ("ema" in changes)
 
 
+@pytest.mark.slow
 def test_rematerialisation_changes_no_gradient(tmp_path, plain):
     expected, _ = plain
     found, _ = trained(tmp_path / "remat", rematerialise=True)
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_mixed_precision_keeps_float32_weights_and_nearly_the_losses(tmp_path, plain):
     expected, _ = plain
     found, model = trained(tmp_path / "mixed", mixed_precision=True)
@@ -160,6 +167,7 @@ def test_mixed_precision_keeps_float32_weights_and_nearly_the_losses(tmp_path, p
         trained(tmp_path / "mixed")
 
 
+@pytest.mark.slow
 def test_bert_sees_masked_tokens_alone_and_reports_the_papers_loss(tmp_path):
     """With the learning rate at 0 the loss of the first step is that of an untrained model: ln V over its masks."""
     history, model = trained(tmp_path, bert=True, steps=1, save_every=1, warmup_steps=0, learning_rate=1e-30)
@@ -173,6 +181,7 @@ def test_bert_sees_masked_tokens_alone_and_reports_the_papers_loss(tmp_path):
     assert found == pytest.approx(expected, rel=1e-5)
 
 
+@pytest.mark.slow
 def test_a_stopped_bert_run_draws_the_same_masks_again(tmp_path):
     expected, _ = trained(tmp_path / "whole", bert=True)
     with pytest.raises(KeyboardInterrupt):
@@ -183,6 +192,7 @@ def test_a_stopped_bert_run_draws_the_same_masks_again(tmp_path):
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_averaged_weights_are_validated_and_kept(tmp_path, plain):
     plain, last = plain
     averaged, model = trained(tmp_path / "ema", ema=0.9)
@@ -196,6 +206,7 @@ def test_averaged_weights_are_validated_and_kept(tmp_path, plain):
     assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(averaged[-1]["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_training_ends_when_validation_has_not_been_better(tmp_path):
     """Trained on stripes of few images, it is soon worse on others: the best weights are what is left."""
     settings = {"steps": 200, "save_every": 10, "patience": 2}
@@ -217,6 +228,7 @@ def test_training_ends_when_validation_has_not_been_better(tmp_path):
     assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(history[best]["val_loss"], rel=1e-5)
 
 
+@pytest.mark.slow
 def test_other_images_to_validate_on_are_another_run(tmp_path):
     pretrain(new_model(), stripes(), SETTINGS, tmp_path, stripes(6, seed=1))
     with pytest.raises(UserError, match=r"validation was [0-9a-f]+ and is now [0-9a-f]+"):
@@ -225,6 +237,7 @@ def test_other_images_to_validate_on_are_another_run(tmp_path):
         pretrain(new_model(), stripes(), SETTINGS, tmp_path)
 
 
+@pytest.mark.slow
 def test_augmentation_goes_on_where_it_was(tmp_path, plain):
     expected, _ = trained(tmp_path / "whole", augment=("flip", "crop"))
     assert losses(expected) != losses(plain[0])
@@ -235,6 +248,7 @@ def test_augmentation_goes_on_where_it_was(tmp_path, plain):
     np.testing.assert_allclose(losses(found), losses(expected), rtol=1e-6)
 
 
+@pytest.mark.slow
 def test_sample_grids_are_drawn_and_change_nothing(tmp_path):
     palette = Palette(np.random.default_rng(0).uniform(-1, 1, (TINY.n_vocab, 3)).astype("float32"))
     grids = SampleGrids(tmp_path / "pictures", palette, every=2, n=3)
@@ -255,6 +269,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
             pretrain(model, stripes(), dataclasses.replace(SETTINGS, accumulate=2), tmp_path)
 
 
+@pytest.mark.slow
 def test_two_devices_validate_any_number_of_images_like_one(tmp_path):
     """Five images in batches of four: one is left for two devices."""
     expected = pretrain(new_model(), stripes(), SETTINGS, tmp_path / "one", stripes(5, seed=1))

@@ -62,6 +62,7 @@ def file_of(prefix, ending):
 
 @pytest.mark.parametrize("n_shards", [1, 4, 32])
 @pytest.mark.parametrize("slots", [("Adam", "Adam_1"), ("adam_m", "adam_v"), ()])
+@pytest.mark.slow
 def test_every_weight_arrives_and_nothing_of_the_training(tmp_path, n_shards, slots):
     # Enough variables for all the shards.
     config = dataclasses.replace(TINY, n_layer=4)

@@ -1,12 +1,13 @@
-# make setup · demo · test · lint · bench
+# make setup · demo · test · test-fast · lint · types · docs · bench · clean
 # The first Python that all requirements have a build for.
 PYTHON ?= $(shell for p in python3 python3.13 python3.12 python3.11; do \
 	$$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && echo $$p && break; done)
 VENV := .venv
 BIN := $(VENV)/bin
+OLDEST := .venv-oldest
 PHOTOS := examples/photos
 
-.PHONY: setup demo test lint bench clean
+.PHONY: setup demo test test-fast test-oldest lint types docs bench clean
 
 setup: $(VENV)/.installed
 
@@ -19,8 +20,9 @@ $(VENV)/.installed: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet -r requirements.txt
 	touch $@
 
-$(VENV)/.installed-dev: pyproject.toml $(VENV)/.installed
-	$(BIN)/python -m pip install --quiet --editable ".[dev]"
+# One stamp for each extra of pyproject.toml: .installed-dev, .installed-hf, .installed-docs.
+$(VENV)/.installed-%: pyproject.toml $(VENV)/.installed
+	$(BIN)/python -m pip install --quiet --editable ".[$*]"
 	touch $@
 
 demo: setup
@@ -30,12 +32,28 @@ test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n 2
 	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m both_backends
 
+# What to run before every commit: TensorFlow alone, without the tests marked slow.
+test-fast: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+# The fast tests on the oldest versions that requirements.txt allows.
+test-oldest:
+	$(PYTHON) -m venv $(OLDEST)
+	sed -nE 's/^([a-z-]+)>=([0-9.]+).*/\1==\2.*/p' requirements.txt > $(OLDEST)/oldest.txt
+	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/oldest.txt --editable ".[tensorflow,dev]"
+	$(OLDEST)/bin/python -m pytest -n 2 -m "not slow"
+
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-bench: $(VENV)/.installed-dev
-	$(BIN)/python -m pip install --quiet --editable ".[hf]"
+types: $(VENV)/.installed-dev
+	$(BIN)/pyright
+
+docs: $(VENV)/.installed-docs
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet
+
+bench: $(VENV)/.installed-dev $(VENV)/.installed-hf
 	$(BIN)/python -m benchmarks.loading
 	$(BIN)/python -m benchmarks.sampling --batch_size 1 8 --repeats 1
 	$(BIN)/python -m benchmarks.reproducible
@@ -45,4 +63,4 @@ bench: $(VENV)/.installed-dev
 	$(BIN)/python -m benchmarks.features --images 16
 
 clean:
-	rm -rf out .pytest_cache .ruff_cache
+	rm -rf out $(OLDEST) .pytest_cache .ruff_cache

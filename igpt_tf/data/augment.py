@@ -1,7 +1,7 @@
-"""Augmentation of tokens where it is exact, and of pictures where it is not.
+"""Exact augmentation of tokens: flips, and crops by whole pixels.
 
-A palette colours every pixel for itself, so moving pixels before or after is the same: flips and crops by whole pixels
-are done on tokens. A crop that is resized mixes pixels, and has to happen before the palette.
+A palette colours every pixel by itself, so moving pixels gives the same tokens before and after. A crop that is resized
+mixes pixels and must come before the palette: see `igpt_tf.pictures.crop`.
 """
 
 from __future__ import annotations
@@ -9,15 +9,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image
 
 from igpt_tf.errors import UsageError, UserError
 
 NAMES = ("flip", "crop")
 # Pixels that the reflection adds on each side before a crop.
 PAD = 4
-# Section 3.1 of the paper: the shorter side is between these, and what is cut out of it this wide.
-LEAST_SIDE, GREATEST_SIDE, CROP_SIDE = 256, 384, 224
 
 
 class Augmentation:
@@ -83,38 +80,3 @@ def generators_of(seed: int, number: int, examples: Sequence[int] | np.ndarray) 
     """
     # Counted from 1: a last 0 would be left out, and the first example share the numbers that order the pass.
     return [np.random.default_rng([seed, number, int(example) + 1]) for example in examples]
-
-
-def random_resized_crop(image: np.ndarray, n_px: int, generator: np.random.Generator) -> np.ndarray:
-    """A random square of a picture as the paper cuts it out of ImageNet's, downsized.
-
-    The shorter side is resized to a length drawn from 256 to 384 pixels, 224 x 224 pixels are cut out at a random
-    place, and those are downsized. The three are one step here, from the picture's own pixels, so that nothing is
-    blurred on the way; pictures of any size will do.
-
-    Args:
-        image: (height, width, 3) uint8.
-        n_px: height and width of the result.
-        generator: decides the size and the place.
-
-    Returns:
-        (n_px, n_px, 3) uint8.
-
-    Raises:
-        UserError: the image is not of that shape and dtype, or has no pixel.
-
-    Source: section 3.1 of the paper.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or image.size == 0:
-        raise UserError(f"expected an image (height, width, 3) uint8, found {image.shape} {image.dtype}")
-    height, width = image.shape[:2]
-    side = int(generator.integers(LEAST_SIDE, GREATEST_SIDE + 1))
-    scale = min(height, width) / side
-    crop = CROP_SIDE * scale
-    top, left = (
-        int(generator.integers(round(length / scale) - CROP_SIDE + 1)) / max(1, round(length / scale) - CROP_SIDE)
-        for length in (height, width)
-    )
-    top, left = top * (height - crop), left * (width - crop)
-    box = (left, top, min(left + crop, width), min(top + crop, height))
-    return np.array(Image.fromarray(image).resize((n_px, n_px), Image.Resampling.BICUBIC, box=box))

@@ -37,7 +37,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         os.replace(partial, path)
     except OSError as error:
         reason = error.strerror or str(error)
-        raise UserError(f"Cannot write {path}: {reason}. Choose a place that is writable and has room.") from error
+        raise UserError(f"cannot write {path}: {reason}: choose a place that is writable and has room") from error
     finally:
         # Gone already after a rename; if even this fails, the error above is the one worth reading.
         with contextlib.suppress(OSError):
@@ -56,7 +56,7 @@ def require_writable(folder: Path) -> None:
         probe.write_bytes(b"")
         probe.unlink(missing_ok=True)
     except OSError as error:
-        raise UserError(f"Cannot write {folder}: {error.strerror}. Choose a folder that is writable.") from error
+        raise UserError(f"cannot write {folder}: {error.strerror}: choose a folder that is writable") from error
 
 
 @contextlib.contextmanager

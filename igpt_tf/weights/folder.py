@@ -110,7 +110,7 @@ def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> N
             # The library puts a file in its place that nobody but the owner may read.
             os.chmod(file.name, mode)
         except SafetensorError as error:
-            raise UserError(f"Cannot write {folder / WEIGHTS_FILE}: {error}") from error
+            raise UserError(f"cannot write {folder / WEIGHTS_FILE}: {error}") from error
     with atomic_write(folder / CONFIG_FILE) as file:
         file.write((json.dumps(fields, indent=2) + "\n").encode())
 

@@ -404,7 +404,7 @@ MISTAKES = [
     (["pretrain", "--data", "{pictures}", "--out", "{empty}/x"], 1, "palette"),
     (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),
-    ([*PRETRAIN, "--out", "/proc/nowhere"], 1, "Cannot write /proc/nowhere"),
+    ([*PRETRAIN, "--out", "/proc/nowhere"], 1, "cannot write /proc/nowhere"),
     ([*PRETRAIN, "--out", "{empty}/x", "--patience", "2"], 2, "validation"),
     ([*PRETRAIN, "--out", "{empty}/x", "--sample_every", "2", "--bert"], 2, "BERT"),
     ([*PRETRAIN, "--out", "{empty}/x", "--recipe", "none"], 2, "paper-s"),
@@ -415,8 +415,8 @@ MISTAKES = [
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--size", "s"], 2, "--size s"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "nowhere"], 1, "no such model"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--recipe", "nano-mnist"], 2, "of its shape"),
-    ([*PRETRAIN, "--out", "{empty}/x", "--log_dir", "{colors}"], 1, "Cannot write {colors}"),
-    (["palette", "fit", "--data", "{pictures}", "--n_colors", "6", "--out", "{colors}/x.npy"], 1, "Cannot write"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--log_dir", "{colors}"], 1, "cannot write {colors}"),
+    (["palette", "fit", "--data", "{pictures}", "--n_colors", "6", "--out", "{colors}/x.npy"], 1, "cannot write"),
     (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "expected tokens"),
 ]
 

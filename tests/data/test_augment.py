@@ -2,9 +2,8 @@
 
 import numpy as np
 import pytest
-from PIL import Image
 
-from igpt_tf.data.augment import NAMES, Augmentation, generators_of, random_resized_crop
+from igpt_tf.data.augment import NAMES, Augmentation, generators_of
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.pictures.palette import Palette
 
@@ -67,30 +66,3 @@ def test_mistakes():
         Augmentation(["flip"], N_PX)(np.zeros((1, 49), int), generators_of(0, 0, [0]))
     with pytest.raises(UserError, match="found \\(2, 64\\) and 1 generators"):
         Augmentation(["flip"], N_PX)(np.zeros((2, 64), int), generators_of(0, 0, [0]))
-    with pytest.raises(UserError, match="uint8"):
-        random_resized_crop(np.zeros((4, 4, 3)), 2, np.random.default_rng(0))
-
-
-def test_a_random_resized_crop_is_what_resize_crop_resize_gives():
-    """Of a smooth picture: the paper's three steps, one after another."""
-    height, width = 300, 420
-    y, x = np.mgrid[:height, :width]
-    image = np.stack([y * 255 / height, x * 255 / width, (x + y) * 127 / width], -1).clip(0, 255).astype(np.uint8)
-    for seed in range(5):
-        generator = np.random.default_rng(seed)
-        side = int(generator.integers(256, 385))
-        size = round(width * side / height), side
-        large = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-        top, left = generator.integers(side - 223), generator.integers(size[0] - 223)
-        cut = large[top : top + 224, left : left + 224]
-        expected = np.array(Image.fromarray(cut).resize((16, 16), Image.Resampling.BICUBIC))
-        found = random_resized_crop(image, 16, np.random.default_rng(seed))
-        np.testing.assert_allclose(found.astype(int), expected, atol=3)
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 500, 3), (32, 32, 3), (224, 224, 3), (700, 20, 3)])
-def test_pictures_of_any_size_can_be_cropped(shape):
-    image = np.full(shape, (10, 200, 90), np.uint8)
-    for seed in range(20):
-        cut = random_resized_crop(image, 8, np.random.default_rng(seed))
-        np.testing.assert_array_equal(cut, np.broadcast_to(np.array([10, 200, 90], np.uint8), (8, 8, 3)))

@@ -13,13 +13,13 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from igpt_tf.data.augment import random_resized_crop
 from igpt_tf.data.sources.open import Source, open_source
 from igpt_tf.data.store import encode
 from igpt_tf.data.store import writer as writing
 from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.data.store.store import TokenStore, open_tokens, tokenize
 from igpt_tf.errors import UserError
+from igpt_tf.pictures.crop import random_resized_crop
 from igpt_tf.pictures.palette import Palette
 
 PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (20, 3)))

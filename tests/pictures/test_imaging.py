@@ -1,6 +1,5 @@
 """Image files of every kind, made here with Pillow, against the colours that an eye would see in them."""
 
-import errno
 import io
 import struct
 import warnings
@@ -212,16 +211,16 @@ def test_a_transparent_gif():
 def test_no_image_at_all(tmp_path):
     (tmp_path / "text.png").write_text("not an image\nat all\n")
     (tmp_path / "empty.png").write_bytes(b"")
-    one_line_error(imaging.read_image, tmp_path / "none.png", match="found nothing at .*none.png")
-    one_line_error(imaging.read_image, tmp_path / "empty.png", match="found an empty one: .*empty.png")
-    one_line_error(imaging.read_image, tmp_path / "text.png", match="found something else: .*text.png")
+    one_line_error(imaging.read_image, tmp_path / "none.png", match="got nothing at .*none.png")
+    one_line_error(imaging.read_image, tmp_path / "empty.png", match="got an empty one: .*empty.png")
+    one_line_error(imaging.read_image, tmp_path / "text.png", match="got something else: .*text.png")
     one_line_error(imaging.read_image, tmp_path, match=f"cannot read {tmp_path}")
     one_line_error(imaging.read_image, b"", match="empty one: the bytes")
     one_line_error(imaging.read_image, b"<svg></svg>", match="something else: the bytes")
 
 
 def test_postscript_is_not_run():
-    one_line_error(imaging.read_image, encode(photograph(4, 4), "EPS"), match="found something else")
+    one_line_error(imaging.read_image, encode(photograph(4, 4), "EPS"), match="got something else")
 
 
 @pytest.mark.parametrize("kind", ["PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP"])
@@ -254,69 +253,13 @@ def test_a_decompression_bomb_is_one_line(tmp_path, monkeypatch):
         path.write_bytes(encode(np.zeros((side, side, 3), np.uint8)))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            one_line_error(imaging.read_image, path, match="at most 1,000 pixels, found a larger one: .*bomb.png")
+            one_line_error(imaging.read_image, path, match="at most 1,000 pixels, got a larger one: .*bomb.png")
 
 
 def test_a_text_bomb_is_one_line():
     info = PngImagePlugin.PngInfo()
     info.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
     one_line_error(imaging.read_image, encode(photograph(4, 4), pnginfo=info), match="cannot decode")
-
-
-def test_resize_leaves_the_right_size_alone():
-    image = random_image(32, 32, 3)
-    result = imaging.resize_and_crop(image, 32)
-    np.testing.assert_array_equal(result, image)
-    assert not np.shares_memory(result, image)
-
-
-def test_crop_is_central_and_exact_when_the_shorter_side_fits():
-    image = random_image(32, 51, 3)
-    np.testing.assert_array_equal(imaging.resize_and_crop(image, 32), image[:, 9:41])
-    np.testing.assert_array_equal(imaging.resize_and_crop(image.swapaxes(0, 1), 32), image.swapaxes(0, 1)[9:41])
-
-
-@pytest.mark.parametrize(("height", "width"), [(100, 160), (160, 100), (20, 32), (64, 64)])
-def test_resize_then_crop_gives_the_same(height, width):
-    """The usual order, shorter side first, on a smooth image."""
-    y, x = np.mgrid[:height, :width]
-    image = np.stack([y * 255 / height, x * 255 / width, (x + y) * 127 / width], -1).clip(0, 255).astype(np.uint8)
-    n_px = 32
-    scale = n_px / min(height, width)
-    size = round(width * scale), round(height * scale)
-    resized = np.array(Image.fromarray(image).resize(size, Image.Resampling.BICUBIC))
-    top, left = (size[1] - n_px) // 2, (size[0] - n_px) // 2
-    expected = resized[top : top + n_px, left : left + n_px]
-    result = imaging.resize_and_crop(image, n_px)
-    assert result.shape == (n_px, n_px, 3)
-    np.testing.assert_allclose(result.astype(int), expected, atol=8)
-
-
-def test_shrinking_averages_what_it_leaves_out():
-    board = np.indices((256, 256)).sum(0) % 2 * 255
-    image = np.broadcast_to(board[..., None], (256, 256, 3)).astype(np.uint8)
-    result = imaging.resize_and_crop(image, 8)
-    assert abs(result.astype(int) - 127).max() <= 6
-
-
-@pytest.mark.parametrize("shape", [(1, 1, 3), (1, 100_000, 3), (100_000, 1, 3), (2, 3, 3)])
-def test_extreme_shapes(shape):
-    result = imaging.resize_and_crop(np.full(shape, (10, 200, 90), np.uint8), 16)
-    np.testing.assert_array_equal(result, np.broadcast_to(pixels((10, 200, 90)), (16, 16, 3)))
-
-
-@pytest.mark.parametrize(
-    ("image", "n_px", "match"),
-    [
-        (np.zeros((4, 4), np.uint8), 4, r"found \(4, 4\) uint8"),
-        (np.zeros((4, 4, 4), np.uint8), 4, r"found \(4, 4, 4\)"),
-        (np.zeros((4, 4, 3), np.float32), 4, "float32"),
-        (np.zeros((0, 4, 3), np.uint8), 4, r"found \(0, 4, 3\)"),
-        (np.zeros((4, 4, 3), np.uint8), 0, "n_px of at least 1, found 0"),
-    ],
-)
-def test_resize_refuses(image, n_px, match):
-    one_line_error(imaging.resize_and_crop, image, n_px, match=match)
 
 
 def test_find_and_load_images(tmp_path):
@@ -343,9 +286,9 @@ def test_find_takes_a_file_whatever_its_name(tmp_path):
 
 
 def test_find_refuses(tmp_path):
-    one_line_error(imaging.find_images, tmp_path / "none", match="found nothing at")
+    one_line_error(imaging.find_images, tmp_path / "none", match="got nothing at")
     (tmp_path / "notes.txt").write_text("")
-    one_line_error(imaging.find_images, tmp_path, match="found none in")
+    one_line_error(imaging.find_images, tmp_path, match="got none in")
 
 
 def test_load_names_the_bad_file(tmp_path):
@@ -360,126 +303,4 @@ def test_grey_equals_pillow():
     expected = np.stack([np.array(Image.fromarray(image).convert("L")) for image in images])
     np.testing.assert_array_equal(imaging.to_grey(images), expected)
     assert (imaging.to_grey(np.full((1, 2, 2, 3), 255, np.uint8)) == 255).all()
-    one_line_error(imaging.to_grey, images[0], match=r"found \(50, 50, 3\)")
-
-
-def test_grid_puts_every_pixel_in_its_place():
-    a, b, c = random_image(3, 2, 4, 3)
-    canvas = imaging.grid([[a, None, b], [c]], pad=1, scale=2)
-    assert canvas.shape == (1 + 2 * (2 * 2 + 1), 1 + 3 * (2 * 4 + 1), 3) and canvas.dtype == np.uint8
-    expected = np.full_like(canvas, 255)
-    for (i, j), image in {(0, 0): a, (0, 2): b, (1, 0): c}.items():
-        for y in range(4):
-            for x in range(8):
-                expected[1 + i * 5 + y, 1 + j * 9 + x] = image[y // 2, x // 2]
-    np.testing.assert_array_equal(canvas, expected)
-
-
-def test_grid_defaults_and_grey():
-    grey = random_image(3, 3, 1)
-    canvas = imaging.grid([[grey]])
-    assert canvas.shape == (7, 7, 3)
-    np.testing.assert_array_equal(canvas[2:5, 2:5], grey.repeat(3, axis=2))
-    assert imaging.grid([[grey, grey]], pad=0).shape == (3, 6, 3)
-
-
-@pytest.mark.parametrize(
-    ("rows", "options", "match"),
-    [
-        ([], {}, "found no image"),
-        ([[None], []], {}, "found no image"),
-        ([[np.zeros((2, 2, 3), np.uint8), np.zeros((4, 3, 3), np.uint8)]], {"scale": 3}, "found 2 x 2 and 4 x 3"),
-        ([[np.zeros((2, 2, 3))]], {}, r"found \(2, 2, 3\) float64"),
-        ([[np.zeros((2, 2, 3), np.uint8)]], {"scale": 0}, "scale=0"),
-    ],
-)
-def test_grid_refuses(rows, options, match):
-    one_line_error(imaging.grid, rows, match=match, **options)
-
-
-def test_write_png(tmp_path):
-    image = random_image(5, 6, 3)
-    path = tmp_path / "new" / "image.png"
-    for array in (image, image[:, ::-1], image[..., :1], image[..., 0]):
-        imaging.write_png(path, array)
-        expected = array if array.ndim == 3 else array[..., None]
-        np.testing.assert_array_equal(imaging.read_image(path), np.broadcast_to(expected, image.shape))
-    assert [p.name for p in path.parent.iterdir()] == ["image.png"]
-    with Image.open(path) as opened:
-        assert opened.format == "PNG"
-    one_line_error(imaging.write_png, path, image / 255, match="float64")
-
-
-def test_write_where_nothing_can_be_written(tmp_path):
-    (tmp_path / "file").write_bytes(b"")
-    one_line_error(imaging.write_png, tmp_path / "file" / "image.png", photograph(4, 4), match="Cannot write")
-    one_line_error(imaging.write_gif, tmp_path / "file" / "image.gif", [photograph(4, 4)], match="Cannot write")
-
-
-def test_a_full_disk_leaves_the_old_file(tmp_path, monkeypatch):
-    path = tmp_path / "image.gif"
-    imaging.write_gif(path, [photograph(4, 4)])
-    before = path.read_bytes()
-
-    def save(self, file, *args, **kwargs):
-        file.write(b"GIF89a")
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    monkeypatch.setattr(Image.Image, "save", save)
-    one_line_error(imaging.write_gif, path, [photograph(8, 8)], match="No space left")
-    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
-
-
-def read_gif(path):
-    """Return the frames, their durations in milliseconds, and how often the GIF loops (0: for ever)."""
-    frames, durations = [], []
-    with Image.open(path) as opened:
-        loop = opened.info.get("loop")
-        for i in range(opened.n_frames):
-            opened.seek(i)
-            frames.append(np.array(opened.convert("RGB")))
-            durations.append(opened.info["duration"])
-    return np.stack(frames), durations, loop
-
-
-@pytest.mark.parametrize("n_colors", [1, 2, 17, 255, 256])
-def test_a_gif_of_few_colours_is_exact(tmp_path, n_colors):
-    rng = np.random.default_rng(n_colors)
-    colors = random_image(n_colors, 3, seed=1)
-    # Frames that share most of their pixels, as when an image fills up row by row.
-    first, last = colors[rng.integers(n_colors, size=(2, 12, 15))]
-    frames = [first.copy() for _ in range(4)]
-    for i, frame in enumerate(frames):
-        frame[: 4 * i] = last[: 4 * i]
-        frame[0, 0] = colors[i % n_colors]
-    path = tmp_path / "new" / "film.gif"
-    imaging.write_gif(path, frames, duration_ms=80, hold_ms=1500, scale=3)
-    shown, durations, loop = read_gif(path)
-    if n_colors > 1:
-        np.testing.assert_array_equal(shown, np.stack(frames).repeat(3, axis=1).repeat(3, axis=2))
-        assert durations == [80, 80, 80, 1500] and loop == 0
-    else:
-        # Equal frames become one that stays as long as all of them.
-        np.testing.assert_array_equal(shown[0], np.broadcast_to(colors[0], (36, 45, 3)))
-        assert sum(durations) == 3 * 80 + 1500
-
-
-def test_a_gif_of_many_colours_is_close(tmp_path):
-    y, x = np.mgrid[:64, :64] * 4
-    frames = [np.stack([x, y, np.full_like(x, 100 * i)], -1).astype(np.uint8) for i in range(2)]
-    imaging.write_gif(tmp_path / "film.gif", frames)
-    shown, _, _ = read_gif(tmp_path / "film.gif")
-    assert np.abs(shown.astype(int) - np.stack(frames)).mean() < 10
-
-
-def test_a_gif_of_grey_frames(tmp_path):
-    frames = random_image(2, 6, 6, 1)
-    imaging.write_gif(tmp_path / "film.gif", list(frames))
-    np.testing.assert_array_equal(read_gif(tmp_path / "film.gif")[0], frames.repeat(3, axis=3))
-
-
-def test_gif_refuses(tmp_path):
-    one_line_error(imaging.write_gif, tmp_path / "film.gif", [], match="found no frame")
-    frames = [photograph(4, 4), photograph(6, 4)]
-    one_line_error(imaging.write_gif, tmp_path / "film.gif", frames, match="found 4 x 4 and 6 x 4")
-    assert not list(tmp_path.iterdir())
+    one_line_error(imaging.to_grey, images[0], match=r"got \(50, 50, 3\)")

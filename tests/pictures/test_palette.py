@@ -284,7 +284,7 @@ def test_save_and_load_are_exact(tmp_path, rgb, grey):
 
 def test_save_where_nothing_can_be_written(tmp_path, rgb):
     (tmp_path / "file").write_bytes(b"")
-    one_line_error(rgb.save, tmp_path / "file" / "palette.npy", match="Cannot write")
+    one_line_error(rgb.save, tmp_path / "file" / "palette.npy", match="cannot write")
 
 
 def npy(array, **kwargs):

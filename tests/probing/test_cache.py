@@ -182,5 +182,5 @@ def test_an_error_leaves_nothing(tiny_model, tokens, tmp_path):
         store.extract(tiny_model, tokens / 1)
     assert not list((tmp_path / "cache").iterdir())
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="Cannot write"):
+    with pytest.raises(UserError, match="cannot write"):
         FeatureCache(tmp_path / "file").extract(tiny_model, tokens)

@@ -38,7 +38,7 @@ def test_a_failure_leaves_the_old_file_and_nothing_else(tmp_path, error):
 
 def test_full_disk_is_one_line(tmp_path):
     with (
-        pytest.raises(UserError, match=r"Cannot write .*file\.bin: No space left") as caught,
+        pytest.raises(UserError, match=r"cannot write .*file\.bin: No space left") as caught,
         atomic_write(tmp_path / "file.bin"),
     ):
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -49,6 +49,6 @@ def test_places_that_cannot_be_written(tmp_path):
     (tmp_path / "file").write_bytes(b"old")
     (tmp_path / "folder").mkdir()
     for path in (tmp_path / "file" / "below.bin", tmp_path / "folder"):
-        with pytest.raises(UserError, match="Cannot write"), atomic_write(path) as file:
+        with pytest.raises(UserError, match="cannot write"), atomic_write(path) as file:
             file.write(b"new")
     assert sorted(p.name for p in tmp_path.iterdir()) == ["file", "folder"]

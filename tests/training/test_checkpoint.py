@@ -196,7 +196,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole, tmp_path):
         [sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
     )
     assert ended.returncode == 0, ended.stderr
-    assert "Cannot write" in ended.stdout and "epoch-00003" in ended.stdout and len(ended.stdout.splitlines()) == 1
+    assert "cannot write" in ended.stdout and "epoch-00003" in ended.stdout and len(ended.stdout.splitlines()) == 1
     assert names(tmp_path, "epoch-*.json") == ["epoch-00001.json", "epoch-00002.json"] and not names(tmp_path, ".*")
     found = pretrain(new_model(), stripes(), FOUR, tmp_path)
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in whole[0]], rtol=1e-5)
@@ -204,7 +204,7 @@ def test_a_full_disk_leaves_the_checkpoint_before(whole, tmp_path):
 
 
 def test_a_folder_that_cannot_be_written_is_told_before_training():
-    with pytest.raises(UserError, match="Cannot write /proc/nowhere"):
+    with pytest.raises(UserError, match="cannot write /proc/nowhere"):
         pretrain(new_model(), stripes(), FOUR, "/proc/nowhere")
 
 

@@ -91,7 +91,7 @@ def fail(processes):
 def test_what_one_process_cannot_do_ends_all(data, tmp_path):
     (tmp_path / "file").touch()
     own, told = fail(start_two(data, [tmp_path / "file", tmp_path / "second"]))
-    assert "Cannot write" in own
+    assert "cannot write" in own
     assert told == own.replace("run.py: ", "run.py: process 0: ")
 
 

@@ -528,9 +528,9 @@ def test_nothing_that_is_read_can_run_code(folder):
 
 def test_a_folder_that_cannot_be_written(tmp_path, tiny_model):
     (tmp_path / "file").touch()
-    refused(tiny_model.save_to_preset, tmp_path / "file" / "preset", match="Cannot write")
+    refused(tiny_model.save_to_preset, tmp_path / "file" / "preset", match="cannot write")
     (tmp_path / "preset" / "model.safetensors").mkdir(parents=True)
-    refused(tiny_model.save_to_preset, tmp_path / "preset", match="Cannot write")
+    refused(tiny_model.save_to_preset, tmp_path / "preset", match="cannot write")
     assert [path.name for path in (tmp_path / "preset").iterdir()] == ["model.safetensors"]
 
 
@@ -541,7 +541,7 @@ def test_a_failed_save_leaves_the_old_weights(folder, tiny_model, monkeypatch):
         raise safetensors.SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
 
     monkeypatch.setattr("safetensors.numpy.save_file", disk_full)
-    refused(randomise(ImageGPT(TINY), seed=8).save_to_preset, folder, match="Cannot write .*No space left on device")
+    refused(randomise(ImageGPT(TINY), seed=8).save_to_preset, folder, match="cannot write .*No space left on device")
     assert_same_weights(ImageGPT.from_preset(folder), tiny_model)
     assert {path.name for path in folder.iterdir()} == {"config.json", "model.safetensors", "palette.npy"}
 

@@ -17,10 +17,10 @@ from typing import NamedTuple
 
 import numpy as np
 
-from igpt_tf.data.augment import random_resized_crop
 from igpt_tf.data.sources.arrays import check_tokens
 from igpt_tf.data.sources.open import Source
 from igpt_tf.errors import UserError
+from igpt_tf.pictures.crop import random_resized_crop
 from igpt_tf.pictures.imaging import read_image, resize_and_crop
 from igpt_tf.pictures.palette import Palette, quantize
 

@@ -1,4 +1,4 @@
-"""The README's Python is run as it stands, and its commands exist."""
+"""The README's Python is run as it stands; the commands and options that README and guides name exist."""
 
 import re
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from igpt_tf.cli.main import COMMANDS
+from igpt_tf.cli.main import COMMANDS, main
 
-README = (Path(__file__).parents[1] / "README.md").read_text()
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 
 
 @pytest.mark.slow
@@ -23,5 +25,32 @@ def test_python_examples_run(monkeypatch, tmp_path):
     assert (tmp_path / "my-model" / "palette.npy").exists()
 
 
-def test_commands_exist():
-    assert set(re.findall(r"python run\.py (\w+)", README)) <= set(COMMANDS)
+def help_of(command, capsys):
+    assert main([command, "--help"]) == 0
+    return capsys.readouterr().out
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_commands_and_their_options_exist(page, capsys):
+    text = page.read_text().replace("\\\n", " ")
+    for command, line in re.findall(r"python run\.py ([a-z]+)([^\n`#]*)", text):
+        assert command in COMMANDS
+        options = re.findall(r"--\w+", line)
+        assert set(options) <= set(re.findall(r"--\w+", help_of(command, capsys))), f"{command}{line}"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_links_lead_to_files(page):
+    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
+        assert (page.parent / target).exists(), target
+
+
+def test_the_tree_names_what_is_there():
+    tree = re.search(r"```\n(run\.py.*?)```", README, re.DOTALL)[1]
+    named = re.findall(r"^(?:  )?(\w[\w.]*/?)", tree, re.MULTILINE)
+    here = {
+        f"{path.name}/" if path.is_dir() else path.name for path in [*ROOT.iterdir(), *(ROOT / "igpt_tf").iterdir()]
+    }
+    assert set(named) <= here
+    rooms = {f"{path.name}/" for path in (ROOT / "igpt_tf").iterdir() if (path / "__init__.py").exists()}
+    assert rooms <= set(named)

@@ -1,6 +1,7 @@
 """Pretraining: the loss falls, a stopped run goes on exactly, mistakes are told before any training."""
 
 import dataclasses
+import shutil
 
 import keras
 import numpy as np
@@ -30,10 +31,22 @@ def test_the_loss_falls_and_the_history_tells_it(tmp_path):
     assert history[-1]["val_loss"] < 0.7 * np.log(TINY.n_vocab)
 
 
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory):
+    """The model, the history and the folder of a finished run; tests must not change the folder."""
+    model, folder = new_model(), tmp_path_factory.mktemp("finished")
+    return model, pretrain(model, stripes(), SETTINGS, folder), folder
+
+
+@pytest.fixture
+def finished_folder(finished, tmp_path):
+    """A copy of the finished run's folder."""
+    return shutil.copytree(finished[2], tmp_path / "run")
+
+
 @pytest.mark.parametrize("steps", [2, 6])
-def test_a_run_that_died_goes_on_exactly(tmp_path, steps):
-    whole = new_model()
-    expected = pretrain(whole, stripes(), SETTINGS, tmp_path / "whole")
+def test_a_run_that_died_goes_on_exactly(finished, tmp_path, steps):
+    whole, expected, _ = finished
     with pytest.raises(KeyboardInterrupt):
         pretrain(new_model(), stripes(), SETTINGS, tmp_path / "cut", callbacks=[StopAfter(steps)])
     resumed = new_model()
@@ -57,27 +70,22 @@ def test_two_devices_train_and_go_on_like_one(tmp_path):
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
 
 
-@pytest.mark.slow
-def test_a_finished_run_is_not_trained_again(tmp_path):
-    first = pretrain(new_model(), stripes(), SETTINGS, tmp_path)
-    assert pretrain(new_model(), stripes(), SETTINGS, tmp_path, callbacks=[StopAfter(1)]) == first
+def test_a_finished_run_is_not_trained_again(finished, finished_folder):
+    assert pretrain(new_model(), stripes(), SETTINGS, finished_folder, callbacks=[StopAfter(1)]) == finished[1]
 
 
-@pytest.mark.slow
-def test_another_run_in_the_folder_is_refused(tmp_path):
-    pretrain(new_model(), stripes(), SETTINGS, tmp_path)
+def test_another_run_in_the_folder_is_refused(finished_folder):
     with pytest.raises(UserError, match="n_images was 11 and is now 12"):
-        pretrain(new_model(), stripes(12), SETTINGS, tmp_path)
+        pretrain(new_model(), stripes(12), SETTINGS, finished_folder)
     with pytest.raises(UserError, match="init_from was None and is now other-weights"):
-        pretrain(new_model(), stripes(), SETTINGS, tmp_path, init_from="other-weights")
+        pretrain(new_model(), stripes(), SETTINGS, finished_folder, init_from="other-weights")
 
 
-@pytest.mark.slow
-def test_two_processes_do_not_train_one_run(tmp_path):
-    with held(tmp_path / ".lock"), pytest.raises(UserError, match="another process is training this run"):
-        pretrain(new_model(), stripes(), SETTINGS, tmp_path)
-    pretrain(new_model(), stripes(), SETTINGS, tmp_path)
-    assert not (tmp_path / ".lock").exists()
+def test_two_processes_do_not_train_one_run(finished_folder):
+    with held(finished_folder / ".lock"), pytest.raises(UserError, match="another process is training this run"):
+        pretrain(new_model(), stripes(), SETTINGS, finished_folder)
+    pretrain(new_model(), stripes(), SETTINGS, finished_folder)
+    assert not (finished_folder / ".lock").exists()
 
 
 def test_every_example_is_seen_once_a_pass_and_the_order_depends_on_the_step_alone():

@@ -40,9 +40,10 @@ def invert(probabilities, uniform):
 
 def naive_complete(model, tokens, known, uniforms, temperature=1.0, **filters):
     """Run the whole network for every pixel, as the original's sampler does; tokens (B, T)."""
-    tokens = np.where(known, tokens, 0)
+    tokens = np.where(known, tokens, 0).astype("int32")
+    model.make_predict_function(force=True)  # compiled once a call, because a model may have changed since the last
     for position in range(tokens.shape[1]):
-        logits = np.asarray(model(tokens))[:, position]
+        logits = model.predict_on_batch(tokens)[:, position]
         for image in range(len(tokens)):
             if known[image, position]:
                 continue

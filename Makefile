@@ -6,6 +6,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 OLDEST := .venv-oldest
 PHOTOS := examples/photos
+# Each of two processes takes half of the tests in order, so that neighbours share what they set up, then helps the other.
+PYTEST := python -m pytest -n 2 --dist worksteal
 
 .PHONY: setup demo test test-fast test-oldest lint types docs bench clean
 
@@ -29,19 +31,19 @@ demo: setup
 	$(BIN)/python run.py complete $(PHOTOS) --n 4 --n_sub_batch 32 --out out/demo --grid out/demo.png
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2
-	KERAS_BACKEND=jax $(BIN)/python -m pytest -n 2 -m both_backends
+	$(BIN)/$(PYTEST)
+	KERAS_BACKEND=jax $(BIN)/$(PYTEST) -m both_backends
 
 # What to run before every commit: TensorFlow alone, without the tests marked slow.
 test-fast: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/$(PYTEST) -m "not slow"
 
 # The fast tests on the oldest versions that requirements.txt allows.
 test-oldest:
 	$(PYTHON) -m venv $(OLDEST)
 	sed -nE 's/^([a-z-]+)>=([0-9.]+).*/\1==\2.*/p' requirements.txt > $(OLDEST)/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/oldest.txt --editable ".[tensorflow,dev]"
-	$(OLDEST)/bin/python -m pytest -n 2 -m "not slow"
+	$(OLDEST)/bin/$(PYTEST) -m "not slow"
 
 lint: $(VENV)/.installed-dev
 	$(BIN)/ruff check .

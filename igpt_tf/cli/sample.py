@@ -43,7 +43,6 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.backend.devices import choose_devices
     from igpt_tf.cli.pictures import check_places
     from igpt_tf.cli.series import open_series
-    from igpt_tf.data.store.writer import digest_of
 
     controls = controls_of(options)
     check_places(options)
@@ -52,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     devices = choose_devices(options.n_gpu)
     settings = {
         "model": preset.fingerprint(),
-        "palette": digest_of(palette),
+        "palette": palette.digest(),
         "seed": options.seed,
         **dataclasses.asdict(controls),
     }

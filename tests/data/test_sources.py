@@ -11,8 +11,9 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from igpt_tf.data.open import open_data, read_tokens, resized
 from igpt_tf.data.sources import named
-from igpt_tf.data.sources.open import load_tokens, open_source, pictures_of
+from igpt_tf.data.sources.open import open_source
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import Palette
 
@@ -24,7 +25,7 @@ def random_images(*shape, seed=0):
 
 
 def all_pictures(source, n_px=8):
-    return pictures_of(source.part(np.arange(len(source))), n_px)
+    return resized(source.part(np.arange(len(source))), n_px)
 
 
 def one_line_error(function, *args, match):
@@ -68,8 +69,8 @@ def test_a_list_names_its_pictures(folder):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "found none"),
-        ("path,label\n", "found none"),
+        ("", "got none"),
+        ("path,label\n", "got none"),
         ("a.png,1\nb.png\n", "differ"),
         ("a,b,c\n", "differ or have more"),
     ],
@@ -82,7 +83,7 @@ def test_lists_that_are_none(tmp_path, text, match):
 def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     one_line_error(open_source, tmp_path / "list.txt", match="UTF-8")
-    one_line_error(open_source, tmp_path / "none.txt", match="found nothing at")
+    one_line_error(open_source, tmp_path / "none.txt", match="got nothing at")
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8), (4, 12, 16, 3)])
@@ -112,7 +113,7 @@ def test_npz_as_keras_has_it(tmp_path):
     source = open_source("mnist:test", path)
     np.testing.assert_array_equal(source.items, test)
     assert source.classes == tuple("0123456789")
-    one_line_error(open_source, f"{path}:valid", match="x_valid, found x_train, y_train, x_test, y_test")
+    one_line_error(open_source, f"{path}:valid", match="x_valid, got x_train, y_train, x_test, y_test")
 
 
 def test_npz_of_images_and_labels(tmp_path):
@@ -147,19 +148,19 @@ def test_openais_splits(tmp_path):
     np.save(tmp_path / "c_teX.npy", tokens[:2].reshape(2, 8, 8))
     train, test = open_source(tmp_path / "c"), open_source(f"{tmp_path / 'c'}:test")
     assert train.are_tokens and train.labels.tolist() == list(range(6)) and test.labels is None
-    np.testing.assert_array_equal(load_tokens(f"{tmp_path / 'c'}:test", 8, PALETTE), tokens[:2])
+    np.testing.assert_array_equal(read_tokens(open_data(f"{tmp_path / 'c'}:test"), 8, PALETTE), tokens[:2])
     one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: no such file")
 
 
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), "found float32"),
-        (np.zeros((2, 8, 8, 4), np.uint8), r"found uint8 \(2, 8, 8, 4\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), r"found uint8 \(2, 3, 8, 8\)"),
+        (np.zeros((2, 8, 8, 3), np.float32), "got float32"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"got uint8 \(2, 8, 8, 4\)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), r"got uint8 \(2, 3, 8, 8\)"),
         (np.zeros((0, 8, 8, 3), np.uint8), "at least one"),
-        (np.zeros((5, 64), np.float32), "found float32"),
-        (np.array(3), r"found int64 \(\)"),
+        (np.zeros((5, 64), np.float32), "got float32"),
+        (np.array(3), r"got int64 \(\)"),
     ],
 )
 def test_arrays_that_are_none(tmp_path, array, match):
@@ -185,11 +186,11 @@ def test_damaged_and_missing_files(tmp_path):
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
     one_line_error(open_source, tmp_path / "b.npz", match="b.npz: expected a NumPy")
     one_line_error(open_source, tmp_path / "c.npz", match="c.npz: no such file")
-    one_line_error(open_source, tmp_path / "c", match="found nothing at")
+    one_line_error(open_source, tmp_path / "c", match="got nothing at")
     (tmp_path / "empty").mkdir()
-    one_line_error(open_source, tmp_path / "empty", match="found none in")
-    one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="no splits here")
-    one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected one of mnist")
+    one_line_error(open_source, tmp_path / "empty", match="got none in")
+    one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="expected a source without splits, got :test")
+    one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected a local copy of one of mnist")
 
 
 def test_fingerprints_tell_sources_apart(folder, tmp_path):
@@ -257,7 +258,7 @@ def test_what_is_not_cifar(tmp_path):
     binary.write_bytes(binary.read_bytes()[:200])
     one_line_error(open_source, "cifar10", binary, match="get it again")
     one_line_error(open_source, "cifar10", tmp_path / "none", match="no such file")
-    one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, found none")
+    one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, got none")
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -272,7 +273,7 @@ def test_mnists_own_files(tmp_path, packed):
     source = open_source("fashion_mnist", tmp_path)
     np.testing.assert_array_equal(source.items, images)
     assert source.labels.tolist() == list(range(6)) and source.classes[9] == "ankle boot"
-    one_line_error(open_source, "fashion_mnist:test", tmp_path, match="t10k-images-idx3-ubyte.gz, found none")
+    one_line_error(open_source, "fashion_mnist:test", tmp_path, match="t10k-images-idx3-ubyte.gz, got none")
     file = next(tmp_path.glob("train-images*"))
     file.write_bytes(file.read_bytes()[:-100])
     one_line_error(open_source, "mnist", tmp_path, match="again")
@@ -311,11 +312,13 @@ def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name):
     datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=fail), fashion_mnist=SimpleNamespace(load_data=fail))
     monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=SimpleNamespace(get_file=fail)))
     one_line_error(open_source, name, match=r"cannot be downloaded \(URL fetch.*https://.* as --data_file")
-    one_line_error(open_source, f"{name}:valid", match="splits train and test, found 'valid'")
+    one_line_error(open_source, f"{name}:valid", match="splits train and test, got 'valid'")
 
 
 def test_pictures_become_tokens(folder):
-    np.testing.assert_array_equal(load_tokens(folder, 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3)))
-    one_line_error(load_tokens, folder, 8, None, match="--palette")
+    np.testing.assert_array_equal(
+        read_tokens(open_data(folder), 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3))
+    )
+    one_line_error(read_tokens, open_data(folder), 8, None, match="need a palette")
     (folder / "a" / "bad.png").write_bytes(b"nonsense")
-    one_line_error(load_tokens, folder, 8, PALETTE, match="bad.png")
+    one_line_error(read_tokens, open_data(folder), 8, PALETTE, match="bad.png")

@@ -84,7 +84,7 @@ def load_named(name: str, split: str, file: Path | None = None) -> Arrays:
         UserError: no such split, the file is missing or another, or there is no network.
     """
     if split not in SPLITS:
-        raise UserError(f"{name} has the splits {' and '.join(SPLITS)}, found {split!r}")
+        raise UserError(f"{name} has the splits {' and '.join(SPLITS)}, got {split!r}")
     if name in CIFARS:
         archive = _download_cifar(CIFARS[name]) if file is None else file
         return read_cifar(CIFARS[name], archive, split)
@@ -138,19 +138,19 @@ def read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
         if "python" in path.name or "-py" in path.name:
             hint = ", which is the Python version: pickles, never read here because they can run code"
         raise UserError(
-            f"{path}: expected the binary version of CIFAR with {missing[0]}, found none{hint}; "
+            f"{path}: expected the binary version of CIFAR with {missing[0]}, got none{hint}; "
             f"get {CIFAR_FILES}/{cifar.archive}"
         )
     data = b"".join(files[name] for name in cifar.splits[split])
     width = cifar.n_labels + CIFAR_PIXELS
     if not data or len(data) % width:
-        raise UserError(f"{path}: expected records of {width} bytes, found {len(data)} bytes; get it again")
+        raise UserError(f"{path}: expected records of {width} bytes, got {len(data)} bytes; get it again")
     records = np.frombuffer(data, np.uint8).reshape(-1, width)
     images = records[:, cifar.n_labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     classes = tuple(files[cifar.names].decode("utf-8", "replace").split())
     labels = records[:, cifar.n_labels - 1].astype(np.int32)
     if labels.max() >= len(classes):
-        raise UserError(f"{path}: expected labels of {len(classes)} classes, found {labels.max()}; get it again")
+        raise UserError(f"{path}: expected labels of {len(classes)} classes, got {labels.max()}; get it again")
     return np.ascontiguousarray(images), labels, classes
 
 
@@ -190,7 +190,7 @@ def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
     if len(images) != count * height * width or len(labels) != count or not count:
         raise UserError(
             f"{folder}: expected {count} images and labels of {height} x {width} pixels, "
-            f"found {len(images)} and {len(labels)} bytes; get the files again"
+            f"got {len(images)} and {len(labels)} bytes; get the files again"
         )
     return images.reshape(count, height, width), labels
 
@@ -204,6 +204,6 @@ def _read_idx_file(folder: Path, name: str, heading: int) -> tuple[np.ndarray, b
             except (OSError, EOFError, zlib.error) as error:
                 raise UserError(f"{path}: damaged ({error}); get it again") from error
             if len(data) < heading:
-                raise UserError(f"{path}: expected at least {heading} bytes, found {len(data)}; get it again")
+                raise UserError(f"{path}: expected at least {heading} bytes, got {len(data)}; get it again")
             return np.frombuffer(data, np.uint8, offset=heading), data[:heading]
-    raise UserError(f"{folder}: expected a folder with {name}.gz, found none")
+    raise UserError(f"{folder}: expected a folder with {name}.gz, got none")

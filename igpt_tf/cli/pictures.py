@@ -101,7 +101,7 @@ def read_pictures(sources: list[str], n_px: int) -> tuple[list[str], np.ndarray]
     """The path or address of each picture, and the pictures (N, n_px, n_px, 3)."""
     import numpy as np
 
-    from igpt_tf.download.picture import read_url
+    from igpt_tf.download.single import read_url
     from igpt_tf.pictures.imaging import find_images, load_images, read_image, resize_and_crop
 
     paths, pictures = [], []

@@ -1,15 +1,16 @@
 """Sources: what is found where, with which labels, and one line for everything that is not what it should be."""
 
+import dataclasses
 import gzip
+import hashlib
 import io
 import pickle
-import sys
 import tarfile
-from types import SimpleNamespace
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from http_server import Remote, serving
 
 from igpt_tf.data.open import open_data, read_tokens, resized
 from igpt_tf.data.sources import named
@@ -279,40 +280,61 @@ def test_mnists_own_files(tmp_path, packed):
     one_line_error(open_source, "mnist", tmp_path, match="again")
 
 
-def test_by_name_through_keras(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def keras_cache(monkeypatch, tmp_path):
+    """An empty cache of data sets."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras/datasets"
+
+
+def test_data_sets_are_downloaded_once_into_the_cache_of_keras(monkeypatch, tmp_path, capsys, keras_cache):
     _, _, files = cifar_files(1, (1,) * 6)
-    write_archive(tmp_path / "cifar-10-binary.tar.gz", files)
-    arrays = (
-        (random_images(4, 28, 28), np.arange(4, dtype=np.uint8)),
-        (random_images(2, 28, 28), np.zeros(2, np.uint8)),
-    )
-
-    def load_data():
-        print("Downloading data")
-        return arrays
-
-    def get_file(name, url, file_hash, hash_algorithm):
-        assert (url, hash_algorithm) == ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5")
-        return str(tmp_path / name)
-
-    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=load_data))
-    utils = SimpleNamespace(get_file=get_file)
-    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=utils))
-    assert len(open_source("mnist")) == 4 and len(open_source("mnist:test")) == 2
-    assert len(open_source("cifar10")) == 5
+    write_archive(tmp_path / "cifar.tar.gz", files)
+    archive = (tmp_path / "cifar.tar.gz").read_bytes()
+    np.savez(tmp_path / "mnist.npz", x_train=random_images(4, 28, 28), y_train=np.arange(4, dtype=np.uint8))
+    mnist = (tmp_path / "mnist.npz").read_bytes()
+    cifar = dataclasses.replace(named.CIFARS["cifar10"], md5=hashlib.md5(archive).hexdigest())
+    monkeypatch.setitem(named.CIFARS, "cifar10", cifar)
+    monkeypatch.setattr(named, "MNIST_SHA256", hashlib.sha256(mnist).hexdigest())
+    with serving() as server:
+        monkeypatch.setattr(named, "CIFAR_FILES", server.url)
+        monkeypatch.setattr(named, "KERAS_FILES", server.url)
+        server.files["/cifar-10-binary.tar.gz"] = Remote(archive)
+        server.files["/mnist.npz"] = Remote(mnist)
+        assert len(open_source("cifar10")) == 5 and len(open_source("mnist")) == 4
+        assert (keras_cache / "cifar-10-binary.tar.gz").read_bytes() == archive
+        n_requests = len(server.gets())
+        assert len(open_source("cifar10:test")) == 1
+        assert len(server.gets()) == n_requests
+        # A file that Keras left unfinished is fetched again.
+        (keras_cache / "mnist.npz").write_bytes(mnist[:100])
+        assert len(open_source("mnist")) == 4
+        server.files["/cifar-10-binary.tar.gz"] = Remote(archive[:-1])
+        (keras_cache / "cifar-10-binary.tar.gz").unlink()
+        one_line_error(open_source, "cifar10", match="expected a file of digest .*, got another: fetch it elsewhere")
     # Results alone go to standard output.
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", named.NAMES)
-def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name):
-    def fail(*args, **kwargs):
-        raise Exception("URL fetch failure on https://x: None -- [Errno -3] Temporary failure in name resolution")
+def test_fashion_mnist_is_downloaded_file_by_file(monkeypatch, keras_cache):
+    images = np.array([2051, 6, 28, 28], ">u4").tobytes() + random_images(6, 28, 28).tobytes()
+    labels = np.array([2049, 6], ">u4").tobytes() + bytes(6)
+    with serving() as server:
+        monkeypatch.setattr(named, "KERAS_FILES", server.url)
+        for name, data in (("images-idx3", images), ("labels-idx1", labels)):
+            server.files[f"/t10k-{name}-ubyte.gz"] = Remote(gzip.compress(data))
+        assert len(open_source("fashion_mnist:test")) == 6
+    assert (keras_cache / "fashion-mnist/t10k-images-idx3-ubyte.gz").exists()
 
-    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=fail), fashion_mnist=SimpleNamespace(load_data=fail))
-    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=SimpleNamespace(get_file=fail)))
-    one_line_error(open_source, name, match=r"cannot be downloaded \(URL fetch.*https://.* as --data_file")
-    one_line_error(open_source, f"{name}:valid", match="splits train and test, got 'valid'")
+
+@pytest.mark.parametrize("name", named.NAMES)
+def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name, keras_cache):
+    def fail(url, path):
+        raise UserError("cannot reach the server")
+
+    monkeypatch.setattr(named, "fetch_file", fail)
+    one_line_error(open_source, name, match=r"cannot be downloaded \(cannot reach.*fetch https://.* elsewhere")
+    one_line_error(open_source, f"{name}:valid", match="split train or test, got 'valid'")
 
 
 def test_pictures_become_tokens(folder):

@@ -27,6 +27,7 @@ _MODULES = {
     "complete": "sampling",
     "stream": "sampling",
     "sample_batches": "sampling",
+    "Sampler": "sampling",
     "Controls": "sampling",
     "known_rows": "sampling",
     "known_outside_box": "sampling",

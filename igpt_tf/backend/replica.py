@@ -56,14 +56,14 @@ class Replica:
 
     def compile_with_variables(self, function: Callable) -> Callable:
         """Likewise, of arrays and of the model's variables as they are at each call."""
-        variables = self.model.variables
 
         def stateless(values, *args):
-            with keras.StatelessScope(state_mapping=zip(variables, values, strict=True)):
+            # Traced anew where LoRA or quantisation have added variables.
+            with keras.StatelessScope(state_mapping=zip(self.model.variables, values, strict=True)):
                 return function(*args)
 
         compiled = self.compile(stateless)
-        return lambda *args: compiled([self._here(variable.value) for variable in variables], *args)
+        return lambda *args: compiled([self._here(variable.value) for variable in self.model.variables], *args)
 
     def put(self, array: np.ndarray) -> Any:
         """The array on this device."""

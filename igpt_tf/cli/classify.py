@@ -7,7 +7,6 @@ import json
 
 from igpt_tf.cli.opening import load_backend, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
-from igpt_tf.cli.pictures import read_pictures
 from igpt_tf.errors import UserError
 
 
@@ -24,15 +23,17 @@ def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
     load_backend()
     from igpt_tf.backend.devices import choose_devices, device_scope
+    from igpt_tf.download.picture import read_url
     from igpt_tf.model import ImageGPTClassifier
     from igpt_tf.pictures.palette import quantize
+    from igpt_tf.pictures.reading import read_pictures
     from igpt_tf.scoring.evaluation import classify
 
     preset = open_model(options)
     if preset.n_class is None:
         raise UserError(f"{preset.source} has no trained classification head: make one with run.py finetune")
     palette = open_palette(options, preset)
-    paths, pictures = read_pictures(options.pictures, preset.config.n_px)
+    paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
         classifier = ImageGPTClassifier.from_preset(preset)

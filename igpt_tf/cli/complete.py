@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
+import contextlib
+from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,13 +17,12 @@ from igpt_tf.cli.parser import (
     non_negative,
     positive,
 )
-from igpt_tf.cli.pictures import SHOWN, names_of, read_pictures
+from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
 
 
@@ -68,32 +68,45 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> None:
-    """Complete each picture n times; write NAME_0.png ..., and a grid row of what was seen, drawn and true."""
+    """Complete each picture n times; write NAME_0.png ..., and a grid row of what was given, drawn and true."""
     load_backend()
     from igpt_tf.backend.devices import choose_devices, device_scope
-    from igpt_tf.cli.pictures import check_places, film, finish, in_rows, seen
+    from igpt_tf.cli.pictures import check_places, finish
     from igpt_tf.cli.series import refuse_series_names
+    from igpt_tf.download.picture import read_url
     from igpt_tf.model import ImageGPT
+    from igpt_tf.pictures.figures import film, in_rows, seen
     from igpt_tf.pictures.palette import quantize
+    from igpt_tf.pictures.reading import names_of, read_pictures
+    from igpt_tf.sampling import Sampler
 
-    controls_of(options)
+    controls = controls_of(options)
     check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     n_px = preset.config.n_px
     known = _known(options, n_px)
-    sources, originals = read_pictures(options.pictures, n_px)
+    sources, originals = read_pictures(options.pictures, n_px, read_url)
     paths = [options.out / f"{name}_{k}.png" for name in names_of(sources) for k in range(options.n)]
     refuse_series_names([*paths, *([options.grid] if options.grid else [])])
     devices = choose_devices(options.n_gpu)
     with device_scope(devices):
         model = ImageGPT.from_preset(preset)
     tokens = quantize(palette, originals)
-    batch_size = options.n_sub_batch * len(devices)
-    drawn = _draw(options, model, palette, batch_size, tokens.repeat(options.n, axis=0), known, paths)
-    shown = palette.dequantize(drawn[: SHOWN * options.n])
+    batches = Sampler(model).complete_batches(
+        tokens.repeat(options.n, axis=0),
+        known,
+        controls,
+        seed=seeds_of(options.seed, len(tokens), options.n),
+        batch_size=options.n_sub_batch * len(devices),
+        method=options.method,
+        n_particles=options.particles,
+        best_of=options.best_of,
+        progress=True,
+    )
+    shown = _write(options, batches, palette, paths)[: SHOWN * options.n]
     given = seen(palette.dequantize(tokens[:SHOWN]), known)
-    completions = in_rows(list(shown), options.n)
+    completions = in_rows(shown, options.n)
     rows = [[given[i], *completions[i], originals[i]] for i in range(len(given))]
     frames = film(shown, known, options.n) if options.gif else None
     finish(options, len(paths), paths, rows, frames)
@@ -106,7 +119,7 @@ def box(text: str) -> tuple[int, ...]:
     except ValueError:
         numbers = ()
     if len(numbers) != 4:
-        raise argparse.ArgumentTypeError(f"expected x,y,width,height such as 8,8,16,16, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected x,y,width,height such as 8,8,16,16, got {text!r}")
     return numbers
 
 
@@ -128,48 +141,39 @@ def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
         raise UserError(f"{options.mask}: {error}") from error
 
 
-def _draw(
+def _write(
     options: argparse.Namespace,
-    model: ImageGPT,
+    batches: Generator[tuple[np.ndarray, np.ndarray]],
     palette: Palette,
-    batch_size: int,
-    tokens: np.ndarray,
-    known: np.ndarray,
     paths: list[Path],
 ) -> np.ndarray:
-    """Fill in tokens (B, T) and write each picture as soon as those that are drawn with it are finished."""
-    from igpt_tf.pictures.imaging import write_png
-    from igpt_tf.sampling import complete
+    """Write each picture as soon as it is completed; returns all of them, (B, n_px, n_px, C) uint8.
 
-    written = 0
+    Args:
+        options: the parsed options.
+        batches: numbers and tokens of completed images.
+        palette: turns tokens into colours.
+        paths: paths of all B pictures.
+    """
+    import numpy as np
 
-    def write(numbers: np.ndarray, drawn: np.ndarray) -> None:
-        nonlocal written
-        for number, picture in zip(numbers, palette.dequantize(drawn), strict=True):
-            write_png(paths[number], picture)
-            written += 1
+    from igpt_tf.pictures.writing import write_png
 
+    drawn: dict[int, np.ndarray] = {}
     try:
-        return complete(
-            model,
-            tokens,
-            known,
-            **dataclasses.asdict(controls_of(options)),
-            seed=seeds_of(options.seed, len(tokens) // options.n, options.n),
-            batch_size=batch_size,
-            method=options.method,
-            n_particles=options.particles,
-            best_of=options.best_of,
-            progress=True,
-            on_images=write,
-        )
+        with contextlib.closing(batches):
+            for numbers, tokens in batches:
+                for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):
+                    write_png(paths[number], picture)
+                    drawn[int(number)] = picture
     except KeyboardInterrupt:
-        kept = f"{written} of {len(paths)} completions are in {options.out}"
+        kept = f"{len(drawn)} of {len(paths)} completions are in {options.out}"
         raise KeyboardInterrupt(f"{kept}; the same command draws all of them again") from None
+    return np.stack([drawn[number] for number in range(len(paths))])
 
 
 def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:
-    """A seed for each completion, made of the command's, the picture's number and the completion's alone.
+    """A seed for each completion, made from the command's seed, the picture's number and the completion's number.
 
     So completion k of a picture is the same however many are asked for.
     """

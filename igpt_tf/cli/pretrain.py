@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 
     from igpt_tf.config import ImageGPTConfig
     from igpt_tf.data.store.store import TokenStore
-    from igpt_tf.data.tokens import Tokens
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
@@ -93,7 +92,7 @@ def run(options: argparse.Namespace) -> None:
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.
-        tokens, validation = _read_data(options, config, palette, store)
+        tokens, validation = _read_data(options, config, palette)
     folder = options.out / "training"
     n_periods, period = settings.plan(len(tokens))
     if process == 0:
@@ -156,8 +155,7 @@ def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
 
 def _store(options: argparse.Namespace) -> TokenStore | None:
     """The token store to train on, if the data are one."""
-    from igpt_tf.data.sources.open import STORE
-    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.data.store.store import STORE, TokenStore
 
     return TokenStore.open(Path(options.data)) if (Path(options.data) / STORE).exists() else None
 
@@ -203,16 +201,16 @@ def _config(
 
 
 def _read_data(
-    options: argparse.Namespace, config: ImageGPTConfig, palette: Palette | None, store: TokenStore | None
-) -> tuple[Tokens, np.ndarray | None]:
+    options: argparse.Namespace, config: ImageGPTConfig, palette: Palette | None
+) -> tuple[np.ndarray, np.ndarray | None]:
     """Tokens to train on, and those to validate on or None."""
     import numpy as np
 
-    from igpt_tf.data.open import open_data, read_tokens
+    from igpt_tf.data.store.store import open_tokens
 
-    tokens = read_tokens(store or open_data(options.data), config.n_px, palette, config.n_vocab)
+    tokens = open_tokens(options.data, config.n_px, palette, config.n_vocab)
     if options.validation is None:
         return tokens, None
-    validation = read_tokens(open_data(options.validation), config.n_px, palette, config.n_vocab)
+    validation = open_tokens(options.validation, config.n_px, palette, config.n_vocab)
     chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
     return tokens, validation[chosen]

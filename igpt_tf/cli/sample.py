@@ -1,4 +1,4 @@
-"""Draw images from a model; after an interruption the same command goes on."""
+"""Draw images from a model; after an interruption the same command resumes."""
 
 from __future__ import annotations
 
@@ -16,8 +16,9 @@ from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.cli.series import Series
+    from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
-    from igpt_tf.weights.presets import Preset
+    from igpt_tf.sampling import Controls
 
 BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
@@ -31,93 +32,85 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help=f"images to draw; the grid and the GIF show the first {SHOWN} (default: n_sub_batch on each device)",
     )
     parser.add_argument(
-        "--overwrite", action="store_true", help="throw away all sample_*.png in --out instead of going on with them"
+        "--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them"
     )
     add_sampling_options(parser)
     add_device_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Draw the images that are missing of sample_0.png, sample_1.png ...; write their grid."""
+    """Draw the missing pictures of sample_0.png, sample_1.png ..., and write their grid."""
     load_backend()
-    from igpt_tf.backend.devices import choose_devices
+    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places
     from igpt_tf.cli.series import open_series
+    from igpt_tf.data.store.writer import digest_of
+    from igpt_tf.model import ImageGPT
 
     controls = controls_of(options)
     check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
     devices = choose_devices(options.n_gpu)
+    with device_scope(devices):
+        model = ImageGPT.from_preset(preset)
     settings = {
         "model": preset.fingerprint(),
-        "palette": palette.digest(),
+        "palette": digest_of(palette),
         "seed": options.seed,
         **dataclasses.asdict(controls),
     }
     n = options.n or options.n_sub_batch * len(devices)
     with open_series(options.out, settings, n, options.overwrite) as series:
         if options.grid and series.has_name(options.grid):
-            raise UsageError(f"--grid: expected another name than those of the pictures, found {options.grid}")
+            raise UsageError(f"--grid: expected another name than those of the pictures, got {options.grid}")
         if series.missing:
-            _draw(options, preset, palette, devices, series)
+            _draw(options, model, controls, palette, options.n_sub_batch * len(devices), series)
         else:
             print(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew", file=sys.stderr)
-        series.finish()
         if series.n_beyond:
             print(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay", file=sys.stderr)
         _show(options, series, preset.config.n_px)
 
 
-def _draw(options: argparse.Namespace, preset: Preset, palette: Palette, devices: list[str], series: Series) -> None:
+def _draw(
+    options: argparse.Namespace, model: ImageGPT, controls: Controls, palette: Palette, batch_size: int, series: Series
+) -> None:
     """Draw what is missing and write each picture as soon as its batch is finished."""
     from tqdm import tqdm
 
-    from igpt_tf.backend.devices import device_scope
-    from igpt_tf.model import ImageGPT
-    from igpt_tf.pictures.imaging import write_png
-    from igpt_tf.sampling import sample_batches
+    from igpt_tf.pictures.writing import write_png
+    from igpt_tf.sampling import Sampler
 
-    with device_scope(devices):
-        model = ImageGPT.from_preset(preset)
-    n_missing = len(series.missing)
-    batch_size = min(options.n_sub_batch * len(devices), n_missing)
-    done = series.n - n_missing
-    images_a_row = math.ceil(batch_size / len(devices)) / model.config.n_px
-
-    def on_rows(count: int) -> None:
-        # The last batch is filled up with images that do not count.
-        bar.update(min(count * images_a_row, series.n - bar.n))
-
-    # Checks all there is to check, before anything is removed.
-    batches = sample_batches(
-        model,
-        series.missing,
-        controls=controls_of(options),
-        seed=options.seed,
-        batch_size=batch_size,
-        on_rows=on_rows,
+    done = series.n - len(series.missing)
+    # Checks everything before anything is removed.
+    steps = Sampler(model).sample_rows(
+        series.missing, controls, seed=options.seed, batch_size=min(batch_size, len(series.missing))
     )
     series.begin()
     try:
         with (
             tqdm(total=series.n, initial=done, bar_format=BAR, smoothing=0, leave=False) as bar,
-            contextlib.closing(batches),
+            contextlib.closing(steps),
         ):
-            for numbers, tokens in batches:
+            for numbers, rows, tokens in steps:
+                bar.update(len(numbers) * rows / model.config.n_px)
+                if tokens is None:
+                    continue
                 for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):
                     write_png(series.path(number), picture)
                     done += 1
     except KeyboardInterrupt:
         how = "the same command without --overwrite" if options.overwrite else "the same command"
-        raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} goes on") from None
+        raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} resumes") from None
 
 
 def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
     """Write the grid and the film of the first pictures, as they are on the disk."""
     import numpy as np
 
-    from igpt_tf.cli.pictures import film, finish, in_rows
+    from igpt_tf.cli.pictures import finish
+    from igpt_tf.pictures.figures import film, in_rows
     from igpt_tf.pictures.imaging import read_image
 
     paths = [series.path(number) for number in range(min(series.n, SHOWN))]
@@ -127,12 +120,11 @@ def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
         if picture.shape != (n_px, n_px, 3):
             height, width, _ = picture.shape
             raise UserError(
-                f"{path}: expected a picture of {n_px} x {n_px} pixels, as the model draws them, found {width} x "
+                f"{path}: expected a picture of {n_px} x {n_px} pixels, as the model draws them, got {width} x "
                 f"{height}: remove it, and the same command draws it anew"
             )
         found.append(picture)
     pictures = np.stack(found)
     columns = math.ceil(math.sqrt(len(pictures)))
-    nothing = np.zeros(pictures[0, ..., 0].size, bool)
-    frames = film(pictures, nothing, columns) if options.gif else None
-    finish(options, series.n, paths, in_rows(list(pictures), columns), frames)
+    frames = film(pictures, np.zeros(n_px**2, bool), columns) if options.gif else None
+    finish(options, series.n, paths, in_rows(pictures, columns), frames)

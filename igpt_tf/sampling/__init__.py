@@ -1,16 +1,39 @@
-"""Drawing images from a model: all of one, or what is missing."""
+"""Drawing images from a model: whole ones, or what is missing.
 
+The whole algorithm, for a batch of images on one device:
+
+    weights = network.lay_out()                           # kept while the model's weights stay the same
+    first, end = rows_to_draw(known, network.grid)
+    past, recent = network.prefill(tokens[:, : first * width])
+    for row in range(first, end):
+        for position in range(row * width, (row + 1) * width):
+            logits, recent = network.step(weights, tokens[:, position - 1], position, past, recent)
+            drawn = choose(logits, uniforms[:, position], **controls)          # temperature, filters, the draw
+            tokens[:, position] = where(known[:, position], tokens[:, position], drawn)
+        network.end_row(row + 1, past, recent)            # what is recent becomes past
+        yield row + 1, tokens                             # smc: weigh the particles by known pixels, and resample
+
+`Drawing` holds this state, `draw_forced` and `draw_conditioned` (smc) are the loop over rows, `Sampler` runs one such
+generator per device, and `sample`, `complete` and `stream` drain them. Another network implements `Network`; another
+way to pick a token is another `choose`; one that compares whole images while they are drawn uses `Drawing.select`.
+"""
+
+from igpt_tf.sampling.api import complete, sample, sample_batches, sampler_of, stream
 from igpt_tf.sampling.filters import Controls
+from igpt_tf.sampling.network import Network
 from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
-from igpt_tf.sampling.sampler import complete, sample, sample_batches, stream
+from igpt_tf.sampling.sampler import Sampler
 
 __all__ = [
     "Controls",
+    "Network",
+    "Sampler",
     "complete",
     "known_by_mask",
     "known_outside_box",
     "known_rows",
     "sample",
     "sample_batches",
+    "sampler_of",
     "stream",
 ]

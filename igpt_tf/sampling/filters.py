@@ -3,31 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable
+from typing import Any
 
 import numpy as np
 from keras import ops
 
 from igpt_tf.errors import UsageError, whole_number
 
-# What decides the random numbers of an image: its seed, its number, that of the candidate, and of the particle.
-Key = tuple[int, ...]
-
 
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """What colours are drawn from, and how boldly; the filters act in the order in which they are listed.
+    """Temperature and filters of the distribution that tokens are drawn from, applied in the order of the attributes.
 
     Attributes:
-        temperature: what logits are divided by: below 1 nearer to the likeliest, 0 the likeliest colour always.
+        temperature: divides the logits: below 1 favours likely colours, 0 always takes the likeliest.
         top_k: keep the k likeliest colours; None keeps all.
         top_p: then keep the smallest set of likeliest colours whose probabilities sum to at least p (Holtzman et
-            al., 2020); None keeps all, and so does 1, which becomes None.
+            al., 2020); None keeps all, and 1 becomes None.
         min_p: then keep colours that are at least this many times as likely as the likeliest (Nguyen et al., 2024);
-            None keeps all, and so does 0, which becomes None.
+            None keeps all, and 0 becomes None.
 
     Raises:
-        UsageError: for values that mean nothing.
+        UsageError: if a value is invalid.
     """
 
     temperature: float = 1.0
@@ -41,14 +38,14 @@ class Controls:
             if name == "temperature" or value is not None:
                 self._set(name, _number(name, value))
         if not 0 <= self.temperature < np.inf:
-            raise UsageError(f"temperature must be 0 (always the likeliest colour) or more, got {self.temperature}")
+            raise UsageError(f"expected temperature as a number of at least 0, got {self.temperature}")
         if self.top_k is not None:
             self._set("top_k", whole_number("top_k", self.top_k, 1))
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"top_p must be more than 0 and at most 1, got {self.top_p}")
+            raise UsageError(f"expected top_p as a number above 0 and at most 1, got {self.top_p}")
         if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise UsageError(f"min_p must be from 0 to 1, got {self.min_p}")
-        # What filters nothing is left out: in float32, a sum of probabilities may reach 1 before the last of them.
+            raise UsageError(f"expected min_p as a number from 0 to 1, got {self.min_p}")
+        # In float32, a sum of probabilities may reach 1 before the last of them: a filter of 1 would not keep all.
         if self.top_p == 1:
             self._set("top_p", None)
         if self.min_p == 0:
@@ -59,34 +56,41 @@ class Controls:
 
     @property
     def greedy(self) -> bool:
-        """Whether the likeliest colour alone can be drawn, so that all draws are equal."""
+        """Whether only the likeliest colour can be drawn, so that all draws are equal."""
         return self.temperature == 0 or self.top_k == 1 or self.min_p == 1
 
     def values(self) -> dict[str, np.ndarray]:
-        """What is not None, as arrays: a program that takes them serves any values."""
+        """The values that are not None, as arrays: a compiled program that takes them serves any values."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
         if "top_k" in given:
-            # More than any palette has.
+            # No palette has more colours.
             given["top_k"] = min(given["top_k"], np.iinfo("int32").max)
         return {name: np.array(value, "int32" if name == "top_k" else "float32") for name, value in given.items()}
 
 
-def _number(name: str, value: object) -> float:
+def _number(name: str, value: Any) -> float:
     try:
         return float(value)
     except (TypeError, ValueError):
-        raise UsageError(f"{name} must be a number, got {value}") from None
+        raise UsageError(f"expected {name} as a number, got {value}") from None
 
 
-def filter_logits(logits, temperature, top_k=None, top_p=None, min_p=None):
-    """Logits (B, V) float32 at a temperature above 0, with those that are filtered out at minus infinity.
+def filter_logits(logits: Any, temperature: Any, top_k: Any = None, top_p: Any = None, min_p: Any = None) -> Any:
+    """Divide logits (B, V) by the temperature and set those that are filtered out to minus infinity.
 
-    The arguments are scalars as in `Controls`. Colours as likely as the last one kept are kept too, so that the
-    result does not depend on their order.
+    Colours as likely as the last one kept are kept too, so that the result does not depend on their order.
+
+    Args:
+        logits: (B, V) float32.
+        temperature: scalar above 0.
+        top_k: scalar, how many of the likeliest colours to keep; None keeps all.
+        top_p: scalar, the least total probability to keep; None keeps all.
+        min_p: scalar, the least probability to keep relative to the likeliest colour's; None keeps all.
     """
     logits = logits / temperature
     if top_k is not None or top_p is not None:
         descending = ops.flip(ops.sort(logits, axis=-1), axis=-1)
+        smallest = -np.inf
         if top_k is not None:
             smallest = ops.take(descending, ops.minimum(top_k, logits.shape[-1]) - 1, axis=-1)[:, None]
             descending = ops.where(descending >= smallest, descending, -np.inf)
@@ -102,10 +106,10 @@ def filter_logits(logits, temperature, top_k=None, top_p=None, min_p=None):
     return logits
 
 
-def draw(logits, uniforms):
+def draw(logits: Any, uniforms: Any) -> Any:
     """Tokens (B,) int32 from logits (B, V) by inverting the cumulative distribution at `uniforms` (B,).
 
-    One number an image decides, so an image is the same whatever it is drawn together with.
+    One number decides the token of an image, so an image is the same whatever it is drawn together with.
     """
     cumulative = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
     # Rounding may leave the last entry a little off 1.
@@ -113,17 +117,15 @@ def draw(logits, uniforms):
     return ops.sum(ops.cast(cumulative <= thresholds, "int32"), axis=-1)
 
 
-def choose(logits, uniforms, temperature, **filters):
-    """The next tokens (B,) from logits (B, V): the likeliest at temperature 0, else a draw; `Controls.values`."""
+def choose(logits: Any, uniforms: Any, temperature: Any, **filters: Any) -> Any:
+    """The next tokens (B,): the likeliest at temperature 0, otherwise drawn.
+
+    Args:
+        logits: (B, V) float32.
+        uniforms: (B,) numbers in [0, 1).
+        temperature: scalar, at least 0.
+        filters: `top_k`, `top_p` and `min_p` of `filter_logits`, as far as `Controls.values` has them.
+    """
     above_0 = ops.where(temperature > 0, temperature, ops.ones_like(temperature))
     drawn = draw(filter_logits(logits, above_0, **filters), uniforms)
     return ops.where(temperature > 0, drawn, ops.cast(ops.argmax(logits, axis=-1), "int32"))
-
-
-def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:
-    """One number in [0, 1) a token, float32 (keys, n_tokens); those of a key are always the same.
-
-    They have 23 bits, so that their product with a total in float32 is less than the total.
-    """
-    bits = [np.random.default_rng(key).integers(0, 2**23, n_tokens) for key in keys]
-    return (np.stack(bits) / 2**23).astype("float32")

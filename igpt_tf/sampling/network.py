@@ -1,4 +1,4 @@
-"""The network one position at a time, its weights laid out as decoding streams them.
+"""What drawing knows of a network, and Image GPT as such a network: one position at a time, with a cache.
 
 Activations are columns, (D, B), and every weight is a matrix (out, in): XLA reads it from memory on all cores in the
 order in which it lies, where a few rows times (in, out) would take twice as long. The attention of all heads of an
@@ -8,19 +8,156 @@ multiplies with many zeros, but products batched over the heads would keep to on
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable, Hashable
+from typing import Any, Protocol
 
 import keras
 import numpy as np
 from keras import ops
 
-from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.backend.devices import count_devices
+from igpt_tf.backend.replica import Replica
+from igpt_tf.errors import UserError
+from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.layers import NORM_EPSILON, quick_gelu
+from igpt_tf.sampling.checksum import checksum
+from igpt_tf.scoring.evaluation import score
 
 # Nested lists, tuples and dictionaries of arrays, as both backends take them for an argument.
-Weights = dict[str, Any]
-# Keys (B, S, D) and values (B, D, S) of one layer and S positions.
-Cache = tuple[Any, Any]
+Weights = Any
+# Arrays of one layer, the batch in front: here keys (B, S, D) and values (B, D, S) of S positions.
+Cache = tuple[Any, ...]
+
+# A new segment of the cache is a quarter of an image, and at least this many tokens: every length is compiled once.
+MIN_SEGMENT = 256
+
+
+class Network(Protocol):
+    """One device's copy of a network that predicts the tokens of a grid one by one, in raster order.
+
+    Drawing knows nothing else of a model. The cache has two parts so that a loop over the pixels of a row carries and
+    updates only `recent`; `past` is only read there.
+
+    Attributes:
+        grid: height and width of an image in tokens.
+        n_vocab: tokens the network knows, V.
+    """
+
+    grid: tuple[int, int]
+    n_vocab: int
+
+    def version(self) -> Hashable:
+        """A value that changes whenever the weights change."""
+        ...
+
+    def lay_out(self) -> Weights:
+        """The weights as `step` reads them."""
+        ...
+
+    def prefill(self, prefix: Any) -> tuple[list[Cache], list[Cache]]:
+        """The cache, past and recent, after known tokens (B, P) of whole rows; P may be 0."""
+        ...
+
+    def step(
+        self, weights: Weights, previous: Any, position: Any, past: list[Cache], recent: list[Cache]
+    ) -> tuple[Any, list[Cache]]:
+        """The float32 logits (B, V) of a position given the token (B,) before it, and `recent` with it included."""
+        ...
+
+    def end_row(self, rows: int, past: list[Cache], recent: list[Cache]) -> None:
+        """Called when `rows` rows are drawn and another follows: may move what is recent to past, in place."""
+        ...
+
+    def put(self, array: Any) -> Any:
+        """The array on the network's device."""
+        ...
+
+    def compile(self, function: Callable) -> Callable:
+        """A function of arrays, which may call `step` and `loop`, made to run on the device."""
+        ...
+
+    def loop(self, count: int, body: Callable, state: tuple) -> tuple:
+        """`state` after `state = body(i, state)` for each i below `count`."""
+        ...
+
+    def score(self, tokens: np.ndarray, batch_size: int) -> np.ndarray:
+        """The negative log-likelihood in nats (B, T) of each token of whole images (B, T); for `best_of` alone."""
+        ...
+
+
+class ImageGPTNetwork:
+    """An autoregressive `ImageGPT` on one of its devices, as a `Network`.
+
+    Args:
+        model: the model.
+        number: of the device, from 0.
+
+    Raises:
+        UserError: if the model is a BERT model, or split between its devices.
+    """
+
+    def __init__(self, model: ImageGPT, number: int = 0) -> None:
+        config = model.config
+        if config.bert:
+            raise UserError("a BERT model cannot draw pixels one after another; sampling needs an autoregressive model")
+        self.model = model
+        self.grid = (config.n_px, config.n_px)
+        self.n_vocab = config.n_vocab
+        self._n_segment = config.n_px * min(config.n_px, -(-max(MIN_SEGMENT, config.n_tokens // 4) // config.n_px))
+        replica = Replica(model, number)
+        self.put = replica.put
+        self.compile = replica.compile
+        self.lay_out = replica.compile_with_variables(lambda: lay_out(model))
+        self.prefill = replica.compile_with_variables(self._prefill)
+        self._extend = replica.compile(_extend)
+        self._checksum = replica.compile_with_variables(lambda: checksum(model.variables))
+
+    def version(self) -> Hashable:
+        """A checksum of all variables; it also changes when LoRA or quantisation add some."""
+        return np.asarray(ops.convert_to_numpy(self._checksum())).tobytes()
+
+    def step(
+        self, weights: Weights, previous: Any, position: Any, past: list[Cache], recent: list[Cache]
+    ) -> tuple[Any, list[Cache]]:
+        """The logits (B, V) of a position and the recent cache, by `step`."""
+        index = position % self._n_segment
+        return step(weights, self.model.config.n_head, previous, position, past, recent, index)
+
+    def end_row(self, rows: int, past: list[Cache], recent: list[Cache]) -> None:
+        """Move a full segment from recent to past, layer by layer, so that no more than one is held twice."""
+        if rows * self.grid[1] % self._n_segment == 0:
+            for i, cache in enumerate(zip(past, recent, strict=True)):
+                past[i], recent[i] = self._extend(*cache)
+
+    def loop(self, count: int, body: Callable, state: tuple) -> tuple:
+        """`keras.ops.fori_loop` from 0."""
+        return ops.fori_loop(0, count, body, state)
+
+    def score(self, tokens: np.ndarray, batch_size: int) -> np.ndarray:
+        """Nats (B, T) of each token, computed on all devices of the model."""
+        return score(self.model, tokens, batch_size=batch_size)
+
+    def _prefill(self, prefix: Any) -> tuple[list[Cache], list[Cache]]:
+        """Known rows (B, P) in one pass: whole segments of their keys and values are past, the rest recent."""
+        n_prefix = prefix.shape[1]
+        n_past = n_prefix // self._n_segment * self._n_segment
+        unfilled = n_past + self._n_segment - n_prefix
+        cache = new_cache(self.model, prefix)
+        past = [(keys[:, :n_past], values[:, :, :n_past]) for keys, values in cache]
+        recent = [
+            (
+                ops.pad(keys[:, n_past:], [(0, 0), (0, unfilled), (0, 0)]),
+                ops.pad(values[:, :, n_past:], [(0, 0), (0, 0), (0, unfilled)]),
+            )
+            for keys, values in cache
+        ]
+        return past, recent
+
+
+def networks_of(model: keras.Model) -> list[ImageGPTNetwork]:
+    """A network for each device of a model, or of the model in a classifier."""
+    model = image_gpt_of(model)
+    return [ImageGPTNetwork(model, number) for number in range(count_devices(model))]
 
 
 def lay_out(model: ImageGPT) -> Weights:
@@ -37,7 +174,7 @@ def lay_out(model: ImageGPT) -> Weights:
         return ops.transpose(ops.reshape(ops.cast(layer.kernel, "float32"), (n_in, -1)))
 
     def heads(layer: keras.layers.Layer) -> Any:
-        """As `matrix`, for kernels (H, E, D) that already are (out, in)."""
+        """(out, in) of a projection with a kernel (H, E, D), which needs no transposition."""
         if layer.quantization_mode is not None:
             return matrix(layer, (width,))
         return ops.reshape(ops.cast(layer.kernel, "float32"), (width, width))
@@ -97,8 +234,8 @@ def step(
         n_head: heads H.
         previous: (B,) the tokens at `position - 1`; ignored at position 0.
         position: scalar, the position whose logits are wanted.
-        past: a layer's keys and values, all visible; S may be 0.
-        recent: likewise, the first `index` positions visible.
+        past: each layer's older keys and values, all visible; S may be 0.
+        recent: each layer's newer keys and values, of which the first `index` positions are visible.
         index: scalar, where in `recent` this position's keys and values go.
 
     Returns:
@@ -115,6 +252,12 @@ def step(
         updated.append(layer_recent)
     logits = ops.matmul(weights["wtet"], _normalise(x))
     return ops.cast(ops.transpose(logits), "float32"), updated
+
+
+def _extend(past: Cache, recent: Cache) -> tuple[Cache, Cache]:
+    """Past with a full segment of a layer's recent cache behind it, and an empty recent one."""
+    joined = (ops.concatenate([past[0], recent[0]], axis=1), ops.concatenate([past[1], recent[1]], axis=2))
+    return joined, tuple(ops.zeros_like(part) for part in recent)
 
 
 def _normalise(x):

@@ -1,4 +1,4 @@
-"""Which part of an image is given."""
+"""Which pixels of an image are known."""
 
 from __future__ import annotations
 
@@ -7,12 +7,16 @@ import numpy as np
 from igpt_tf.errors import UsageError, UserError, whole_number
 from igpt_tf.pictures.imaging import resize_and_crop, to_grey
 
-# Of a mask, the least that counts as white.
+# The least grey of a mask that counts as white.
 WHITE = 128
 
 
 def known_rows(n_px: int, rows: int) -> np.ndarray:
-    """The first `rows` rows of an image of n_px x n_px pixels: booleans (T,), True where the token is given.
+    """The first rows of an image are known: booleans (T,), True where the token is known.
+
+    Args:
+        n_px: side of the image in pixels.
+        rows: how many rows are known.
 
     Raises:
         UsageError: if `rows` is no whole number from 0 to n_px.
@@ -24,14 +28,14 @@ def known_rows(n_px: int, rows: int) -> np.ndarray:
 
 
 def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-    """All of an image of n_px x n_px pixels but a box, which is to be filled: booleans (T,), True where given.
+    """All of an image but a box is known: booleans (T,), True where the token is known.
 
     Args:
-        n_px: side of the image.
+        n_px: side of the image in pixels.
         x: columns to the left of the box.
-        y: rows above it.
-        width: of the box, in the model's pixels.
-        height: likewise.
+        y: rows above the box.
+        width: width of the box in pixels.
+        height: height of the box in pixels.
 
     Raises:
         UsageError: if the box is empty or leaves the image, or a number is not whole.
@@ -51,13 +55,13 @@ def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.
 
 
 def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
-    """What a mask leaves as it is, brought to the model's size as a picture is: booleans (T,), True where given.
+    """The black parts of a mask are known, after it is resized and cropped like a picture: booleans (T,).
 
     Args:
-        mask: (height, width), or with 1, 3 or 4 channels, uint8: white (a grey of at least 128) and transparent
-            parts are to be filled, black ones are given. Or booleans (height, width), True to be filled. All white
-            is a whole image to draw.
-        n_px: side of the image; the mask may have any size.
+        mask: uint8 (height, width), or with 1, 3 or 4 channels, of any size: white (a grey of at least 128) and
+            transparent parts are to be filled, black parts are known. Or booleans (height, width), True to be filled.
+            An all-white mask leaves the whole image to be drawn.
+        n_px: side of the image in pixels.
 
     Raises:
         UserError: if the array is no such mask, or nothing in its central square is white.
@@ -66,27 +70,62 @@ def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
     if grey.max() < WHITE:
         ones = np.max(mask) == 1 and np.asarray(mask).dtype != bool
         raise UserError(
-            f"expected a mask with white, {WHITE} and more, where pixels are to be drawn, found {grey.max()} at most "
+            f"expected a mask with white, {WHITE} and more, where pixels are to be drawn, got {grey.max()} at most "
             f"in its central square at {n_px} x {n_px} pixels: "
             + ("if 1 means white, give mask.astype(bool)" if ones else "paint the part white, or a larger part")
         )
-    return (grey < WHITE).reshape(-1)
+    return np.asarray(grey < WHITE).reshape(-1)
 
 
 def is_prefix(known: np.ndarray) -> np.ndarray:
-    """Whether each image's known tokens come before all others: booleans (B,) from booleans (B, T)."""
-    return (known[:, 1:] <= known[:, :-1]).all(axis=1)
+    """Whether each image's known tokens precede all unknown ones: booleans (B,) from booleans (B, T)."""
+    return np.asarray(known[:, 1:] <= known[:, :-1]).all(axis=1)
+
+
+def check_images(
+    tokens: np.ndarray, known: np.ndarray, grid: tuple[int, int], n_vocab: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Tokens (B, T) int32, 0 where they are unknown, and booleans (B, T).
+
+    Args:
+        tokens: (B, T) integers; values of unknown tokens do not matter.
+        known: booleans (B, T), or (T,) for all images.
+        grid: height and width of an image.
+        n_vocab: tokens the network knows.
+
+    Raises:
+        UserError: if something does not fit.
+    """
+    tokens, known = np.asarray(tokens), np.asarray(known)
+    height, width = grid
+    if tokens.ndim != 2 or tokens.shape[1] != height * width or not len(tokens):
+        raise UserError(
+            f"expected tokens of shape (images, {height * width}), as the model's images are {width} x {height} "
+            f"pixels, got {tokens.shape}"
+        )
+    if not np.issubdtype(tokens.dtype, np.integer):
+        raise UserError(f"expected integer tokens, got {tokens.dtype}")
+    if known.dtype != bool or known.shape not in (tokens.shape, tokens.shape[1:]):
+        raise UserError(
+            f"expected `known` as booleans of shape {tokens.shape} or {tokens.shape[1:]}, got {known.dtype} "
+            f"{known.shape}"
+        )
+    given = np.where(known, tokens, 0)
+    if given.min() < 0 or given.max() >= n_vocab:
+        wrong = given.min() if given.min() < 0 else given.max()
+        raise UserError(f"expected tokens from 0 to {n_vocab - 1}, got {wrong}: use the model's own palette")
+    return given.astype("int32"), np.broadcast_to(known, tokens.shape)
 
 
 def _on_white(mask: np.ndarray) -> np.ndarray:
-    """A mask as a grey picture (height, width, 3) uint8, as the eye would see it on white paper."""
+    """A mask on a white background, as a grey picture (height, width, 3) uint8."""
     mask = np.asarray(mask)
     grey = np.where(mask, 255, 0).astype("uint8") if mask.dtype == bool else mask
     grey = grey[..., None] if grey.ndim == 2 else grey
     if grey.dtype != np.uint8 or grey.ndim != 3 or grey.shape[2] not in (1, 3, 4) or not grey.size:
         raise UserError(
             "expected a mask of shape (height, width), or with 1, 3 or 4 channels, uint8, or booleans, "
-            f"found {mask.shape} {mask.dtype}"
+            f"got {mask.shape} {mask.dtype}"
         )
     if grey.shape[2] == 4:
         alpha = grey[..., 3:].astype("uint16")

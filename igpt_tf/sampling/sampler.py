@@ -1,257 +1,294 @@
-"""Images drawn, completed and streamed: what the public calls."""
+"""The sampler: draws, completes and streams images of one model."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+import math
+import threading
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from contextlib import closing
 from functools import partial
+from typing import Any, NamedTuple
 
+import keras
 import numpy as np
 from tqdm import tqdm
 
 from igpt_tf.errors import UserError, whole_number
-from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
-from igpt_tf.sampling.batches import draw_batches, draw_forced
-from igpt_tf.sampling.drawing import Drawing, decoders
-from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
-from igpt_tf.sampling.inputs import check_images, image_keys
-from igpt_tf.sampling.region import is_prefix
+from igpt_tf.sampling.drawing import Drawing, Programs, draw_forced, rows_to_draw
+from igpt_tf.sampling.filters import Controls, choose
+from igpt_tf.sampling.keys import Key, image_seeds, key
+from igpt_tf.sampling.network import Network, Weights, networks_of
+from igpt_tf.sampling.region import check_images, is_prefix
 from igpt_tf.sampling.smc import draw_conditioned
-from igpt_tf.scoring.evaluation import score
+from igpt_tf.sampling.workers import run_generators
 
 METHODS = ("auto", "forced", "smc")
+UNFILTERED = Controls()
 
 
-def sample(
-    model: ImageGPT,
-    n: int,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int | Sequence[int] = 0,
-    batch_size: int = 8,
-    progress: bool = False,
-) -> np.ndarray:
-    """Draw n images from an autoregressive model: tokens (n, T) int32.
+class Drawn(NamedTuple):
+    """What `Sampler` has drawn since it last yielded.
+
+    Attributes:
+        numbers: (b,) integers, the numbers of a batch's images.
+        rows: rows of each of these images that were drawn, or needed no drawing.
+        tokens: (b, T) int32 when the batch is finished, None before.
+    """
+
+    numbers: np.ndarray
+    rows: int
+    tokens: np.ndarray | None
+
+
+class Sampler:
+    """Draws images from a model, with its weights laid out and its programs compiled once.
+
+    The laid-out weights are a second copy of the model in memory. It is kept as long as the weights stay the same,
+    which is checked when a drawing begins; weights must not change while images are being drawn.
 
     Args:
-        model: the model to draw from; a classifier stands for the model in it.
-        n: number of images.
-        temperature: below 1 nearer to the likeliest, 0 the likeliest colour always, above 1 wilder.
-        top_k: draw from the k likeliest colours alone.
-        top_p: draw from the smallest set of colours that holds this much of the probability.
-        min_p: draw from colours at least this many times as likely as the likeliest.
-        seed: image i of a seed draws the same random numbers whatever the batch size, n and the devices. A sequence
-            has a seed for each image, which is then image 0 of its seed.
-        batch_size: images at a time, over all devices.
-        progress: show a bar on standard error, by rows.
+        model: an autoregressive `ImageGPT`, a classifier, which stands for the model in it, or a `Network` for each
+            device.
+        choose: the strategy that draws tokens (B,) from logits (B, V), uniforms (B,) and the values of `Controls`.
 
     Raises:
-        UserError: if the model is a BERT model or a number means nothing.
+        UserError: if the model is a BERT model, or split between its devices.
     """
-    n = whole_number("n", n, 1)
-    model = image_gpt_of(model)
-    tokens = np.zeros((n, model.config.n_tokens), "int32")
-    return complete(
-        model,
-        tokens,
-        np.zeros(tokens.shape[1], bool),
-        temperature=temperature,
-        top_k=top_k,
-        top_p=top_p,
-        min_p=min_p,
-        seed=seed,
-        batch_size=batch_size,
-        progress=progress,
-    )
+
+    def __init__(self, model: keras.Model | Sequence[Network], choose: Callable[..., Any] = choose) -> None:
+        self._networks: Sequence[Network] = networks_of(model) if isinstance(model, keras.Model) else model
+        self._grid = self._networks[0].grid
+        self._programs = [Programs(network, choose) for network in self._networks]
+        self._lock = threading.Lock()
+        self.release()
+
+    def release(self) -> None:
+        """Free the laid-out weights until the next drawing, such as while the model is trained."""
+        with self._lock:
+            self._version: Any = None
+            self._weights: list[Weights] | None = None
+
+    def sample(
+        self,
+        n: int,
+        controls: Controls = UNFILTERED,
+        *,
+        seed: int | Sequence[int] = 0,
+        batch_size: int = 8,
+        progress: bool = False,
+    ) -> np.ndarray:
+        """Tokens (n, T) int32 of n new images; the arguments are those of `igpt_tf.sample`."""
+        tokens = np.zeros((whole_number("n", n, 1), math.prod(self._grid)), "int32")
+        known = np.zeros(tokens.shape, bool)
+        return self.complete(tokens, known, controls, seed=seed, batch_size=batch_size, progress=progress)
+
+    def complete(
+        self, tokens: np.ndarray, known: np.ndarray, controls: Controls = UNFILTERED, **how: Any
+    ) -> np.ndarray:
+        """Tokens (B, T) int32 with unknown ones filled in; the arguments are those of `complete_batches`."""
+        batches = self.complete_batches(tokens, known, controls, **how)
+        drawn = np.array(tokens, "int32")
+        for numbers, filled in batches:
+            drawn[numbers] = filled
+        return drawn
+
+    def complete_batches(
+        self,
+        tokens: np.ndarray,
+        known: np.ndarray,
+        controls: Controls = UNFILTERED,
+        *,
+        seed: int | Sequence[int] = 0,
+        batch_size: int = 8,
+        method: str = "auto",
+        n_particles: int = 32,
+        best_of: int = 1,
+        progress: bool = False,
+    ) -> Generator[tuple[np.ndarray, np.ndarray]]:
+        """Numbers (b,) and tokens (b, T) int32 of images as soon as they are completed, in any order.
+
+        The arguments are those of `igpt_tf.complete`, and are checked at once.
+
+        Raises:
+            UserError: if shapes do not fit or a number is invalid.
+        """
+        batch_size = whole_number("batch_size", batch_size, 1)
+        best_of = whole_number("best_of", best_of, 1)
+        tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
+        keys = image_seeds(seed, len(tokens))
+        forced, smc = self._methods(known, controls, method, n_particles)
+        if controls.greedy:
+            best_of = 1
+
+        def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
+            image, candidate = divmod(number, best_of)
+            return tokens[image], known[image], key(*keys[image], candidate)
+
+        # Numbers of images that are drawn, and perhaps compared, together; how; and the batch size of one device.
+        parts: list[tuple[np.ndarray, Callable, int]] = []
+        for images, draw, at_once in (
+            (np.flatnonzero(forced), draw_forced, batch_size),
+            (np.flatnonzero(~forced), smc, batch_size // n_particles),
+        ):
+            # Candidates are compared a few images at a time, so that finished images are yielded early.
+            step = max(1, len(images) if best_of == 1 else batch_size // best_of)
+            size = -(-min(max(at_once, 1), min(step, len(images)) * best_of) // len(self._networks))
+            parts += [(images[i : i + step], draw, size) for i in range(0, len(images), step)]
+
+        def batches() -> Generator[tuple[np.ndarray, np.ndarray]]:
+            n_batches = sum(-(-len(images) * best_of // size) for images, _, size in parts)
+            with tqdm(total=n_batches * self._grid[0], unit="row", disable=not progress, leave=False) as bar:
+                for images, draw, size in parts:
+                    candidates = (images[:, None] * best_of + np.arange(best_of)).reshape(-1)
+                    with closing(self._draw(candidates, size, task, draw, controls)) as steps:
+                        finished = _finished(steps, bar.update)
+                        if best_of == 1:
+                            yield from finished
+                        else:
+                            yield self._likeliest(finished, best_of, batch_size)
+
+        return batches()
+
+    def sample_rows(
+        self, numbers: Iterable[int], controls: Controls = UNFILTERED, *, seed: int = 0, batch_size: int = 8
+    ) -> Generator[Drawn]:
+        """What is drawn of the images with these numbers, after each row of a batch.
+
+        Args:
+            numbers: numbers of images under the seed, perhaps infinitely many.
+            controls: temperature and filters.
+            seed: decides the random numbers; image i is that of `sample`.
+            batch_size: images at a time, over all devices.
+
+        Raises:
+            UserError: if a number is invalid; those of images are checked when they are drawn.
+        """
+        batch_size = whole_number("batch_size", batch_size, 1)
+        ((seed, _),) = image_seeds(seed, 1)
+        tokens = np.zeros(math.prod(self._grid), "int32")
+        known = np.zeros(tokens.shape, bool)
+
+        def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
+            return tokens, known, key(seed, number)
+
+        checked = (whole_number("the number of an image", number, 0) for number in numbers)
+        return self._draw(checked, -(-batch_size // len(self._networks)), task, draw_forced, controls)
+
+    def sample_batches(
+        self, numbers: Iterable[int], controls: Controls = UNFILTERED, *, seed: int = 0, batch_size: int = 8
+    ) -> Generator[tuple[np.ndarray, np.ndarray]]:
+        """Numbers (b,) and tokens (b, T) of finished batches, in any order; the arguments are `sample_rows`'."""
+        return _finished(self.sample_rows(numbers, controls, seed=seed, batch_size=batch_size))
+
+    def stream(
+        self,
+        tokens: np.ndarray,
+        known: np.ndarray,
+        controls: Controls = UNFILTERED,
+        *,
+        seed: int | Sequence[int] = 0,
+        method: str = "auto",
+        n_particles: int = 32,
+    ) -> Iterator[tuple[int, np.ndarray]]:
+        """How many rows are final, and tokens (B, T), after each row; the arguments are those of `igpt_tf.stream`."""
+        tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
+        keys = [key(*one) for one in image_seeds(seed, len(tokens))]
+        forced, smc = self._methods(known, controls, method, n_particles)
+        groups = [(forced, draw_forced), (~forced, smc)]
+        groups = [(np.flatnonzero(mask), draw) for mask, draw in groups if mask.any()]
+        drawing = partial(Drawing, self._programs[0], self._laid_out()[0], controls=controls)
+        final = [rows_to_draw(known[images], self._grid)[0] for images, _ in groups]
+        shown = tokens.copy()
+        for i, (images, draw) in enumerate(groups):
+            for step in draw(drawing, tokens[images], known[images], [keys[image] for image in images]):
+                final[i] = step.final
+                shown[images] = step.tokens()
+                yield min(final), shown.copy()
+
+    def _methods(
+        self, known: np.ndarray, controls: Controls, method: str, n_particles: int
+    ) -> tuple[np.ndarray, Callable]:
+        """Which images (B,) are drawn by the forced method, and what draws the others."""
+        if method not in METHODS:
+            raise UserError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
+        smc = partial(draw_conditioned, n_particles=whole_number("n_particles", n_particles, 1))
+        if controls.greedy:
+            return np.ones(len(known), bool), smc
+        return is_prefix(known) if method == "auto" else np.full(len(known), method == "forced"), smc
+
+    def _laid_out(self) -> list[Weights]:
+        """The weights as they are now, laid out on each device."""
+        with self._lock:
+            version = self._networks[0].version()
+            if self._weights is None or version != self._version:
+                # The old ones first, so that no two copies are held at once.
+                self._weights = None
+                self._weights = [network.lay_out() for network in self._networks]
+                self._version = version
+            return self._weights
+
+    def _draw(
+        self,
+        numbers: Iterable[int],
+        size: int,
+        task: Callable[[int], tuple[np.ndarray, np.ndarray, Key]],
+        draw: Callable,
+        controls: Controls,
+    ) -> Generator[Drawn]:
+        """Draw on all devices; yields after each row of each batch.
+
+        Args:
+            numbers: what to draw, perhaps infinitely many.
+            size: numbers in a batch of one device.
+            task: from a number to tokens (T,), known (T,) and the key of the random numbers.
+            draw: `draw_forced` or another generator of `Step` with its arguments.
+            controls: temperature and filters.
+        """
+        weights = self._laid_out()
+        waiting = iter(numbers)
+
+        def work(device: int, batch: list[int]) -> Generator[Drawn]:
+            # The last batch is padded, because another size would be compiled anew.
+            padded = batch + batch[-1:] * (size - len(batch))
+            tokens, known, keys = zip(*map(task, padded), strict=True)
+            drawing = partial(Drawing, self._programs[device], weights[device], controls=controls)
+            rows = 0
+            for step in draw(drawing, np.stack(tokens), np.stack(known), list(keys)):
+                finished = step.tokens()[: len(batch)] if step.final == self._grid[0] else None
+                yield Drawn(np.array(batch), step.rows - rows, finished)
+                rows = step.rows
+
+        batches = iter(lambda: list(itertools.islice(waiting, size)), [])
+        with closing(run_generators(batches, len(self._networks), work)) as steps:
+            yield from steps
+
+    def _likeliest(
+        self, batches: Iterable[tuple[np.ndarray, np.ndarray]], best_of: int, batch_size: int
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Numbers (b,) of images and tokens (b, T) of the likeliest candidate of each.
+
+        Args:
+            batches: numbers and tokens of candidates, those of image i from i * best_of on, in any order.
+            best_of: candidates of each image.
+            batch_size: images at a time, over all devices.
+        """
+        candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
+        order = candidates.argsort()
+        tokens = tokens[order]
+        # Every part has a multiple of `best_of`: batches of one size are compiled once.
+        nats = self._networks[0].score(tokens, min(batch_size, best_of)).astype("float64").sum(axis=1)
+        best = nats.reshape(-1, best_of).argmin(axis=1)  # (b,) of (b, K)
+        rows = np.arange(len(best)) * best_of + best
+        return candidates[order][::best_of] // best_of, tokens[rows]
 
 
-def complete(
-    model: ImageGPT,
-    tokens: np.ndarray,
-    known: np.ndarray,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int | Sequence[int] = 0,
-    batch_size: int = 8,
-    method: str = "auto",
-    n_particles: int = 32,
-    best_of: int = 1,
-    progress: bool = False,
-    on_images: Callable[[np.ndarray, np.ndarray], object] = lambda numbers, tokens: None,
-) -> np.ndarray:
-    """Fill in what is not known of each image: tokens (B, T) int32, those that are known unchanged.
-
-    "forced" draws pixels in raster order from the model given all before them, and puts known ones in their place.
-    That is a draw from the model's own conditional where the known tokens are a prefix; known tokens that come later
-    do not influence those before them. "smc" draws `n_particles` such images at once, weighs them by how likely they
-    make the known pixels, drops and doubles them on the way, and returns one: a draw from the model's conditional in
-    the limit of many particles, at the cost of as many images. "auto" is forced for prefixes and smc elsewhere. Where
-    only the likeliest colour can be drawn (temperature 0, top_k 1 or min_p 1), all particles and candidates would be
-    equal: then it is forced, with one candidate, whatever was asked for.
-
-    Args:
-        model: the model to draw from.
-        tokens: (B, T) integers; values that are not known do not matter.
-        known: booleans (B, T) or (T,).
-        temperature: as in `sample`, like all up to min_p; smc weighs by the model's own probabilities nevertheless.
-        top_k: likewise.
-        top_p: likewise.
-        min_p: likewise.
-        seed: row i is image i of the seed, or image 0 of seed i of a sequence.
-        batch_size: images at a time, over all devices; particles are images. Those of an image are drawn together, so
-            that smc draws `n_particles` at a time on each device, however small the batch.
-        method: "auto", "forced" or "smc".
-        n_particles: of smc; fewer need less memory.
-        best_of: draw so many candidates and keep the one that is likeliest under the model.
-        progress: show a bar on standard error, by rows.
-        on_images: hears the numbers (b,) and tokens (b, T) of images as soon as they are finished.
-
-    Raises:
-        UserError: if the model is a BERT model, the shapes do not fit or a number means nothing.
-    """
-    controls = Controls(temperature, top_k, top_p, min_p)
-    if method not in METHODS:
-        raise UserError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
-    batch_size = whole_number("batch_size", batch_size, 1)
-    n_particles = whole_number("n_particles", n_particles, 1)
-    best_of = whole_number("best_of", best_of, 1)
-    model = image_gpt_of(model)
-    tokens, known = check_images(model, tokens, known)
-    keys = image_keys(seed, len(tokens))
-    forced = is_prefix(known) if method == "auto" else np.full(len(tokens), method == "forced")
-    if controls.greedy:
-        forced, best_of = np.ones_like(forced), 1
-
-    def task(candidate: int) -> tuple[np.ndarray, np.ndarray, Key]:
-        image, number = divmod(candidate, best_of)
-        return tokens[image], known[image], (*keys[image], number)
-
-    smc = partial(draw_conditioned, n_particles=n_particles)
-    parts = []
-    for images, draw, at_once in (
-        (np.flatnonzero(forced), draw_forced, batch_size),
-        (np.flatnonzero(~forced), smc, batch_size // n_particles),
-    ):
-        # Candidates are compared a few images at a time, so that what is finished is handed on.
-        step = max(1, len(images) if best_of == 1 else batch_size // best_of)
-        size = -(-min(max(at_once, 1), min(step, len(images)) * best_of) // len(decoders(model)))
-        parts += [(images[i : i + step], draw, size) for i in range(0, len(images), step)]
-    n_batches = sum(-(-len(images) * best_of // size) for images, _, size in parts)
-    drawn = tokens.copy()
-    with tqdm(total=n_batches * model.config.n_px, unit="row", disable=not progress, leave=False) as bar:
-        for images, draw, size in parts:
-            candidates = (images[:, None] * best_of + np.arange(best_of)).reshape(-1)
-            batches = draw_batches(model, candidates, size, task, partial(draw, controls=controls), bar.update)
-            finished = batches if best_of == 1 else [_likeliest(model, batches, best_of, batch_size)]
-            for numbers, filled in finished:
-                drawn[numbers] = filled
-                on_images(numbers, filled)
-    return drawn
-
-
-def sample_batches(
-    model: ImageGPT,
-    numbers: Iterable[int],
-    *,
-    controls: Controls | None = None,
-    seed: int = 0,
-    batch_size: int = 8,
-    on_rows: Callable[[int], object] = lambda count: None,
-) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw the images of these numbers, however many, and hand them on as they are finished.
-
-    Args:
-        model: the model to draw from.
-        numbers: of the images, which are those of `sample` with the same seed.
-        controls: what to draw from; None leaves the model's distribution as it is.
-        seed: as in `sample`.
-        batch_size: images at a time, over all devices.
-        on_rows: hears how many rows of a batch were finished.
-
-    Yields:
-        (b,) integers, the numbers of a batch, and its tokens (b, T) int32. Batches come in any order.
-
-    Raises:
-        UserError: if the model is a BERT model or a number means nothing.
-    """
-    model = image_gpt_of(model)
-    batch_size = whole_number("batch_size", batch_size, 1)
-    tokens, known = check_images(
-        model, np.zeros((1, model.config.n_tokens), "int32"), np.zeros(model.config.n_tokens, bool)
-    )
-    ((seed, _),) = image_keys(seed, 1)
-
-    def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
-        return tokens[0], known[0], (seed, number, 0)
-
-    numbers = (whole_number("the number of an image", number, 0) for number in numbers)
-    size = -(-batch_size // len(decoders(model)))
-    return draw_batches(model, numbers, size, task, partial(draw_forced, controls=controls or Controls()), on_rows)
-
-
-def stream(
-    model: ImageGPT,
-    tokens: np.ndarray,
-    known: np.ndarray,
-    *,
-    temperature: float = 1.0,
-    top_k: int | None = None,
-    top_p: float | None = None,
-    min_p: float | None = None,
-    seed: int | Sequence[int] = 0,
-) -> Iterator[tuple[int, np.ndarray]]:
-    """`complete` with the forced method, all images at once, shown while they are drawn.
-
-    Args:
-        model: the model to draw from; its first device draws.
-        tokens: as in `complete`, like all that follow.
-        known: likewise.
-        temperature: likewise.
-        top_k: likewise.
-        top_p: likewise.
-        min_p: likewise.
-        seed: likewise.
-
-    Yields:
-        How many rows of pixels are final, at first those that are known as a whole, and tokens (B, T) int32, of which
-        those rows, and all that is known, mean something.
-
-    Raises:
-        UserError: as `complete`, when the first rows are asked for.
-    """
-    controls = Controls(temperature, top_k, top_p, min_p)
-    model = image_gpt_of(model)
-    tokens, known = check_images(model, tokens, known)
-    uniforms = draw_uniforms([(*key, 0) for key in image_keys(seed, len(tokens))], tokens.shape[1])
-    decoder = decoders(model)[0]
-    drawing = Drawing(decoder, decoder.lay_out(), tokens, known, uniforms, controls)
-    yield drawing.row, drawing.tokens()
-    while drawing.row < drawing.end:
-        drawing.draw_row()
-        yield drawing.row if drawing.row < drawing.end else model.config.n_px, drawing.tokens()
-
-
-def _likeliest(
-    model: ImageGPT, batches: Iterable[tuple[np.ndarray, np.ndarray]], best_of: int, batch_size: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers (b,) of images and tokens (b, T) of the likeliest of all candidates of each.
-
-    Args:
-        model: which judges.
-        batches: numbers and tokens of candidates, those of image i from i * best_of, in any order.
-        best_of: candidates an image.
-        batch_size: images at a time, over all devices.
-    """
-    candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
-    order = candidates.argsort()
-    tokens = tokens[order]
-    # Every part has a multiple of `best_of`: batches of one size are compiled once.
-    nats = score(model, tokens, batch_size=min(batch_size, best_of)).astype("float64").sum(axis=1)
-    best = nats.reshape(-1, best_of).argmin(axis=1)
-    rows = np.arange(len(best)) * best_of + best
-    return candidates[order][::best_of] // best_of, tokens[rows]
+def _finished(
+    steps: Generator[Drawn], count_rows: Callable[[int], object] = int
+) -> Generator[tuple[np.ndarray, np.ndarray]]:
+    """Numbers and tokens of finished batches."""
+    with closing(steps):
+        for numbers, rows, tokens in steps:
+            count_rows(rows)
+            if tokens is not None:
+                yield numbers, tokens

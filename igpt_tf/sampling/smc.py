@@ -1,51 +1,54 @@
-"""Sequential Monte Carlo: images drawn given known pixels anywhere, also behind those that are drawn."""
+"""Sequential Monte Carlo: images drawn given known pixels anywhere, also after those that are drawn."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 
-from igpt_tf.sampling.drawing import Drawing
-from igpt_tf.sampling.filters import Controls, Key, draw_uniforms
+from igpt_tf.sampling.drawing import Drawing, Step
+from igpt_tf.sampling.keys import Key, draw_uniforms
 
-# Particles are drawn anew when as few as this share of them would do as well (Del Moral et al., 2012, and many more).
+# Particles are resampled when the effective sample size falls below this share of them (Del Moral et al., 2012).
 FEWEST = 0.5
-# Weights of the other particles, taken together, that cannot change anything any more.
+# When all weights but the largest sum to less, no known pixel can change the result any more.
 NEGLIGIBLE = 1e-6
 
 
 def draw_conditioned(
-    drawing: Callable[..., Drawing],
-    tokens: np.ndarray,
-    known: np.ndarray,
-    keys: list[Key],
-    on_rows: Callable[[int], object],
-    controls: Controls,
-    n_particles: int,
-) -> np.ndarray:
-    """Tokens (B, T) with what is not known drawn given all that is; arguments as in `draw_forced`.
+    drawing: Callable[..., Drawing], tokens: np.ndarray, known: np.ndarray, keys: list[Key], n_particles: int
+) -> Iterator[Step]:
+    """Draw unknown tokens given all known ones.
 
-    Particles are completions that are drawn side by side, pixel by pixel as the controls say. A known pixel weighs
-    each by its probability under the model; after a row whose effective sample size is small, the particles are drawn
-    anew by their weights. One of them is returned, drawn by the last weights.
+    Particles are completions of an image that are drawn side by side, pixel by pixel under the controls. Each known
+    pixel multiplies a particle's weight by the pixel's probability under the model; after a row whose effective sample
+    size is small, particles are resampled by weight. The result is one of them, drawn by the last weights. Until then
+    a step shows the particle of the largest weight, and no row below the first unknown pixel is final.
 
     Args:
-        n_particles: completions of each image that are drawn side by side.
+        drawing: makes a `Drawing` from tokens, known and uniforms.
+        tokens: (B, T) int32.
+        known: (B, T) booleans.
+        keys: keys of each image's random numbers.
+        n_particles: particles of each image.
     """
     n_images = len(tokens)
     uniforms = draw_uniforms([(*key, particle) for key in keys for particle in range(n_particles)], tokens.shape[1])
-    particles = drawing(tokens.repeat(n_particles, axis=0), known.repeat(n_particles, axis=0), uniforms, controls)
-    # The random numbers of drawing anew, of every image its own.
+    particles = drawing(tokens.repeat(n_particles, axis=0), known.repeat(n_particles, axis=0), uniforms)
+    # What resampling draws, for every image its own.
     generators = [np.random.default_rng((*key, n_particles, 0)) for key in keys]
     first = np.arange(n_images)[:, None] * n_particles
-    on_rows(particles.row)
+    first_row, n_rows = particles.row, particles.n_rows
     log_weights = np.zeros((n_images, n_particles))
-    while particles.row < particles.n_rows:
+
+    def likeliest() -> np.ndarray:
+        return particles.tokens()[first[:, 0] + log_weights.argmax(axis=1)]
+
+    while particles.row < n_rows:
+        yield Step(particles.row, first_row, likeliest)
         log_weights -= particles.draw_row().astype("float64").reshape(log_weights.shape)
         log_weights -= log_weights.max(axis=1, keepdims=True)
         weights = normalised(log_weights)
-        on_rows(1)
         if particles.row >= particles.end:
             if (weights.max(axis=1) > 1 - NEGLIGIBLE).all():
                 break
@@ -57,12 +60,12 @@ def draw_conditioned(
                 chosen[image] = systematic(weights[image], generators[image].random())
             particles.select((first + chosen).reshape(-1))
             log_weights[few] = 0.0
-    on_rows(particles.n_rows - particles.row)
     weights = normalised(log_weights)
     last = [
         np.searchsorted(w.cumsum(), rng.random() * w.sum(), "right") for w, rng in zip(weights, generators, strict=True)
     ]
-    return particles.tokens()[first[:, 0] + np.minimum(last, n_particles - 1)]
+    drawn = particles.tokens()[first[:, 0] + np.minimum(last, n_particles - 1)]
+    yield Step(n_rows, n_rows, lambda: drawn)
 
 
 def normalised(log_weights: np.ndarray) -> np.ndarray:
@@ -72,7 +75,10 @@ def normalised(log_weights: np.ndarray) -> np.ndarray:
 
 
 def systematic(weights: np.ndarray, uniform: float) -> np.ndarray:
-    """Numbers (N,) of the particles that go on: N weights drawn at even distances, so that each is within 1 of N w."""
+    """Numbers (N,) of the particles to keep, by systematic resampling of weights (N,) from one uniform number.
+
+    Particle i is kept N * weights[i] times, rounded up or down.
+    """
     n_particles = len(weights)
     points = (np.arange(n_particles) + uniform) / n_particles
     return np.minimum(np.searchsorted(weights.cumsum(), points, "right"), n_particles - 1)

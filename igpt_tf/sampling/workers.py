@@ -1,70 +1,71 @@
-"""Work that every device of a model takes its share of, batch by batch, handed on as it is finished."""
+"""Generators that run on several devices at once, each device in a thread of its own."""
 
 from __future__ import annotations
 
+import contextlib
 import queue
 import threading
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
+_END = object()
 
-def share(
-    jobs: Iterable[Any], n_devices: int, work: Callable[[int, Any, Callable[[], None]], Any]
-) -> Iterator[tuple[Any, Any]]:
-    """Pairs of a job and its result, in the order in which they are finished.
 
-    A device takes a job when it has none, so that jobs may be without end; no more results wait than there are
-    devices. What a device raises is raised here; then, and when the iterator is closed, the others stop too.
+def run_generators(jobs: Iterable[Any], n_devices: int, work: Callable[[int, Any], Generator[Any]]) -> Generator[Any]:
+    """Yield what the generators of all jobs yield, in the order in which it is ready.
+
+    A device takes a new job when it has finished one, so that there may be infinitely many; no more finished jobs
+    wait to be taken than there are devices. Closing this generator, an error in it (Ctrl-C reaches the main thread
+    alone) and an error on a device close the generators of all devices and end all threads. The first error is raised.
 
     Args:
-        jobs: what is to be done.
-        n_devices: how many work at once, each in a thread of its own.
-        work: from the number of a device, a job and a function to the result; the function is to be called now and
-            then and raises `InterruptedError` where the work has become useless.
+        jobs: what to work on.
+        n_devices: how many threads work.
+        work: makes the generator of a device's number and a job.
     """
     waiting, taking = iter(jobs), threading.Lock()
-    finished: queue.Queue = queue.Queue(n_devices)
+    ready: queue.SimpleQueue = queue.SimpleQueue()
+    room = threading.Semaphore(2 * n_devices)
     stopped = threading.Event()
 
-    def check() -> None:
-        if stopped.is_set():
-            raise InterruptedError
-
-    def hand_on(message: tuple) -> None:
-        while True:
-            check()
-            try:
-                return finished.put(message, timeout=0.1)
-            except queue.Full:
-                continue
-
-    def work_on(number: int) -> None:
+    def run(device: int) -> None:
+        error = None
         try:
-            while True:
+            while not stopped.is_set():
+                room.acquire()
                 with taking:
-                    job = next(waiting, waiting)
-                if job is waiting:
-                    return hand_on((None, None, None))
-                hand_on((job, work(number, job, check), None))
-        except InterruptedError:
-            return
-        except BaseException as error:
-            hand_on((None, None, error))
+                    job = _END if stopped.is_set() else next(waiting, _END)
+                if job is _END:
+                    break
+                with contextlib.closing(work(device, job)) as steps:
+                    for step in steps:
+                        if stopped.is_set():
+                            break
+                        ready.put((step, False, None))
+                ready.put((None, True, None))
+        except BaseException as caught:
+            error = caught
+        ready.put((_END, False, error))
 
-    with ThreadPoolExecutor(n_devices) as threads:
-        try:
-            for number in range(n_devices):
-                threads.submit(work_on, number)
-            at_work = n_devices
-            while at_work:
-                job, result, error = finished.get()
-                if error is not None:
-                    raise error
-                if job is None:
-                    at_work -= 1
-                else:
-                    yield job, result
-        finally:
-            # Ctrl-C reaches the main thread alone, and a device that fails leaves the others at work.
-            stopped.set()
+    threads = [threading.Thread(target=run, args=(device,), daemon=True) for device in range(n_devices)]
+    for thread in threads:
+        thread.start()
+    try:
+        at_work = n_devices
+        while at_work:
+            step, job_done, error = ready.get()
+            if error is not None:
+                raise error
+            if job_done:
+                room.release()
+            elif step is _END:
+                at_work -= 1
+                # Whoever waits for room finds that there are no more jobs.
+                room.release()
+            else:
+                yield step
+    finally:
+        stopped.set()
+        room.release(n_devices)
+        for thread in threads:
+            thread.join()

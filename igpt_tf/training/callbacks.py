@@ -13,7 +13,7 @@ import numpy as np
 
 from igpt_tf.backend.processes import all_or_none
 from igpt_tf.pictures.imaging import grid, write_png
-from igpt_tf.sampling import sample
+from igpt_tf.sampling import sampler_of
 from igpt_tf.training.checkpoint import best_period
 from igpt_tf.training.variables import NotFiniteError
 
@@ -166,8 +166,11 @@ class SampleGrids(keras.callbacks.Callback):
         """Draw, with the averaged weights where there are any."""
         if (epoch + 1) % self.every:
             return
+        sampler = sampler_of(self.model)
         with averaged_weights(self.model):
-            tokens = sample(self.model, self.n, seed=self.seed, batch_size=self.n)
+            tokens = sampler.sample(self.n, seed=self.seed, batch_size=self.n)
+        # Training needs the memory of the second copy.
+        sampler.release()
         images = list(self.palette.dequantize(np.asarray(tokens)))
         columns = math.ceil(math.sqrt(self.n))
         rows = [images[i : i + columns] for i in range(0, self.n, columns)]

@@ -17,14 +17,15 @@ import pytest
 import igpt_tf as igpt
 from examples import randomise, write_pictures
 from examples import run as run_line
-from igpt_tf import sampling
 from igpt_tf.cli import complete
 from igpt_tf.cli.complete import seeds_of
-from igpt_tf.cli.pictures import BLANK, SHOWN
+from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.pictures import imaging
+from igpt_tf.pictures import writing
+from igpt_tf.pictures.figures import BLANK
 from igpt_tf.pictures.palette import Palette
+from igpt_tf.sampling.sampler import Drawn
 from igpt_tf.storage.files import held
 
 ROOT = Path(__file__).parents[2]
@@ -81,16 +82,16 @@ def sample(run, preset):
 def scribble(monkeypatch, sample):
     """Runs `sample` with tokens that no model draws but that depend on all the same things, as nothing is compiled."""
 
-    def sample_batches(model, numbers, *, controls, seed, batch_size, on_rows):
-        numbers = list(numbers)
-        weights = int(abs(np.asarray(model.variables[0])).sum() * 1e4)
+    def sample_rows(sampler, numbers, controls, *, seed, batch_size):
+        weights = int(abs(np.asarray(sampler._networks[0].model.variables[0])).sum() * 1e4)
         extra = [weights, seed, *(int(1000 * (value or 0)) for value in dataclasses.astuple(controls))]
         for i in range(0, len(numbers), batch_size):
             batch = numbers[i : i + batch_size]
             rngs = [np.random.default_rng([number, *extra]) for number in batch]
-            yield np.array(batch), np.stack([rng.integers(0, TINY.n_vocab, TINY.n_tokens) for rng in rngs])
+            drawn = np.stack([rng.integers(0, TINY.n_vocab, TINY.n_tokens) for rng in rngs])
+            yield Drawn(np.array(batch), TINY.n_px, drawn)
 
-    monkeypatch.setattr(sampling, "sample_batches", sample_batches)
+    monkeypatch.setattr(igpt.Sampler, "sample_rows", sample_rows)
     return sample
 
 
@@ -105,7 +106,7 @@ def times(folder):
 
 def write_until_ctrl_c(monkeypatch, n):
     """Ctrl-C arrives once n pictures have been written."""
-    write, written = imaging.write_png, []
+    write, written = writing.write_png, []
 
     def write_png(path, picture):
         if len(written) == n:
@@ -113,7 +114,7 @@ def write_until_ctrl_c(monkeypatch, n):
         written.append(path)
         write(path, picture)
 
-    monkeypatch.setattr(imaging, "write_png", write_png)
+    monkeypatch.setattr(writing, "write_png", write_png)
 
 
 @pytest.mark.slow
@@ -157,7 +158,7 @@ def test_kill_9_neither_repeats_nor_loses_a_picture(sample, preset, tmp_path):
     assert process.returncode == -signal.SIGKILL and 20 <= len(before) < n, told
 
     code, _, err = sample(cut, n, "--seed", 1, "--n_gpu", 1)
-    assert code == 1 and f"{len(before)} of {n} pictures of an unfinished run" in err
+    assert code == 1 and f"{len(before)} of {n} pictures with other settings" in err
     assert sample(cut, n, "--n_sub_batch", 100, "--n_gpu", 1)[0] == 0
     assert sample(tmp_path / "whole", n, "--n_sub_batch", 200, "--n_gpu", 1)[0] == 0
     assert drawn(cut) == drawn(tmp_path / "whole") and len(drawn(cut)) == n
@@ -171,7 +172,7 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(scribble, other_pre
         write_until_ctrl_c(patch, 3)
         code, printed, err = scribble(out, 6, "--n_sub_batch", 2)
     assert (code, printed) == (130, "") and not (out / "grid.png").exists()
-    assert err.splitlines()[-1].strip().endswith(f"interrupted: 3 of 6 pictures are in {out}; the same command goes on")
+    assert err.splitlines()[-1].strip().endswith(f"interrupted: 3 of 6 pictures are in {out}; the same command resumes")
     before = times(out)
     assert len(before) == 3
     for wrong, told in (
@@ -198,14 +199,27 @@ def test_nothing_drawn_is_nothing_to_lose(scribble, tmp_path, monkeypatch):
     assert scribble(tmp_path, 2, "--seed", 1)[0] == 0
 
 
-def test_a_finished_run_is_replaced_whole(scribble, tmp_path):
-    """No picture of it stands among the new ones, now or when more are asked for."""
+def test_pictures_of_other_settings_are_replaced_whole_or_not_at_all(scribble, tmp_path):
+    """None of them stands among the new ones, now or when more are asked for."""
     assert scribble(tmp_path / "a", 4, "--seed", 1)[0] == 0
-    assert scribble(tmp_path / "a", 2, "--seed", 2)[0] == 0
+    before = drawn(tmp_path / "a")
+    code, _, err = scribble(tmp_path / "a", 2, "--seed", 2)
+    assert code == 1 and "4 of 4 pictures" in err and "--overwrite" in err and drawn(tmp_path / "a") == before
+    assert scribble(tmp_path / "a", 2, "--seed", 2, "--overwrite")[0] == 0
     assert sorted(drawn(tmp_path / "a")) == ["sample_0.png", "sample_1.png"]
     assert scribble(tmp_path / "a", 4, "--seed", 2)[0] == 0
     assert scribble(tmp_path / "b", 4, "--seed", 2)[0] == 0
     assert drawn(tmp_path / "a") == drawn(tmp_path / "b")
+
+
+def test_a_record_of_the_first_version_is_resumed(scribble, tmp_path):
+    """It also said whether the run was finished."""
+    assert scribble(tmp_path, 3)[0] == 0
+    before = times(tmp_path)
+    record = json.loads((tmp_path / "sample.json").read_text())
+    (tmp_path / "sample.json").write_text(json.dumps({**record, "n": 5, "finished": False}, indent=2))
+    assert scribble(tmp_path, 5)[0] == 0
+    assert before.items() <= times(tmp_path).items() and len(drawn(tmp_path)) == 5
 
 
 def test_pictures_from_elsewhere_are_told_and_never_taken_for_drawn(scribble, tmp_path):
@@ -250,7 +264,7 @@ def test_a_picture_of_another_size_is_named(scribble, tmp_path):
     expected = drawn(tmp_path)
     imageio.imwrite(tmp_path / "sample_1.png", np.zeros((5, 9, 3), "uint8"))
     code, _, err = scribble(tmp_path, 3)
-    assert code == 1 and "sample_1.png: expected a picture of 8 x 8 pixels" in err and "found 9 x 5" in err
+    assert code == 1 and "sample_1.png: expected a picture of 8 x 8 pixels" in err and "got 9 x 5" in err
     assert "remove it" in err.splitlines()[-1]
     (tmp_path / "sample_1.png").unlink()
     assert scribble(tmp_path, 3)[0] == 0 and drawn(tmp_path) == expected

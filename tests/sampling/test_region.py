@@ -85,9 +85,9 @@ def test_a_mask_without_white_is_refused():
 
 
 def test_a_mask_of_zeros_and_ones_is_told_from_a_black_one():
-    with pytest.raises(UserError, match=r"found 1 at most .* mask\.astype\(bool\)"):
+    with pytest.raises(UserError, match=r"got 1 at most .* mask\.astype\(bool\)"):
         known_by_mask(np.eye(4, dtype="uint8"), 4)
-    with pytest.raises(UserError, match=r"128 and more.* found 127 at most") as error:
+    with pytest.raises(UserError, match=r"128 and more.* got 127 at most") as error:
         known_by_mask(np.full((4, 4), 127, "uint8"), 4)
     assert "astype" not in str(error.value)
 

@@ -17,10 +17,9 @@ from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.sampling import Controls, known_rows
-from igpt_tf.sampling import drawing as decoder
-from igpt_tf.sampling import sampler as decode
-from igpt_tf.sampling.filters import choose, draw_uniforms, filter_logits
+from igpt_tf.sampling import Controls, known_rows, network, sampler
+from igpt_tf.sampling.filters import choose, filter_logits
+from igpt_tf.sampling.keys import draw_uniforms
 from igpt_tf.sampling.network import lay_out, new_cache, step
 
 pytestmark = pytest.mark.both_backends
@@ -73,7 +72,7 @@ def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
 @pytest.mark.parametrize("n_px", [3, 5])
 @pytest.mark.slow
 def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
-    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
     model = randomise(ImageGPT(ImageGPTConfig(n_px=n_px, n_vocab=5, n_embd=8, n_head=2, n_layer=1)))
     found = igpt.sample(model, 3, seed=2)
     nothing = np.zeros((3, n_px**2), bool)
@@ -84,7 +83,7 @@ def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
 @pytest.mark.parametrize("n_known", [0, 2, 3, 4])
 @pytest.mark.slow
 def test_several_segments_equal_the_naive_sampler(tiny_model, tokens, n_known, monkeypatch):
-    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     known = np.broadcast_to(known_rows(TINY.n_px, n_known), tokens.shape)
@@ -161,15 +160,15 @@ def test_a_colour_of_no_probability_is_never_drawn():
 @pytest.mark.parametrize(
     "controls, message",
     [
-        ({"temperature": -1}, "temperature must be 0"),
-        ({"temperature": float("nan")}, "temperature must be 0"),
-        ({"temperature": None}, "temperature must be a number, got None"),
-        ({"top_p": "much"}, "top_p must be a number, got much"),
+        ({"temperature": -1}, "temperature as a number of at least 0"),
+        ({"temperature": float("nan")}, "temperature as a number of at least 0"),
+        ({"temperature": None}, "temperature as a number, got None"),
+        ({"top_p": "much"}, "top_p as a number, got much"),
         ({"top_k": 0}, "top_k as a whole number of at least 1, got 0"),
         ({"top_k": 2.7}, "top_k as a whole number of at least 1, got 2.7"),
-        ({"top_p": 0}, "top_p must be more than 0"),
-        ({"top_p": 1.5}, "top_p must be more than 0"),
-        ({"min_p": -0.1}, "min_p must be from 0"),
+        ({"top_p": 0}, "top_p as a number above 0"),
+        ({"top_p": 1.5}, "top_p as a number above 0"),
+        ({"min_p": -0.1}, "min_p as a number from 0"),
         ({"batch_size": 0}, "batch_size as a whole number of at least 1"),
         ({"batch_size": 2.5}, "batch_size as a whole number of at least 1, got 2.5"),
         ({"n": 0}, "n as a whole number of at least 1"),
@@ -223,7 +222,7 @@ def test_ctrl_c_ends_the_work_at_the_next_row(tiny_model, monkeypatch):
             if len(rows) == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(decode, "tqdm", Bar)
+    monkeypatch.setattr(sampler, "tqdm", Bar)
     with pytest.raises(KeyboardInterrupt):
         igpt.sample(tiny_model, 200, batch_size=1)
     assert len(rows) < 100
@@ -239,7 +238,7 @@ def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):
         igpt.complete(tiny_model, tokens[:, :10], np.ones(10, bool))
     with pytest.raises(UserError, match="expected `known` as booleans"):
         igpt.complete(tiny_model, tokens, np.ones(10, bool))
-    with pytest.raises(UserError, match=r"found bool \(10,\)"):
+    with pytest.raises(UserError, match=r"got bool \(10,\)"):
         igpt.complete(tiny_model, tokens + 100, np.ones(10, bool))
     with pytest.raises(UserError, match="expected integer tokens"):
         igpt.complete(tiny_model, tokens / 2, known_rows(8, 4))
@@ -283,10 +282,11 @@ def test_every_image_may_have_its_own_seed(tiny_model):
 
 def test_batches_are_the_images_of_their_numbers(tiny_model):
     expected = igpt.sample(tiny_model, 6, seed=3)
-    heard = []
-    batches = igpt.sample_batches(tiny_model, [5, 0, 3], seed=3, batch_size=2, on_rows=heard.append)
+    batches = igpt.sample_batches(tiny_model, [5, 0, 3], seed=3, batch_size=2)
     found = dict(zip(*map(np.concatenate, zip(*batches, strict=True)), strict=True))
-    assert list(found) == [5, 0, 3] and sum(heard) == 2 * TINY.n_px
+    assert list(found) == [5, 0, 3]
+    drawn = list(igpt.Sampler(tiny_model).sample_rows([5, 0, 3], seed=3, batch_size=2))
+    assert sum(rows for _, rows, _ in drawn) == 2 * TINY.n_px and max(rows for _, rows, _ in drawn) == 1
     for number, tokens in found.items():
         np.testing.assert_array_equal(tokens, expected[number])
 
@@ -314,7 +314,7 @@ def test_a_stream_shows_the_rows_as_they_are_drawn(tiny_model, tokens):
     known = known_rows(TINY.n_px, 3)
     known[-2:] = True
     expected = igpt.complete(tiny_model, tokens, known, seed=2, method="forced")
-    shown = list(igpt.stream(tiny_model, tokens, known, seed=2))
+    shown = list(igpt.stream(tiny_model, tokens, known, seed=2, method="forced"))
     assert [n_rows for n_rows, _ in shown] == [3, 4, 5, 6, 7, 8]
     for n_rows, partial in shown:
         np.testing.assert_array_equal(partial[:, : n_rows * TINY.n_px], expected[:, : n_rows * TINY.n_px])
@@ -333,19 +333,12 @@ def test_the_best_of_several_is_the_likeliest(tiny_model, tokens):
 @pytest.mark.parametrize("region", [known_rows(8, 5), np.arange(N_TOKENS) % 8 > 1])
 @pytest.mark.slow
 def test_candidates_are_compared_image_by_image(tiny_model, tokens, region):
-    """What is finished is handed on before all is drawn, and is what one batch of everything gives."""
+    """Finished images are yielded before all are drawn, and are those of one batch of everything."""
     how = {"seed": 1, "best_of": 3, "n_particles": 2}
     expected = igpt.complete(tiny_model, tokens, region, batch_size=100, **how)
-    heard = []
-
-    def stop_at_the_second(numbers, filled):
-        heard.append((numbers, filled))
-        if len(heard) == 2:
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        igpt.complete(tiny_model, tokens, region, batch_size=6, on_images=stop_at_the_second, **how)
-    numbers, filled = map(np.concatenate, zip(*heard, strict=True))
+    batches = igpt.Sampler(tiny_model).complete_batches(tokens, region, batch_size=6, **how)
+    numbers, filled = map(np.concatenate, zip(next(batches), next(batches), strict=True))
+    batches.close()
     np.testing.assert_array_equal(numbers, range(4))
     np.testing.assert_array_equal(filled, expected[:4])
     np.testing.assert_array_equal(igpt.complete(tiny_model, tokens, region, batch_size=6, **how), expected)
@@ -359,15 +352,15 @@ def test_the_likeliest_colours_need_one_candidate_and_no_particles(tiny_model, t
     def useless(*args, **kwargs):
         raise AssertionError("nothing is to be weighed or compared")
 
-    monkeypatch.setattr(decode, "draw_conditioned", useless)
-    monkeypatch.setattr(decode, "score", useless)
+    monkeypatch.setattr(sampler, "draw_conditioned", useless)
+    monkeypatch.setattr(network, "score", useless)
     found = igpt.complete(tiny_model, tokens, known, method="smc", best_of=3, **controls)
     np.testing.assert_array_equal(found, expected)
 
 
 def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch):
     traced = []
-    monkeypatch.setattr(decoder, "step", lambda *args: traced.append(args) or step(*args))
+    monkeypatch.setattr(network, "step", lambda *args: traced.append(args) or step(*args))
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     bold = igpt.sample(model, 2, temperature=2, top_p=0.99)

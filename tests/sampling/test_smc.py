@@ -10,8 +10,7 @@ import igpt_tf as igpt
 from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.sampling import drawing as decoder
-from igpt_tf.sampling import known_rows
+from igpt_tf.sampling import known_rows, network
 from igpt_tf.sampling.region import is_prefix
 from igpt_tf.sampling.smc import systematic
 
@@ -80,7 +79,7 @@ def test_particles_that_go_on_take_their_whole_cache_along(tiny_model, tokens, m
     known = np.arange(TINY.n_tokens) % TINY.n_px > 2
     how = {"seed": 2, "n_particles": 8, "batch_size": 40}
     expected = igpt.complete(tiny_model, tokens, known, **how)
-    monkeypatch.setattr(decoder, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     np.testing.assert_array_equal(igpt.complete(model, tokens, known, **how), expected)

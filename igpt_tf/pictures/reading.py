@@ -1,0 +1,57 @@
+"""Pictures that are named: files, folders and web addresses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import numpy as np
+
+from igpt_tf.errors import UserError
+from igpt_tf.pictures.crop import resize_and_crop
+from igpt_tf.pictures.imaging import find_images, load_images, read_image
+
+
+def read_pictures(sources: Iterable[str], n_px: int, read_url: Callable[[str], bytes]) -> tuple[list[str], np.ndarray]:
+    """The path or address of each picture, and the pictures (N, n_px, n_px, 3) uint8.
+
+    Args:
+        sources: files, folders and http(s) addresses.
+        n_px: side of the pictures, to which they are resized and cropped.
+        read_url: returns the bytes at an address.
+
+    Raises:
+        UserError: if a source is missing or no picture.
+    """
+    paths, pictures = [], []
+    for source in sources:
+        if _is_address(source):
+            try:
+                picture = read_image(read_url(source))
+            except UserError as error:
+                raise error if source in str(error) else UserError(f"{source}: {error}") from error
+            paths.append(source)
+            pictures.append(resize_and_crop(picture, n_px)[None])
+        else:
+            files = find_images(source)
+            paths += map(str, files)
+            pictures.append(load_images(files, n_px))
+    return paths, np.concatenate(pictures)
+
+
+def names_of(paths: Iterable[str]) -> list[str]:
+    """A name for each of `read_pictures`' paths, without its extension; a number makes it unlike those before."""
+    taken: dict[str, None] = {}
+    for path in paths:
+        name = Path(unquote(urlsplit(path).path) if _is_address(path) else path).stem or "picture"
+        free, number = name, 1
+        while free in taken:
+            number += 1
+            free = f"{name}-{number}"
+        taken[free] = None
+    return list(taken)
+
+
+def _is_address(path: str) -> bool:
+    return path.lower().startswith(("http://", "https://"))

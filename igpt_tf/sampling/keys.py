@@ -1,0 +1,47 @@
+"""The random numbers of images: which numbers an image draws depends on its key alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from igpt_tf.errors import UserError, whole_number
+
+Key = tuple[int, ...]
+
+
+def key(seed: int, image: int, candidate: int = 0, *particle: int) -> Key:
+    """The seed of one generator of random numbers.
+
+    Args:
+        seed: the user's seed.
+        image: number of the image under this seed.
+        candidate: number of the candidate for `best_of`.
+        particle: number of the particle, for sequential Monte Carlo alone.
+    """
+    return (seed, image, candidate, *particle)
+
+
+def image_seeds(seed: int | Sequence[int], n_images: int) -> list[tuple[int, int]]:
+    """Seed and number of each image: images 0, 1, ... of one seed, or image 0 of each seed of a sequence.
+
+    Raises:
+        UserError: if a seed is no whole number of at least 0, or a sequence has not one for each image.
+    """
+    if not isinstance(seed, Sequence | np.ndarray) or np.ndim(seed) == 0:
+        one = whole_number("a seed", seed, 0)
+        return [(one, number) for number in range(n_images)]
+    seeds = [whole_number("a seed", one, 0) for one in seed]
+    if len(seeds) != n_images:
+        raise UserError(f"expected one seed, or one for each of {n_images} images, got {len(seeds)}")
+    return [(one, 0) for one in seeds]
+
+
+def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:
+    """Numbers in [0, 1), one per token: float32 (keys, n_tokens), always the same for the same key.
+
+    They have 23 bits, so that their product with a float32 total is less than the total.
+    """
+    bits = [np.random.default_rng(one).integers(0, 2**23, n_tokens) for one in keys]
+    return (np.stack(bits) / 2**23).astype("float32")

@@ -17,7 +17,7 @@ from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.sampling import Controls, known_rows, network, sampler
+from igpt_tf.sampling import Controls, known_rows, network, sampler, sampler_of
 from igpt_tf.sampling.filters import choose, filter_logits
 from igpt_tf.sampling.keys import draw_uniforms
 from igpt_tf.sampling.network import lay_out, new_cache, step
@@ -80,12 +80,21 @@ def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
     np.testing.assert_array_equal(found, expected)
 
 
-@pytest.mark.parametrize("n_known", [0, 2, 3, 4])
-@pytest.mark.slow
-def test_several_segments_equal_the_naive_sampler(tiny_model, tokens, n_known, monkeypatch):
-    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
+@pytest.fixture(scope="module")
+def model_of_short_segments(tiny_model):
+    """The tiny model once more, drawn with a segment of the cache for every quarter of an image."""
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(network, "MIN_SEGMENT", 1)
+        sampler_of(model)
+    return model
+
+
+@pytest.mark.parametrize("n_known", [0, 2, 3, 4])
+@pytest.mark.slow
+def test_several_segments_equal_the_naive_sampler(model_of_short_segments, tokens, n_known):
+    model = model_of_short_segments
     known = np.broadcast_to(known_rows(TINY.n_px, n_known), tokens.shape)
     expected = naive_complete(model, tokens, known, draw_uniforms(keys(7, len(tokens)), N_TOKENS))
     np.testing.assert_array_equal(igpt.complete(model, tokens, known, seed=7), expected)

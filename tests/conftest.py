@@ -1,5 +1,6 @@
 """What every test shares: a tiny model with weights that tell a transposed matrix from a right one."""
 
+import gc
 import os
 import signal
 import tempfile
@@ -25,6 +26,9 @@ if keras.backend.backend() == "tensorflow":
 
 from examples import TINY, randomise
 from igpt_tf.model.image_gpt import ImageGPT
+
+# Keras collects garbage for each layer that it quantises: what was imported need not be searched every time.
+gc.freeze()
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import igpt_tf as igpt
 from igpt_tf.cli.main import COMMANDS, main
 
 ROOT = Path(__file__).parents[1]
@@ -43,6 +44,15 @@ def test_commands_and_their_options_exist(page, capsys):
 def test_links_lead_to_files(page):
     for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+def test_every_public_name_is_on_the_api_page():
+    page = (ROOT / "docs" / "api.md").read_text()
+    documented = set(re.findall(r"^::: .*\.(\w+)$", page, re.MULTILINE))
+    # Modules stand for all that is public in them.
+    regions, errors = {"known_rows", "known_outside_box", "known_by_mask"}, {"UserError"}
+    assert {"region", "errors"} <= documented
+    assert set(igpt.__all__) - {"__version__", "SIZES"} <= documented | regions | errors
 
 
 def test_the_tree_names_what_is_there():

@@ -102,16 +102,18 @@ def measure_reading(open_tokens, folder: Path, size: str, batch: int, steps: int
     """Read batches as training does, one pass after another in random order."""
     from igpt_tf.config import SIZES
     from igpt_tf.data.batches import TrainingBatches
+    from igpt_tf.data.order import ExampleOrder
     from igpt_tf.model.image_gpt import ImageGPT
+    from igpt_tf.training.preparation import TokenBatch
 
     model = ImageGPT(SIZES[size])
     Path("/proc/self/clear_refs").write_text("5")
     before, start = memory("VmRSS"), time.perf_counter()
     tokens = open_tokens(folder)
     opened = time.perf_counter()
-    batches = TrainingBatches(tokens, batch)
+    batches = TrainingBatches(ExampleOrder(len(tokens), batch), TokenBatch(tokens))
     for step in range(steps):
-        assert batches.read(step)[0].shape == (batch, N_PX**2)
+        assert batches[step][0].shape == (batch, N_PX**2)
     seconds = time.perf_counter() - opened
     return {
         "store_mb": round((folder / "tokens.npy").stat().st_size / MB, 1),

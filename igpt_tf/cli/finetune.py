@@ -3,28 +3,24 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.course import (
-    UNSET,
-    add_course_options,
-    add_run_options,
-    choose_course,
-    outcome,
-    progress_bar,
-    tensorboard,
-)
-from igpt_tf.cli.machines import check_machines, models_scope, start_backend
 from igpt_tf.cli.opening import open_model, palette_for, warn, warn_of_same_images
-from igpt_tf.cli.parser import add_model_options, non_negative, positive
+from igpt_tf.cli.parser import add_model_options, positive
+from igpt_tf.cli.training import Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
+    import keras
+
     from igpt_tf.data.labelled import LabelledTokens
+    from igpt_tf.model.classifier import ImageGPTClassifier
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.training.best import Logs
+    from igpt_tf.training.checkpoint import RunFolder
+    from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
 
@@ -43,79 +39,68 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--validation_images", type=positive, default=2000, help="at most so many are validated on")
     add_model_options(parser)
-    course = add_course_options(parser, FinetuneSettings)
-    course.add_argument(
-        "--generative_weight",
-        type=float,
-        default=UNSET,
-        help=f"weight of the generative loss beside the classes' ({FinetuneSettings.generative_weight:g})",
-    )
-    course.add_argument(
-        "--freeze", type=non_negative, default=UNSET, help="leave the embeddings and so many first blocks as they are"
-    )
-    course.add_argument(
-        "--lora_rank", type=positive, default=UNSET, help="train the head and adapters of this rank, nothing else"
-    )
-    course.add_argument(
-        "--no_mask", dest="mask", action="store_false", default=UNSET, help="BERT: train on whole images"
-    )
-    add_run_options(parser)
+    add_training_options(parser, FinetuneSettings)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, going on where an earlier run stopped, and write the preset."""
-    check_machines(options)
+    """Train, or resume an earlier run, and write the preset."""
     if not 0 <= options.holdout < 1:
         raise UsageError(f"--holdout: expected a share from 0 to below 1, found {options.holdout}")
-    _with_patience(options)
-    choose_course(options, FinetuneSettings)
-    process = start_backend(options)
-    import keras
-
-    from igpt_tf.backend.devices import choose_devices
-    from igpt_tf.backend.processes import all_or_none
-    from igpt_tf.storage.files import require_writable
-    from igpt_tf.training.finetune import finetune, new_classifier
-
-    with all_or_none():
-        preset = open_model(options)
-        devices = choose_devices(options.n_gpu)
-        scope = models_scope(options, devices, preset.config.n_head)
-        settings = choose_course(options, FinetuneSettings, n_devices=len(devices) // options.model_parallel)
-        if process == 0:
-            require_writable(options.out)
-        callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
-        # Last, because reading may take long.
-        data, validation, palette = _read_data(options, preset, settings)
-    n_periods, period = settings.plan(len(data))
-    if process == 0:
-        callbacks.append(progress_bar(n_periods, period, settings.accumulate))
-    keras.utils.set_random_seed(settings.seed)
-    with scope:
-        classifier = new_classifier(preset, data.n_class, data.classes, options.mixed_precision, options.remat)
-    if process == 0 and data.classes is None and classifier.classes is not None:
-        warn(f"{options.data} does not name its classes: taken for {preset.source}'s, in their order")
-    history = finetune(
-        classifier,
-        data,
-        settings,
-        options.out / "training",
-        validation,
-        callbacks,
-        init_from=preset.fingerprint(),
-        keep=options.keep,
-        accept_changes=options.accept_changes,
-        warn=warn,
-    )
-    if process == 0:
-        classifier.save_to_preset(options.out, palette)
-        _report(options, history, period, settings)
-
-
-def _with_patience(options: argparse.Namespace) -> None:
-    """Nothing waits for a better validation where there is none, unless that was typed."""
     if options.validation is None and not options.holdout and not hasattr(options, "patience"):
+        # Without validation there is nothing to wait for, unless that was typed.
         options.patience = None
+    train(options, FinetuneSettings, Finetuning)
+
+
+class Finetuning(Trainer):
+    """A classifier that begins with the weights of a preset, trained on images with labels."""
+
+    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        self.options = options
+        self.preset = open_model(options)
+        self.n_head = self.preset.config.n_head
+
+    def read(self, settings: FinetuneSettings) -> int:
+        """Read the images to train on, and those to validate on."""
+        self.data, self.validation, self.palette = _read_data(self.options, self.preset, settings)
+        return len(self.data)
+
+    def new_model(self) -> ImageGPTClassifier:
+        """The classifier, with the preset's head if it is for these classes."""
+        from igpt_tf.training.finetune import new_classifier
+
+        options, data = self.options, self.data
+        return new_classifier(self.preset, data.n_class, data.classes, options.mixed_precision, options.remat)
+
+    def run(
+        self,
+        model: ImageGPTClassifier,
+        settings: FinetuneSettings,
+        folder: RunFolder,
+        callbacks: list[keras.callbacks.Callback],
+    ) -> list[Logs]:
+        """Fine-tune."""
+        from igpt_tf.backend.processes import process_share
+        from igpt_tf.training.finetune import finetune
+
+        if process_share()[0] == 0 and self.data.classes is None and model.classes is not None:
+            warn(f"{self.options.data} does not name its classes: using {self.preset.source}'s names, in their order")
+        init_from = self.preset.fingerprint()
+        return finetune(model, self.data, settings, folder, self.validation, callbacks, init_from=init_from)
+
+    def save(self, model: ImageGPTClassifier) -> None:
+        """Write the preset with its head and its palette."""
+        model.save_to_preset(self.options.out, self.palette)
+
+    def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
+        """Losses in nats, and accuracies."""
+        figures = {name: value for name, value in logs.items() if name != "learning_rate"}
+        shown = [
+            f"{name} {100 * value:.2f} %" if "accuracy" in name else f"{name} {value:.4f}"
+            for name, value in figures.items()
+        ]
+        which = ", the best" if best else ""
+        return figures, f"{', '.join(shown)} (step {fields['weights_of_step']} of {fields['steps']}{which})"
 
 
 def _read_data(
@@ -149,19 +134,3 @@ def _read_data(
         kept, held = hold_out(data.labels, min(options.holdout, options.validation_images / len(data)), settings.seed)
         data, validation = data.part(kept), data.part(held)
     return data, validation, palette
-
-
-def _report(
-    options: argparse.Namespace, history: list[dict[str, float]], period: int, settings: FinetuneSettings
-) -> None:
-    """Print what the preset is, and how well it does."""
-    fields, logs = outcome(options, history, period, settings)
-    found = {name: value for name, value in logs.items() if name != "learning_rate"}
-    if options.json:
-        print(json.dumps({**fields, **found}))
-        return
-    told = [
-        f"{name} {100 * value:.2f} %" if "accuracy" in name else f"{name} {value:.4f}" for name, value in found.items()
-    ]
-    best = "" if settings.patience is None else ", the best"
-    print(f"{options.out}: {', '.join(told)} (step {fields['weights_of_step']} of {fields['steps']}{best})")

@@ -4,136 +4,150 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.course import (
-    RECIPES_HELP,
-    UNSET,
-    ListRecipes,
-    add_course_options,
-    add_run_options,
-    choose_course,
-    outcome,
-    progress_bar,
-    tensorboard,
-)
-from igpt_tf.cli.machines import check_machines, models_scope, start_backend
-from igpt_tf.cli.opening import open_palette, warn
+from igpt_tf.cli.opening import open_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
+from igpt_tf.cli.training import UNSET, Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
-    import numpy as np
+    import keras
 
     from igpt_tf.config import ImageGPTConfig
     from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.data.tokens import Tokens
+    from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.training.best import Logs
+    from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
 
+RECIPES_HELP = "settings by name, see --list_recipes; whatever else is typed counts more"
+
+
+class ListRecipes(argparse.Action):
+    """Stores the name of a recipe; for `list`, and for a flag without a name, prints all recipes and ends."""
+
+    def __call__(self, parser, namespace, values, option_string=None) -> None:
+        """Store the value, or print."""
+        if self.nargs == 0 or values == "list":
+            from igpt_tf.training.recipes import describe_recipes
+
+            print(describe_recipes())
+            parser.exit(0)
+        setattr(namespace, self.dest, values)
+
+
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options; those of the course are left unset, so that a recipe can be told from what was typed."""
+    """Declare the options; settings stay unset, so that what was typed can be told from a recipe."""
     parser.add_argument(
         "--data", required=True, help="a token store, or any source of pictures: see run.py tokenize --help"
     )
     parser.add_argument("--palette", "--color_cluster_path", type=Path, help="palette .npy, from: run.py palette")
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
-    parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, drawn at random")
+    parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, at random")
     parser.add_argument("--recipe", action=ListRecipes, default=None, help=RECIPES_HELP)
     parser.add_argument("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
     parser.add_argument(
-        "--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path as for --model"
+        "--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path"
     )
-    shape = parser.add_argument_group("shape", "of the size, or of the recipe, but for what is typed")
+    shape = parser.add_argument_group("shape", "that of --size or of the recipe, except for what is typed")
     shape.add_argument("--size", choices=("nano", "s", "m", "l", "xl"), default=UNSET, help="a size by name (nano)")
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=positive, default=UNSET, help=name)
-    shape.add_argument("--bert", action="store_true", default=UNSET, help="the BERT objective: hidden pixels, any way")
-    add_course_options(parser, PretrainSettings)
+    shape.add_argument("--bert", action="store_true", default=UNSET, help="BERT objective: predict hidden pixels")
     parser.add_argument("--sample_every", type=positive, help="checkpoints between two pictures of samples")
-    add_run_options(parser)
+    add_training_options(parser, PretrainSettings)
 
 
 def run(options: argparse.Namespace) -> None:
-    """Train, going on where an earlier run stopped, and write the preset."""
+    """Train, or resume an earlier run, and write the preset."""
     from igpt_tf.training.recipes import find_recipe
 
-    check_machines(options)
-    recipe = None if options.recipe is None else find_recipe(options.recipe)
-    preset = None if options.init_from is None else _preset(options, recipe)
-    store = _store(options)
-    palette = _palette(options, preset, store)
-    config = preset.config if preset else _config(options, None if recipe is None else recipe.config, palette, store)
-    if options.sample_every is not None and (palette is None or config.bert):
-        reason = "needs --palette, to colour what is drawn" if palette is None else "is not for BERT models"
-        raise UsageError(f"--sample_every {reason}")
-    if options.sample_every is not None and options.model_parallel > 1:
-        raise UsageError("--sample_every draws with models that are whole on each device: leave out --model_parallel")
-    choose_course(options, PretrainSettings, recipe)
-    process = start_backend(options)
-    import keras
-
-    from igpt_tf.backend.devices import choose_devices
-    from igpt_tf.backend.processes import all_or_none
-    from igpt_tf.storage.files import require_writable
-    from igpt_tf.training.callbacks import SampleGrids
-    from igpt_tf.training.pretrain import new_model, pretrain
-
-    with all_or_none():
-        devices = choose_devices(options.n_gpu)
-        scope = models_scope(options, devices, config.n_head)
-        settings = choose_course(options, PretrainSettings, recipe, len(devices) // options.model_parallel)
-        if process == 0:
-            require_writable(options.out)
-        callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
-        # Last, because reading may take long.
-        tokens, validation = _read_data(options, config, palette)
-    folder = options.out / "training"
-    n_periods, period = settings.plan(len(tokens))
-    if process == 0:
-        callbacks.append(progress_bar(n_periods, period, settings.accumulate))
-    if options.sample_every is not None:
-        callbacks.append(SampleGrids(folder, palette, options.sample_every, writes=process == 0))
-    keras.utils.set_random_seed(settings.seed)
-    with scope:
-        model = new_model(preset or config, options.mixed_precision, options.remat)
-    history = pretrain(
-        model,
-        tokens,
-        settings,
-        folder,
-        validation,
-        callbacks,
-        init_from=preset and preset.fingerprint(),
-        keep=options.keep,
-        accept_changes=options.accept_changes,
-        warn=warn,
-    )
-    if process:
-        return
-    model.save_to_preset(options.out, palette)
-    _report(options, history, period, settings)
+    train(options, PretrainSettings, Pretraining, None if options.recipe is None else find_recipe(options.recipe))
 
 
-def _report(
-    options: argparse.Namespace, history: list[dict[str, float]], period: int, settings: PretrainSettings
-) -> None:
-    """Print what the preset is, and its losses."""
-    fields, logs = outcome(options, history, period, settings)
-    losses = {name: value for name, value in logs.items() if name.endswith("loss")}
-    if options.json:
-        print(json.dumps({**fields, **losses}))
-        return
-    text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
-    best = settings.patience is not None
-    which = f", of the best checkpoint, step {fields['weights_of_step']} of {fields['steps']}" if best else ""
-    which += ", averaged weights" if fields["averaged"] else ""
-    print(f"{options.out}: {text} (nats per token{which})")
+class Pretraining(Trainer):
+    """A new model, or the weights of a preset, trained on tokens."""
+
+    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        self.options = options
+        self.preset = None if options.init_from is None else _preset(options, recipe)
+        self.store = _store(options)
+        self.palette = _palette(options, self.preset, self.store)
+        base = None if recipe is None else recipe.config
+        self.config = self.preset.config if self.preset else _config(options, base, self.palette, self.store)
+        self.n_head = self.config.n_head
+        if options.sample_every is None:
+            return
+        if self.palette is None or self.config.bert:
+            reason = "needs --palette, to colour what is drawn" if self.palette is None else "is not for BERT models"
+            raise UsageError(f"--sample_every {reason}")
+        if options.model_parallel > 1:
+            raise UsageError("--sample_every needs a model that is whole on each device: leave out --model_parallel")
+
+    def read(self, settings: PretrainSettings) -> int:
+        """Read the tokens to train on and to validate on."""
+        import numpy as np
+
+        options = self.options
+        self.tokens, self.validation = self._open(options.data, self.store), None
+        if options.validation is not None:
+            validation = self._open(options.validation)
+            chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
+            self.validation = validation[chosen]
+        return len(self.tokens)
+
+    def _open(self, source: str, store: TokenStore | None = None) -> Tokens:
+        from igpt_tf.data.store.store import open_tokens, require_fitting
+
+        if store is not None:
+            return require_fitting(store, self.config.n_px, self.palette, self.config.n_vocab)
+        return open_tokens(source, self.config.n_px, self.palette, self.config.n_vocab)
+
+    def new_model(self) -> ImageGPT:
+        """A new model, or that of --init_from."""
+        from igpt_tf.training.pretrain import new_model
+
+        return new_model(self.preset or self.config, self.options.mixed_precision, self.options.remat)
+
+    def callbacks(self, folder: Path, writes: bool) -> list[keras.callbacks.Callback]:
+        """Grids of samples, if --sample_every asks for them."""
+        from igpt_tf.training.callbacks import SampleGrids
+
+        every = self.options.sample_every
+        return [] if every is None else [SampleGrids(folder, self.palette, every, writes=writes)]
+
+    def run(
+        self,
+        model: ImageGPT,
+        settings: PretrainSettings,
+        folder: RunFolder,
+        callbacks: list[keras.callbacks.Callback],
+    ) -> list[Logs]:
+        """Pretrain."""
+        from igpt_tf.training.pretrain import pretrain
+
+        init_from = self.preset and self.preset.fingerprint()
+        return pretrain(model, self.tokens, settings, folder, self.validation, callbacks, init_from=init_from)
+
+    def save(self, model: ImageGPT) -> None:
+        """Write the preset with its palette."""
+        model.save_to_preset(self.options.out, self.palette)
+
+    def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
+        """The losses, in nats per token."""
+        losses = {name: value for name, value in logs.items() if name.endswith("loss")}
+        text = ", ".join(f"{name} {value:.4f}" for name, value in losses.items())
+        which = f", of the best checkpoint, step {fields['weights_of_step']} of {fields['steps']}" if best else ""
+        which += ", averaged weights" if fields["averaged"] else ""
+        return losses, f"{text} (nats per token{which})"
 
 
 def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
@@ -198,19 +212,3 @@ def _config(
         return dataclasses.replace(base, **typed)
     except UserError as error:
         raise UsageError(str(error)) from error
-
-
-def _read_data(
-    options: argparse.Namespace, config: ImageGPTConfig, palette: Palette | None
-) -> tuple[np.ndarray, np.ndarray | None]:
-    """Tokens to train on, and those to validate on or None."""
-    import numpy as np
-
-    from igpt_tf.data.store.store import open_tokens
-
-    tokens = open_tokens(options.data, config.n_px, palette, config.n_vocab)
-    if options.validation is None:
-        return tokens, None
-    validation = open_tokens(options.validation, config.n_px, palette, config.n_vocab)
-    chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
-    return tokens, validation[chosen]

@@ -1,6 +1,6 @@
 """The transformer block of Image GPT, in `keras.ops` alone.
 
-Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are seen.
+Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are attended to.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from keras import ops
 
 from igpt_tf.model.initializers import InitialNormal
 
-# Queries are taken this many at a time, each group against the keys up to its own end, so that
-# most of the upper triangle of the attention matrix is never computed.
+# Queries are computed in groups of this many, each against the keys up to its own end, so that most of the upper
+# triangle of the attention matrix is never computed.
 QUERY_CHUNK = 256
 NORM_EPSILON = 1e-5
 
@@ -66,13 +66,13 @@ def causal_attention(queries, keys, values):
 
 
 class Attention(keras.layers.Layer):
-    """Multi-head self-attention without biases; the original's `attn`.
+    """Multi-head attention without biases, within x or to a context; the original's `attn`.
 
     Args:
         n_embd: width D.
         n_head: heads H.
-        n_layer: blocks of the whole model, which scale the initial output projection.
-        causal: whether a position sees only itself and those before it.
+        n_layer: blocks in the whole model; more of them make the initial output projection smaller.
+        causal: whether a position attends only to itself and those before it; of no effect on a context.
     """
 
     def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
@@ -100,35 +100,39 @@ class Attention(keras.layers.Layer):
             layer.build((None, None, self.n_embd))
         self.c_proj.build((None, None, self.n_embd // self.head_size, self.head_size))
 
-    def project(self, x):
-        """(B, T, D) to queries, scaled by 1/sqrt(E), keys and values, each (B, H, T, E)."""
-        queries = self._heads(self.q_proj, x) * self.head_size**-0.5
-        return tuple(
-            ops.swapaxes(states, 1, 2) for states in (queries, self._heads(self.k_proj, x), self._heads(self.v_proj, x))
-        )
+    def queries(self, x):
+        """(B, T, D) to queries (B, H, T, E), scaled by 1/sqrt(E)."""
+        return self._heads(self.q_proj, x) * self.head_size**-0.5
+
+    def keys_values(self, context):
+        """(B, S, D) to keys and values, each (B, H, S, E)."""
+        return self._heads(self.k_proj, context), self._heads(self.v_proj, context)
 
     def _heads(self, layer: keras.layers.EinsumDense, x):
-        """(B, T, D) to (B, T, H, E)."""
+        """(B, T, D) to (B, H, T, E)."""
         if layer.quantization_mode is not None:
-            return layer(x)
+            return ops.swapaxes(layer(x), 1, 2)  # (B, T, H, E) to (B, H, T, E)
         # One plain matrix product: TensorFlow computes its gradient in two thirds of the time of the einsum's.
-        kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)
-        states = ops.matmul(ops.reshape(x, (-1, self.n_embd)), ops.transpose(kernel))
-        return ops.reshape(states, (-1, x.shape[1], self.n_embd // self.head_size, self.head_size))
+        kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)  # (H, E, D) to (H E, D)
+        states = ops.matmul(ops.reshape(x, (-1, self.n_embd)), ops.transpose(kernel))  # (B T, D) to (B T, H E)
+        states = ops.reshape(states, (-1, x.shape[1], self.n_embd // self.head_size, self.head_size))  # (B, T, H, E)
+        return ops.swapaxes(states, 1, 2)
 
     def merge(self, heads):
         """(B, H, T, E) to (B, T, D)."""
-        return self.c_proj(ops.swapaxes(heads, 1, 2))
+        return self.c_proj(ops.swapaxes(heads, 1, 2))  # from (B, T, H, E)
 
     def prefill(self, x):
         """Attend within x (B, T, D); also return its keys and values for a cache."""
-        queries, keys, values = self.project(x)
+        keys, values = self.keys_values(x)
         attend = causal_attention if self.causal else weighted_values
-        return self.merge(attend(queries, keys, values)), (keys, values)
+        return self.merge(attend(self.queries(x), keys, values)), (keys, values)
 
-    def call(self, x):
-        """Attend within x: (B, T, D) to (B, T, D)."""
-        return self.prefill(x)[0]
+    def call(self, x, context=None):
+        """(B, T, D) to (B, T, D): attend within x, or to all of a context (B, S, D)."""
+        if context is None:
+            return self.prefill(x)[0]
+        return self.merge(weighted_values(self.queries(x), *self.keys_values(context)))
 
 
 class MLP(keras.layers.Layer):

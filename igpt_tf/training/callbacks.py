@@ -1,4 +1,4 @@
-"""What happens beside the steps of a run: watching the loss, averaging weights, ending early, drawing samples."""
+"""Callbacks of a run: checks of the loss, averaged weights, early stopping, grids of samples."""
 
 from __future__ import annotations
 
@@ -14,67 +14,63 @@ import numpy as np
 from igpt_tf.backend.processes import all_or_none
 from igpt_tf.pictures.imaging import grid, write_png
 from igpt_tf.sampling import sampler_of
-from igpt_tf.training.checkpoint import best_period
-from igpt_tf.training.variables import NotFiniteError
+from igpt_tf.training.best import is_out_of_patience
+from igpt_tf.training.state import NotFiniteError
 
 if TYPE_CHECKING:
     from igpt_tf.pictures.palette import Palette
 
 
 class FiniteLoss(keras.callbacks.Callback):
-    """Ends the run, before anything is saved, when the loss is not a number any more.
+    """Ends the run, before anything is saved, when the loss becomes NaN or infinite.
 
-    Keras' loss is the mean over the period so far, so it is NaN from the first step on that was. Steps may be
-    told of late and out of order where the device runs ahead (JAX); they are judged in order.
+    Keras' loss is the mean over the save interval so far, so it stays NaN from the first such step on. Where the
+    device runs ahead (JAX), losses are reported late, in other threads and in any order.
 
     Args:
-        parts_a_period: what Keras counts as steps of a period.
-        n_parts: parts of a step.
+        micro_batches: what Keras counts as steps of a save interval.
+        accumulate: micro-batches per step.
     """
 
     async_safe = True
 
-    def __init__(self, parts_a_period: int, n_parts: int = 1) -> None:
+    def __init__(self, micro_batches: int, accumulate: int = 1) -> None:
         super().__init__()
-        self.parts_a_period = parts_a_period
-        self.n_parts = n_parts
-        self._period = 0
-        self._next = 0
-        self._losses: dict[int, float] = {}
+        self.micro_batches = micro_batches
+        self.accumulate = accumulate
+        self._interval = 0
+        self._bad: list[int] = []
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Begin to count."""
-        self._period, self._next = epoch, 0
-        self._losses.clear()
+        """Remember which save interval begins."""
+        self._interval = epoch
 
     def on_train_batch_end(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Take note."""
-        self._losses[batch] = (logs or {}).get("loss", 0.0)
+        """Remember the micro-batches with a bad loss."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            self._bad.append(batch)
 
     def on_train_batch_begin(self, batch: int, logs: dict[str, float] | None = None) -> None:
-        """Judge the steps before."""
-        while self._next in self._losses:
-            loss = self._losses.pop(self._next)
-            if not math.isfinite(loss):
-                step = (self._period * self.parts_a_period + self._next) // self.n_parts + 1
-                raise NotFiniteError(f"the loss became {loss} at step {step}")
-            self._next += 1
+        """Raise `NotFiniteError` if a loss reported so far was bad."""
+        if self._bad:
+            step = (self._interval * self.micro_batches + min(self._bad)) // self.accumulate + 1
+            raise NotFiniteError(f"the loss became NaN or infinite by step {step}")
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
-        """Judge the last steps before time is spent on validation."""
-        self.on_train_batch_begin(self.parts_a_period)
+        """Check the last steps before time is spent on validation."""
+        self.on_train_batch_begin(self.micro_batches)
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Judge the last steps and the validation loss."""
-        self.on_train_batch_begin(self.parts_a_period)
+        """Check the last steps and the validation loss."""
+        self.on_train_batch_begin(self.micro_batches)
         for name, value in (logs or {}).items():
             if not math.isfinite(value):
-                step = (epoch + 1) * self.parts_a_period // self.n_parts
-                raise NotFiniteError(f"{name} became {value} at step {step}")
+                step = (epoch + 1) * self.micro_batches // self.accumulate
+                raise NotFiniteError(f"{name} became {value} by step {step}")
 
 
 def put_averages(model: keras.Model) -> None:
-    """Give the model the optimiser's averaged weights; nothing happens where it keeps none."""
+    """Give the model the optimiser's averaged weights, if it has any."""
     if not model.optimizer.use_ema:
         return
     model.optimizer.finalize_variable_values(model.trainable_variables)
@@ -85,7 +81,7 @@ def put_averages(model: keras.Model) -> None:
 
 @contextlib.contextmanager
 def averaged_weights(model: keras.Model) -> Iterator[None]:
-    """In this scope the model has the optimiser's averaged weights, where it keeps any; then its own, bit by bit."""
+    """Give the model the averaged weights, if there are any, and its own ones back at the end, bit for bit."""
     if not model.optimizer.use_ema:
         yield
         return
@@ -115,11 +111,11 @@ class ValidateAverage(keras.callbacks.Callback):
 
 
 class EarlyStop(keras.callbacks.Callback):
-    """Ends training when no period has been the best, by `best_period`, for so many.
+    """Stops training when the best save interval, by `best_interval`, is `patience` intervals old.
 
     Args:
-        history: the run's history, which has the period before this callback is asked.
-        patience: periods to wait for a better one.
+        history: the run's history, which has the latest save interval before this callback is called.
+        patience: save intervals to wait for a better one.
     """
 
     def __init__(self, history: list[dict[str, float]], patience: int) -> None:
@@ -128,27 +124,21 @@ class EarlyStop(keras.callbacks.Callback):
         self.patience = patience
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Decide."""
+        """Stop, or not."""
         if is_out_of_patience(self.history, self.patience):
             self.model.stop_training = True
 
 
-def is_out_of_patience(history: list[dict[str, float]], patience: int | None) -> bool:
-    """Whether the best period, by `best_period`, is at least `patience` periods old."""
-    best = best_period(history)
-    return patience is not None and best is not None and len(history) - best >= patience
-
-
 class SampleGrids(keras.callbacks.Callback):
-    """Draws images every so many periods and writes them as one picture, `samples-00007.png` after period 7.
+    """Draws images after every `every` save intervals, as one picture: `samples-00007.png` after the seventh.
 
     Args:
         folder: where the pictures go.
         palette: colours of the tokens.
-        every: periods between two pictures.
-        n: images a picture, in rows of about the square root of it.
-        seed: of the images; the same at every period, so that they can be compared.
-        writes: whether this process writes; of several on one run all draw, as they all have to keep step.
+        every: save intervals between two pictures.
+        n: images per picture, in about as many rows as columns.
+        seed: of the images; always the same, so that pictures can be compared.
+        writes: whether this process writes the picture; of several that train together, all draw, to stay in step.
     """
 
     def __init__(

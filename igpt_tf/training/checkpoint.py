@@ -1,75 +1,81 @@
-"""Saving a training run so that it can be stopped at any moment and goes on exactly."""
+"""Checkpoints of a training run, from which it can be resumed exactly after it was stopped at any moment."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
+import dataclasses
 import io
 import json
-import math
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Any
 
 import keras
 
 from igpt_tf.backend.processes import all_or_none, from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.storage.files import atomic_write, held, require_writable
-from igpt_tf.training.variables import (
-    DamagedError,
-    check_variables,
-    load_variables,
-    one_line,
-    require_finite,
-    save_variables,
-)
+from igpt_tf.storage.files import atomic_write, exclusive, remove_partials, require_writable
+from igpt_tf.storage.records import RecordError, read_record, write_record
+from igpt_tf.training.best import best_interval, rank
+from igpt_tf.training.state import DamagedError, check_state, load_state, require_finite, save_state
 
 LOG_FILE = "log.csv"
 LOCK_FILE = ".lock"
 WEIGHTS_SUFFIX = ".safetensors"
-# What may be another when a run goes on, if that is said explicitly: nothing here changes what the files hold.
+# What may change when a run is resumed, if that is asked for: nothing here changes what the files hold.
 CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
+# "course" is what the identity was first called; runs on disk have it under this name.
+FIELDS = {"bytes": int, "course": dict, "history": list, "seconds": list}
+
+
+@dataclasses.dataclass(frozen=True)
+class RunFolder:
+    """Where a run keeps its checkpoints and its log, and how.
+
+    Attributes:
+        path: the folder; created if needed.
+        keep: how many of the latest checkpoints stay, beside the best one.
+        accept_changes: resume although the learning rate, the clipping or the precision has changed.
+        warn: is called with one line about each checkpoint that cannot be used.
+    """
+
+    path: Path
+    keep: int = 3
+    accept_changes: bool = False
+    warn: Callable[[str], object] = warnings.warn
+
+    @classmethod
+    def of(cls, folder: RunFolder | str | Path) -> RunFolder:
+        """A run folder from a path; a run folder is returned as it is."""
+        return folder if isinstance(folder, RunFolder) else cls(Path(folder))
 
 
 class RunCheckpoint(keras.callbacks.Callback):
-    """After every period, write weights and optimiser state, then the file that vouches for them, then a log.
+    """After every save interval, write weights and optimiser state, then the record of them, then the log.
 
-    `epoch-00007.json` is renamed into place after `epoch-00007.safetensors` and holds its length and checksum, the
-    course of the run and all of its history, so each pair describes one moment by itself: whenever the process
-    dies, or a file is damaged, the newest whole pair is where the run goes on. Nothing that is not finite is saved.
+    `epoch-00007.json` is renamed into place after `epoch-00007.safetensors`. It holds the size of that file, the
+    identity of the run and its whole history, so each pair describes one moment by itself: if the process dies or a
+    file is truncated, the run resumes from the newest pair that is whole. Nothing that is not finite is saved.
 
-    A context manager: from `restore` to the end of its block no other process can go on with the same run.
+    A context manager: from `restore` to the end of its block no other process can resume the same run.
 
     Args:
-        folder: the run's folder; created if needed.
-        course: what decides the course of the run; a run of another course is not resumed.
-        keep: how many of the latest pairs stay, beside the best by `best_period`.
-        steps_a_period: for the log.
-        accept_changes: go on although some of the course (`CHANGEABLE`) is another than before.
+        folder: where the files go.
+        identity: what makes it this run and no other; a run of another identity is not resumed.
+        steps_per_interval: for the log.
         writes: whether this process writes; of several on one run, one does.
-        warn: told in one line of checkpoints that cannot be used.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        course: dict,
-        keep: int = 3,
-        steps_a_period: int = 1,
-        accept_changes: bool = False,
-        writes: bool = True,
-        warn: Callable[[str], None] = warnings.warn,
-    ) -> None:
+    def __init__(self, folder: RunFolder, identity: dict[str, Any], steps_per_interval: int, writes: bool) -> None:
         super().__init__()
-        self.folder = Path(folder)
-        self.course = json.loads(json.dumps(course))
-        self.keep = keep
-        self.steps_a_period = steps_a_period
-        self.accept_changes = accept_changes
+        self.folder = folder
+        self.path = folder.path
+        self.identity = json.loads(json.dumps(identity))
+        self.steps_per_interval = steps_per_interval
         self.writes = writes
-        self.warn = warn
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self._began = 0.0
@@ -80,204 +86,173 @@ class RunCheckpoint(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Let others have the run."""
+        """Release the lock."""
         self._lock.close()
 
     def restore(self, model: keras.Model) -> int:
-        """Load the newest state that is whole into a compiled model and return its number of periods, 0 for none.
+        """Load the newest whole checkpoint into a compiled model; returns how many save intervals are done.
 
-        The process that writes reads it too; the others, whose machines may not have the folder, are told.
+        The process that writes also reads; the others get what it has read, as their machines may not have the folder.
 
         Raises:
-            UserError: if the processes are not on the same course.
-            UserError: if the folder cannot be written, holds a run of another course or one that another process is
-                training, or nothing in it is whole.
+            UserError: if the processes train different runs; if the folder cannot be written, holds another run or one
+                that another process is training, or none of its checkpoints is whole.
         """
-        first = from_first_process(self.course)
+        first = from_first_process(self.identity)
         with all_or_none():
-            if first != self.course:
-                told = _differences(first, self.course, "{} is {} in process 0 and {} here")
-                raise UserError(f"the processes train different runs ({told}): give all of them the same command")
+            if first != self.identity:
+                found = _differences(first, self.identity, "{} is {} in process 0 and {} here")
+                raise UserError(f"the processes train different runs ({found}): give all of them the same settings")
         self._load(model, lambda: self._find_newest(model))
         return len(self.history)
 
+    def load_best(self, model: keras.Model) -> None:
+        """Load the weights of the best save interval; where they are damaged, of the best one that is left.
+
+        Raises:
+            UserError: if none are left.
+        """
+        self._load(model, lambda: self._find_best(model))
+
     def _load(self, model: keras.Model, find: Callable[[], Path | None]) -> None:
-        """Load the weights that `find` names, or end with the same problem, in this process and all others."""
+        """Load the weights that `find` returns, or raise its error, in this process and in all others."""
         model.optimizer.build(model.trainable_variables)
         path = None
         with all_or_none():
             path = find() if self.writes else None
         found, self.history, self.seconds = from_first_process([path is not None, self.history, self.seconds])
         if found:
-            load_variables(path, model)
+            load_state(path, model)
 
     def _find_newest(self, model: keras.Model) -> Path | None:
-        """The newest weights that are whole, None if there are none; history and log become theirs."""
-        require_writable(self.folder)
-        try:
-            ours = self._lock.enter_context(held(self.folder / LOCK_FILE))
-        except OSError as error:
-            raise UserError(f"{self.folder / LOCK_FILE}: cannot be written ({error.strerror or error})") from error
-        if not ours:
-            raise UserError(f"{self.folder}: another process is training this run: wait for it, or give another --out")
-        for leftover in self.folder.glob(".*.part"):
-            leftover.unlink(missing_ok=True)
-        problem = None
-        for path in sorted(self.folder.glob("epoch-*.json"), reverse=True):
-            try:
-                state = read_state(path)
-                self._check_course(state["course"])
-                weights = whole_weights(path, state, model)
-            except DamagedError as error:
-                problem = str(error)
-                self.warn(f"{problem}: going back to the checkpoint before it")
-                continue
-            self.history, self.seconds = state["history"], state["seconds"]
-            self._write_log()
-            return weights
+        """The newest whole weights, None if there is no checkpoint; history and log become theirs."""
+        require_writable(self.path)
+        self._lock.enter_context(
+            exclusive(self.path / LOCK_FILE, f"{self.path}: another process is training this run: wait until it ends")
+        )
+        remove_partials(self.path)
+        found = self._first_whole(sorted(self.path.glob("epoch-*.json"), reverse=True), model, self._check_identity)
+        if found is None:
+            return None
+        path, record, problem = found
         if problem is not None:
-            raise UserError(f"{problem}, and no checkpoint before it is left: start anew with another --out")
-        return None
-
-    def best_period(self) -> int | None:
-        """As `best_period` of the history."""
-        return best_period(self.history)
-
-    def load_best(self, model: keras.Model) -> None:
-        """Load the weights of the best period; where they are damaged, of the best that are left.
-
-        Raises:
-            UserError: if none are.
-        """
-        self._load(model, lambda: self._find_best(model))
+            self.folder.warn(f"{problem}: resuming from the checkpoint before it")
+        self.history, self.seconds = record["history"], record["seconds"]
+        self._write_log()
+        return path
 
     def _find_best(self, model: keras.Model) -> Path:
-        left = {int(path.stem.removeprefix("epoch-")): path for path in self.folder.glob("epoch-*.json")}
-        periods = sorted(range(1, len(self.history) + 1), key=lambda number: _badness(self.history[number - 1]))
+        numbers = sorted(range(1, len(self.history) + 1), key=lambda number: rank(self.history[number - 1]))
+        # The best one must be there, of the others those that were kept.
+        records = [self._record_of(number) for number in numbers]
+        found = self._first_whole([records[0], *filter(Path.exists, records[1:])], model)
+        assert found is not None
+        path, _, problem = found
+        if problem is not None:
+            step = int(path.stem.removeprefix("epoch-")) * self.steps_per_interval
+            self.folder.warn(f"{problem}: the weights are those of step {step} instead")
+        return path
+
+    def _first_whole(
+        self, records: Iterable[Path], model: keras.Model, check: Callable[[dict[str, Any]], None] = lambda record: None
+    ) -> tuple[Path, dict[str, Any], str | None] | None:
+        """Weights, record, and the problem of the ones before, of the first whole checkpoint; None if there is none.
+
+        Raises:
+            UserError: if there are checkpoints and all are damaged.
+        """
         problem = None
-        for number in periods:
-            if problem is not None and number not in left:
-                continue
-            path = left.get(number, self.folder / f"epoch-{number:05d}.json")
+        for path in records:
+            weights = path.with_suffix(WEIGHTS_SUFFIX)
             try:
-                weights = whole_weights(path, read_state(path), model)
+                record = _read(path)
+                check(record)
+                check_state(weights, model, record["bytes"])
+                return weights, record, problem
             except DamagedError as error:
                 problem = str(error)
-                continue
-            if problem is not None:
-                self.warn(f"{problem}: the weights are those of step {number * self.steps_a_period} instead")
-            return weights
-        raise UserError(f"{problem}, and no other checkpoint is left: start anew with another --out")
+        if problem is not None:
+            raise UserError(f"{problem}, and no other checkpoint is whole: start anew in another folder")
+        return None
 
     def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Start the clock."""
         self._began = time.monotonic()
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
-        """Write the state after `epoch`."""
-        require_finite(self.model, (epoch + 1) * self.steps_a_period)
-        self.history.append(
-            {
-                **{name: float(value) for name, value in (logs or {}).items()},
-                "learning_rate": float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate)),
-            }
-        )
+        """Write the checkpoint of a save interval, which Keras counts as an epoch."""
+        require_finite(self.model, (epoch + 1) * self.steps_per_interval)
+        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        values = {name: float(value) for name, value in (logs or {}).items()}
+        self.history.append({**values, "learning_rate": learning_rate})
         self.seconds.append(round(time.monotonic() - self._began, 3))
-        # A disk that is full ends the others too, which would wait for this process's next step.
+        # A full disk must end the other processes too, which would wait for this one's next step.
         with all_or_none():
             if self.writes:
-                self._write(epoch)
+                self._write(epoch + 1)
 
-    def _write(self, epoch: int) -> None:
-        path = self.folder / f"epoch-{epoch + 1:05d}.json"
-        size, checksum = save_variables(path.with_suffix(WEIGHTS_SUFFIX), self.model)
-        vouched = {"bytes": size, "crc32": checksum}
-        state = {**vouched, "course": self.course, "history": self.history, "seconds": self.seconds}
-        with atomic_write(path) as file:
-            file.write(json.dumps(state, indent=1).encode())
+    def _write(self, number: int) -> None:
+        path = self._record_of(number)
+        size = save_state(path.with_suffix(WEIGHTS_SUFFIX), self.model)
+        write_record(path, {"bytes": size, "course": self.identity, "history": self.history, "seconds": self.seconds})
         self._write_log()
-        self._forget()
+        self._delete_old()
 
     def _write_log(self) -> None:
-        """All of the history as a table, so that no row is there twice or missing whatever happened before."""
+        """Write the whole history as a table, so that every row is there once whatever happened before."""
         names = list(dict.fromkeys(name for logs in self.history for name in logs))
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["period", "step", "images", *names, "seconds"])
-        for period, (logs, seconds) in enumerate(zip(self.history, self.seconds, strict=True), 1):
-            step = period * self.steps_a_period
-            images = step * self.course.get("batch_size", 1)
-            rows.writerow([period, step, images, *(logs.get(name, "") for name in names), seconds])
-        with atomic_write(self.folder / LOG_FILE) as file:
+        for number, (logs, seconds) in enumerate(zip(self.history, self.seconds, strict=True), 1):
+            step = number * self.steps_per_interval
+            images = step * self.identity["batch_size"]
+            rows.writerow([number, step, images, *(logs.get(name, "") for name in names), seconds])
+        with atomic_write(self.path / LOG_FILE) as file:
             file.write(table.getvalue().encode())
 
-    def _forget(self) -> None:
-        """Delete all but the latest pairs and the best one."""
+    def _delete_old(self) -> None:
+        """Delete all checkpoints but the latest and the best."""
         last = len(self.history)
-        kept = {*range(max(1, last - self.keep + 1), last + 1), self.best_period()}
-        names = {f"epoch-{number:05d}{suffix}" for number in kept if number for suffix in (".json", WEIGHTS_SUFFIX)}
-        # First what vouches, then the weights: a pair without its weights would count as damaged.
+        kept = {*range(max(1, last - self.folder.keep + 1), last + 1), best_interval(self.history)}
+        stems = {self._record_of(number).stem for number in kept if number}
+        # The record first: a record without its weights would count as damaged.
         for pattern in ("epoch-*.json", f"epoch-*{WEIGHTS_SUFFIX}"):
-            for old in self.folder.glob(pattern):
-                if old.name not in names:
+            for old in self.path.glob(pattern):
+                if old.stem not in stems:
                     old.unlink(missing_ok=True)
 
-    def _check_course(self, before: dict) -> None:
-        changed = _changed(before, self.course)
+    def _record_of(self, number: int) -> Path:
+        return self.path / f"epoch-{number:05d}.json"
+
+    def _check_identity(self, record: dict[str, Any]) -> None:
+        before = record["course"]
+        changed = _changed(before, self.identity)
         if not changed:
             return
-        told = _differences(before, self.course, "{} was {} and is now {}")
+        found = f"{self.path} holds another run ({_differences(before, self.identity, '{} was {} and is now {}')})"
         if any(name not in CHANGEABLE for name in changed):
-            raise UserError(f"{self.folder} holds another run ({told}): give its settings to go on, or another --out")
-        if not self.accept_changes:
+            raise UserError(f"{found}: give its settings to resume it, or use another folder")
+        if not self.folder.accept_changes:
             raise UserError(
-                f"{self.folder} holds another run ({told}): give its settings to go on, --accept_changes to go on "
-                "with these, or another --out"
+                f"{found}: give its settings to resume it, accept the changes (accept_changes), or use another folder"
             )
 
 
-def _differences(first: dict, second: dict, template: str) -> str:
+def _read(path: Path) -> dict[str, Any]:
+    """The record of a checkpoint; a `DamagedError` if it is missing or something else."""
+    try:
+        record = read_record(path, FIELDS)
+    except RecordError as error:
+        raise DamagedError(f"{path}: expected the record of a checkpoint, found {error}") from error
+    if record is None:
+        raise DamagedError(f"{path}: expected the record of a checkpoint, found no file")
+    return record
+
+
+def _differences(first: dict[str, Any], second: dict[str, Any], template: str) -> str:
     return ", ".join(template.format(name, first.get(name), second.get(name)) for name in _changed(first, second))
 
 
-def _changed(first: dict, second: dict) -> list[str]:
+def _changed(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
     return [name for name in {**first, **second} if first.get(name) != second.get(name)]
-
-
-def best_period(history: list[dict[str, float]]) -> int | None:
-    """Number, from 1, of the first period that no other is better than; None without validation.
-
-    What counts is the validation accuracy where there is one, of equal ones the validation loss; and else that loss.
-    """
-    badness = [_badness(logs) for logs in history]
-    return 1 + badness.index(min(badness)) if badness and min(badness)[0] < math.inf else None
-
-
-def _badness(logs: dict[str, float]) -> tuple[float, float]:
-    """What orders periods, the best one first."""
-    loss = logs.get("val_loss", math.inf)
-    return (1 - logs["val_accuracy"] if "val_accuracy" in logs else loss, loss)
-
-
-def read_state(path: Path) -> dict:
-    """What `RunCheckpoint` wrote beside the weights of a period.
-
-    Raises:
-        DamagedError: if the file is missing or damaged.
-    """
-    try:
-        state = json.loads(path.read_text(encoding="utf-8"))
-        return {key: state[key] for key in ("bytes", "crc32", "course", "history", "seconds")}
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise DamagedError(f"{path}: expected the state of a training run, found {one_line(error)}") from error
-
-
-def whole_weights(path: Path, state: dict, model: keras.Model) -> Path:
-    """The file of weights that a state of `read_state(path)` vouches for, once it is seen to be whole.
-
-    Raises:
-        DamagedError: if it is missing, damaged or another model's.
-    """
-    weights = path.with_suffix(WEIGHTS_SUFFIX)
-    check_variables(weights, model, state["bytes"], state["crc32"])
-    return weights

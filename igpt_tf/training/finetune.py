@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-import hashlib
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import keras
 import numpy as np
 
 from igpt_tf.backend.devices import scope_of
-from igpt_tf.data.batches import fingerprint
+from igpt_tf.config import check_tokens
 from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.tokens import fingerprint, sample_rows
 from igpt_tf.errors import UsageError
 from igpt_tf.model import ImageGPTClassifier
-from igpt_tf.training.run import Run, Validation, training_scope, validation_inputs
+from igpt_tf.storage.digests import digest
+from igpt_tf.training.best import Logs
+from igpt_tf.training.checkpoint import RunFolder
+from igpt_tf.training.preparation import token_batch, validation_inputs
+from igpt_tf.training.pretrain import batches_of, token_identity, training_scope
+from igpt_tf.training.run import Run, Validation
 from igpt_tf.training.settings import FinetuneSettings
 from igpt_tf.weights.presets import Preset
 
@@ -30,11 +34,12 @@ def new_classifier(
     """A classifier to train, with the weights of a preset.
 
     Args:
-        start: from `presets.open_preset`; its head is kept if it is of as many classes, of the same names or of none.
+        start: from `weights.presets.open_preset`; its head is kept if it has as many classes, of the same names or
+            without names.
         n_class: number of classes.
-        classes: names of the classes.
-        mixed_precision: as in `pretrain.new_model`.
-        rematerialise: likewise.
+        classes: names of the classes; None: they have none.
+        mixed_precision: compute in bfloat16; weights, norms, softmax and losses stay float32.
+        rematerialise: as in `training_scope`.
     """
     dtype = "mixed_bfloat16" if mixed_precision else None
     with training_scope(start.config, rematerialise):
@@ -42,15 +47,15 @@ def new_classifier(
 
 
 def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -> None:
-    """Train what the settings say, whatever an earlier run left as it was, by the loss that they say.
+    """Mark the trainable weights and set the generative loss weight, overriding what an earlier run has set.
 
     Raises:
-        UsageError: if more blocks are to be frozen than there are, the settings are for BERT models alone, or there are
-            adapters of another rank.
+        UsageError: if there are fewer blocks than are to be frozen, the settings are for BERT models only, or the
+            classifier has adapters of another rank.
     """
     bert = classifier.image_gpt.config.bert
     if not bert and not settings.mask:
-        raise UsageError("an autoregressive model has no masks to leave out: leave out no_mask")
+        raise UsageError("mask=False is for BERT models: an autoregressive model has no masks")
     ranks = {layer.lora_rank for layer in _adapted(classifier) if layer.lora_enabled}
     if not ranks <= {settings.lora_rank}:
         raise UsageError(
@@ -69,7 +74,7 @@ def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -
 
 
 def freeze(classifier: ImageGPTClassifier, n_blocks: int) -> None:
-    """Leave the embeddings and the first `n_blocks` blocks as they are; 0 leaves nothing.
+    """Leave the embeddings and the first `n_blocks` blocks untrained; 0 trains everything.
 
     Raises:
         UsageError: if there are fewer blocks.
@@ -107,39 +112,34 @@ def finetune(
     classifier: ImageGPTClassifier,
     data: LabelledTokens,
     settings: FinetuneSettings,
-    folder: str | Path,
+    folder: RunFolder | str | Path,
     validation: LabelledTokens | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     *,
     init_from: str | None = None,
-    keep: int = 3,
-    accept_changes: bool = False,
-    warn: Callable[[str], None] = warnings.warn,
-) -> list[dict[str, float]]:
-    """Train a classifier, going on where an earlier run in `folder` stopped; arguments and ways as in `pretrain`.
+) -> list[Logs]:
+    """Train a classifier, or resume the run that `folder` holds.
 
-    Where `settings.patience` is given, the classifier ends with the weights of the period of the best validation
-    accuracy, of equal ones the one of the lowest validation loss.
+    The classifier ends with the weights that `Run.train` describes; the best save interval is that of the highest
+    validation accuracy, of equal ones that of the lowest validation loss.
 
     Args:
         classifier: built under the `tf.distribute` strategy it is to train under.
         data: images and labels to train on.
-        settings: the course of the run; what is trained and by which loss is theirs to say, not an earlier run's.
-        folder: where the run keeps its state and `log.csv`.
-        validation: images that are classified after every period.
-        callbacks: more Keras callbacks, asked before a period is saved.
-        init_from: as in `pretrain`, like those that follow.
-        keep: likewise.
-        accept_changes: likewise.
-        warn: likewise.
+        settings: of the run; they decide what is trained and by which loss, not those of an earlier run.
+        folder: where the run keeps its checkpoints and `log.csv`.
+        validation: images that are classified after every save interval.
+        callbacks: more Keras callbacks, called before a checkpoint is written.
+        init_from: fingerprint of the weights that the model begins with; a run that began with others is not resumed.
 
     Returns:
-        The logs of every period: `loss`, the joint one in nats; `accuracy`, from 0 to 1, on the augmented images as
-        they were trained on; with validation, `val_loss`, of the classes alone, and `val_accuracy`; `learning_rate`.
+        The logs of every save interval: `loss`, the joint one in nats; `accuracy`, from 0 to 1, on the augmented
+        training images; with validation, `val_loss`, of the classes alone, and `val_accuracy`; `learning_rate`.
 
     Raises:
-        UserError: as `pretrain`, and for labels that the classifier has no class for.
-        UsageError: likewise, and for adapters of another rank than the classifier's.
+        UserError: if the images or labels do not fit the classifier, `folder` cannot be written, holds another run or
+            one that another process is training, or the loss becomes NaN.
+        UsageError: if the settings do not fit each other, the devices or the classifier's adapters.
 
     Source: sections 2.2 and 3.4 of the paper.
     """
@@ -147,32 +147,32 @@ def finetune(
     for part in (data, validation):
         if part is not None:
             part.require_classes(classifier.n_class, classifier.classes)
+            check_tokens(config, sample_rows(part.tokens))
     masked = config.bert and settings.mask
     with scope_of(classifier):
         apply_settings(classifier, settings)
     run = Run(
         classifier,
-        config,
         settings,
-        data.tokens,
-        labels=data.labels,
-        masked=masked,
-        validation=None if validation is None else _validation(validation, settings, masked),
-        metrics=lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
-        course={
+        len(data),
+        batches_of(token_batch(data.tokens, settings, config.n_px, masked, data.labels), settings),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        {
+            **token_identity(config, data.tokens),
             "init_from": init_from,
             "n_class": classifier.n_class,
-            "labels": _digest(data.labels),
-            "validation": None if validation is None else fingerprint(validation.tokens) + _digest(validation.labels),
+            "labels": _label_digest(data),
+            "validation": None if validation is None else fingerprint(validation.tokens) + _label_digest(validation),
         },
+        None if validation is None else _validation(validation, settings, masked),
+        lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
     )
-    return run.train(folder, callbacks, keep=keep, accept_changes=accept_changes, warn=warn)
+    return run.train(folder, callbacks)
 
 
 def _validation(data: LabelledTokens, settings: FinetuneSettings, masked: bool) -> Validation:
-    inputs = validation_inputs(data.tokens[:], settings, masked)
-    return inputs, data.labels, np.ones(len(data), "float32")
+    return validation_inputs(data.tokens[:], settings, masked), data.labels, np.ones(len(data), "float32")
 
 
-def _digest(labels: np.ndarray) -> str:
-    return hashlib.blake2b(labels.astype("<i4").tobytes(), digest_size=8).hexdigest()
+def _label_digest(data: LabelledTokens) -> str:
+    return digest(data.labels.astype("<i4"))

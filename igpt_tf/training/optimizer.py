@@ -1,27 +1,27 @@
-"""Adam as the paper has it, and the learning rate of every step."""
+"""The paper's Adam, and the learning rate of every step."""
 
 from __future__ import annotations
 
 import keras
 from keras import ops
 
-from igpt_tf.training.settings import PretrainSettings
+from igpt_tf.training.settings import RunSettings
 
 
-def new_optimizer(settings: PretrainSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
+def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
     """Adam (0.9, 0.95), linear warm-up, the settings' schedule over `n_steps`, no weight decay; paper, section 3.4."""
-    parts = settings.accumulate
+    accumulate = settings.accumulate
     # A cosine that ends at its peak is constant.
     schedule = warmup_cosine(settings.learning_rate, warmup, n_steps, float(settings.schedule == "constant"))
     average = {}
     if settings.ema is not None:
         average = {"use_ema": True, "ema_momentum": settings.ema}
     return DenseAdam(
-        InParts(schedule, parts) if parts > 1 else schedule,
+        InMicroBatches(schedule, accumulate) if accumulate > 1 else schedule,
         beta_1=0.9,
         beta_2=0.95,
         global_clipnorm=settings.clip_norm,
-        gradient_accumulation_steps=parts if parts > 1 else None,
+        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
         **average,
     )
 
@@ -41,11 +41,11 @@ def warmup_cosine(
 
 @keras.saving.register_keras_serializable(package="igpt_tf")
 class DenseAdam(keras.optimizers.Adam):
-    """Adam that moves every weight at every step, also the colours that a batch does not have.
+    """Adam that updates every weight at every step, also the embeddings of colours that a batch does not have.
 
     On TensorFlow the gradient of a table comes as the rows that were looked up, and Keras would leave the others, and
     their moments, as they are: another optimiser than on JAX, or than with accumulated gradients. With those, Keras
-    would also average the weights after every part of a step; here it is once a step.
+    would also average the weights after every micro-batch; here it is once per step.
     """
 
     def apply(self, grads, trainable_variables=None) -> None:
@@ -54,11 +54,11 @@ class DenseAdam(keras.optimizers.Adam):
         super().apply([_dense(grad, variable) for grad, variable in zip(grads, variables, strict=True)], variables)
 
     def _update_model_variables_moving_average(self, trainable_variables) -> None:
-        """Take the weights into their averages, which begin as the weights after the first step."""
-        parts = self.gradient_accumulation_steps or 1
-        part = self._iterations  # `iterations` counts whole steps
-        kept = ops.where(part < parts, 0.0, self.ema_momentum)
-        kept = ops.where((part + 1) % parts == 0, kept, 1.0)
+        """Update the averages, which begin as the weights after the first step."""
+        accumulate = self.gradient_accumulation_steps or 1
+        micro_batch = self._iterations  # `iterations` counts whole steps
+        kept = ops.where(micro_batch < accumulate, 0.0, self.ema_momentum)
+        kept = ops.where((micro_batch + 1) % accumulate == 0, kept, 1.0)
         for variable, average in zip(trainable_variables, self._model_variables_moving_average, strict=True):
             average.assign(kept * average + (1.0 - kept) * variable)
 
@@ -69,27 +69,27 @@ def _dense(grad, variable):
 
 
 @keras.saving.register_keras_serializable(package="igpt_tf")
-class InParts(keras.optimizers.schedules.LearningRateSchedule):
-    """A schedule for an optimiser that accumulates gradients: Keras asks it with the number of parts, not of steps.
+class InMicroBatches(keras.optimizers.schedules.LearningRateSchedule):
+    """A schedule for an optimiser that accumulates gradients, which Keras calls with the number of micro-batches.
 
     Args:
         schedule: the learning rate by steps.
-        n_parts: parts that make a step.
+        accumulate: micro-batches per step.
     """
 
-    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, n_parts: int) -> None:
+    def __init__(self, schedule: keras.optimizers.schedules.LearningRateSchedule, accumulate: int) -> None:
         self.schedule = schedule
-        self.n_parts = n_parts
+        self.accumulate = accumulate
 
     def __call__(self, step):
-        """The learning rate of the step that part number `step` belongs to."""
-        return self.schedule(ops.floor_divide(step, self.n_parts))
+        """The learning rate of the step that micro-batch number `step` belongs to."""
+        return self.schedule(ops.floor_divide(step, self.accumulate))
 
     def get_config(self) -> dict:
         """The constructor's arguments."""
-        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "n_parts": self.n_parts}
+        return {"schedule": keras.saving.serialize_keras_object(self.schedule), "accumulate": self.accumulate}
 
     @classmethod
-    def from_config(cls, config: dict) -> InParts:
+    def from_config(cls, config: dict) -> InMicroBatches:
         """A schedule from `get_config`'s arguments."""
-        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["n_parts"])
+        return cls(keras.saving.deserialize_keras_object(config["schedule"]), config["accumulate"])

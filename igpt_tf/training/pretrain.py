@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
-import warnings
-from collections.abc import Callable
+import contextlib
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
 
-from igpt_tf.config import ImageGPTConfig
-from igpt_tf.data.batches import fingerprint
-from igpt_tf.model import ImageGPT
+from igpt_tf.config import ImageGPTConfig, check_tokens
+from igpt_tf.data.batches import TrainingBatches
+from igpt_tf.data.order import ExampleOrder
+from igpt_tf.data.tokens import Tokens, fingerprint, sample_rows
 from igpt_tf.model.bert import masked_sample_weights
-from igpt_tf.training.run import Run, Validation, training_scope, validation_inputs
-from igpt_tf.training.settings import PretrainSettings
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.training.best import Logs
+from igpt_tf.training.checkpoint import RunFolder
+from igpt_tf.training.preparation import TokenBatch, token_batch, validation_inputs
+from igpt_tf.training.run import Run, Share, Validation
+from igpt_tf.training.settings import PretrainSettings, RunSettings
 from igpt_tf.weights.presets import Preset
 
 
@@ -22,7 +27,7 @@ def new_model(start: ImageGPTConfig | Preset, mixed_precision: bool = False, rem
     """A model to train, with OpenAI's initial distributions or with the weights of a preset.
 
     Args:
-        start: the shape of a new model; or the preset to begin with, from `presets.open_preset`.
+        start: the shape of a new model; or the preset to begin with, from `weights.presets.open_preset`.
         mixed_precision: compute in bfloat16; weights, norms, softmax and losses stay float32.
         rematerialise: as in `training_scope`.
     """
@@ -32,65 +37,90 @@ def new_model(start: ImageGPTConfig | Preset, mixed_precision: bool = False, rem
         return ImageGPT.from_preset(start, dtype=dtype) if isinstance(start, Preset) else ImageGPT(start, dtype=dtype)
 
 
+def training_scope(config: ImageGPTConfig, rematerialise: bool) -> contextlib.AbstractContextManager:
+    """Create a model of this shape in this scope to train it.
+
+    Args:
+        config: its shape.
+        rematerialise: keep only what passes from block to block for the backward pass and compute the rest again,
+            which takes longer and much less memory.
+    """
+    if not rematerialise:
+        return contextlib.nullcontext()
+    return keras.RematScope("list_of_layers", layer_names=[f"h{i}" for i in range(config.n_layer)])
+
+
 def pretrain(
     model: ImageGPT,
-    tokens: np.ndarray,
+    tokens: Tokens,
     settings: PretrainSettings,
-    folder: str | Path,
+    folder: RunFolder | str | Path,
     validation_tokens: np.ndarray | None = None,
     callbacks: list[keras.callbacks.Callback] | None = None,
     *,
     init_from: str | None = None,
-    keep: int = 3,
-    accept_changes: bool = False,
-    warn: Callable[[str], None] = warnings.warn,
-) -> list[dict[str, float]]:
-    """Train a model on tokens, going on where an earlier run in `folder` stopped.
+) -> list[Logs]:
+    """Train a model on tokens, or resume the run that `folder` holds.
 
-    Of several processes that train together, each reads its share of every batch, and the first alone writes.
-
-    The model ends with the weights of the last step; with the averaged ones where `settings.ema` has them averaged,
-    which are also those that are validated; and with those of the best period where `settings.patience` is given.
+    Of several processes that train together, each reads its share of every batch, and only the first one writes. The
+    model ends with the weights that `Run.train` describes.
 
     Args:
-        model: an `ImageGPT`, built under the `tf.distribute` strategy it is to train under.
-        tokens: (N, T) integers, or anything with a length and `[rows]`; may lie on disk.
-        settings: the course of the run.
-        folder: where the run keeps its state and `log.csv`.
-        validation_tokens: (M, T), scored after every period.
-        callbacks: more Keras callbacks, asked before a period is saved.
-        init_from: what the model's first weights are called, if they were trained before; a run that began with others
-            is not gone on with.
-        keep: latest checkpoints that are kept, beside the best one.
-        accept_changes: go on although the learning rate, the clipping or the precision is another than before.
-        warn: told in one line of checkpoints that cannot be used.
+        model: built under the `tf.distribute` strategy it is to train under.
+        tokens: (N, T) integers.
+        settings: of the run.
+        folder: where the run keeps its checkpoints and `log.csv`.
+        validation_tokens: (M, T), evaluated after every save interval.
+        callbacks: more Keras callbacks, called before a checkpoint is written.
+        init_from: fingerprint of the weights that the model begins with; a run that began with others is not resumed.
 
     Returns:
-        The logs of every period: `loss` and, with validation, `val_loss`, in nats per token (of a BERT model, per
-        masked token), and `learning_rate`, which is the next step's.
+        The logs of every save interval: `loss` and, with validation, `val_loss`, in nats per token (of a BERT model,
+        per masked token), and `learning_rate`, which is the next step's.
 
     Raises:
-        UserError: if the tokens do not fit the model, `folder` cannot be written, holds a run of another course or data
-            or one that another process is training, or the loss becomes NaN.
+        UserError: if the tokens do not fit the model, `folder` cannot be written, holds another run or one that another
+            process is training, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
+    config, validation = model.config, None
+    check_tokens(config, sample_rows(tokens))
+    if validation_tokens is not None:
+        check_tokens(config, validation_tokens)
+        validation = token_validation(validation_tokens, settings, config.bert)
     run = Run(
         model,
-        model.config,
         settings,
-        tokens,
-        masked=model.config.bert,
-        validation=None if validation_tokens is None else _validation(validation_tokens, settings, model.config.bert),
-        course={
+        len(tokens),
+        batches_of(token_batch(tokens, settings, config.n_px, config.bert), settings),
+        keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+        {
+            **token_identity(config, tokens),
             "init_from": init_from,
             "validation": None if validation_tokens is None else fingerprint(validation_tokens),
         },
+        validation,
     )
-    return run.train(folder, callbacks, keep=keep, accept_changes=accept_changes, warn=warn)
+    return run.train(folder, callbacks)
 
 
-def _validation(tokens: np.ndarray, settings: PretrainSettings, masked: bool) -> Validation:
-    """Every token counts alike, of images that are masked every image."""
+def batches_of(prepare: TokenBatch, settings: RunSettings):
+    """What `Run` makes its batches with: the settings' order of the examples, prepared in this way."""
+
+    def batches(first: int, share: Share) -> TrainingBatches:
+        order = ExampleOrder(len(prepare.tokens), settings.micro_batch_size, settings.seed, share)
+        return TrainingBatches(order, prepare, first)
+
+    return batches
+
+
+def token_identity(config: ImageGPTConfig, tokens: Tokens) -> dict[str, Any]:
+    """What makes a run on tokens this run: the model's shape and the data."""
+    return {**config.to_dict(), "n_images": len(tokens), "data": fingerprint(tokens)}
+
+
+def token_validation(tokens: np.ndarray, settings: PretrainSettings, masked: bool) -> Validation:
+    """Inputs, targets and weights: every token counts alike, or of masked images every image."""
     inputs = validation_inputs(tokens, settings, masked)
-    weights = masked_sample_weights(inputs["mask"]) if masked else np.ones(tokens.shape, "float32")
-    return inputs, inputs["tokens"], weights
+    weights = masked_sample_weights(inputs["mask"]) if isinstance(inputs, dict) else np.ones(tokens.shape, "float32")
+    return inputs, np.asarray(tokens, "int32"), weights

@@ -1,4 +1,4 @@
-"""Settings that have names: the paper's, and those of the models that come with this repository."""
+"""Recipes: settings by name, the paper's and those of the bundled models."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Recipe:
     Attributes:
         summary: what it makes, in a few words.
         config: the model's shape.
-        settings: the course of the run.
-        data: what it was made for.
+        settings: of the run.
+        data: what it is for.
         source: where the numbers come from, and which of them could not be confirmed.
-        expected_loss: nats per token on images that were not trained on; None where nobody measured it.
-        duration: how long it took; None likewise.
-        machine: what on; None likewise.
+        expected_loss: nats per token on held-out images; None where nobody measured it.
+        duration: how long it took; None where nobody measured it.
+        machine: on which machine; None where nobody measured it.
     """
 
     summary: str
@@ -98,7 +98,7 @@ RECIPES: dict[str, Recipe] = {
         machine=TWO_CORES,
     ),
     "nano-cifar10-more": Recipe(
-        summary="the bundled model's second run, with --init_from the first's weights",
+        summary="the bundled model's second run, which begins with the first one's weights",
         config=SIZES["nano"],
         settings=PretrainSettings(
             steps=3600, batch_size=8, learning_rate=1.5e-3, warmup_steps=150, save_every=300, seed=1
@@ -131,7 +131,7 @@ def find_recipe(name: str) -> Recipe:
         UsageError: if there is none.
     """
     if name not in RECIPES:
-        raise UsageError(f"--recipe {name}: expected one of {', '.join(RECIPES)}; see --list_recipes")
+        raise UsageError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
     return RECIPES[name]
 
 

@@ -1,12 +1,11 @@
-"""One training run, whatever for: Keras `fit` in periods that end with a checkpoint, going on where it stopped."""
+"""One training run of any model: Keras `fit` in save intervals that end with a checkpoint, resumable at each."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -14,121 +13,104 @@ import numpy as np
 from igpt_tf.backend import on_tensorflow
 from igpt_tf.backend.devices import count_devices, jit_compile, scope_of
 from igpt_tf.backend.processes import process_share
-from igpt_tf.config import ImageGPTConfig, check_tokens
-from igpt_tf.data.augment import Augmentation
-from igpt_tf.data.batches import TrainingBatches, fingerprint, sample_rows
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.model.bert import draw_mask
-from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, is_out_of_patience, put_averages
-from igpt_tf.training.checkpoint import RunCheckpoint
+from igpt_tf.training.best import Logs, is_out_of_patience
+from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, put_averages
+from igpt_tf.training.checkpoint import RunCheckpoint, RunFolder
 from igpt_tf.training.optimizer import new_optimizer
-from igpt_tf.training.settings import PretrainSettings
-from igpt_tf.training.variables import NotFiniteError
+from igpt_tf.training.settings import RunSettings
+from igpt_tf.training.state import NotFiniteError
 
-# Validation has masks of its own, the same whatever the run's seed.
-VALIDATION_MASKS = 0
-
-# Inputs, targets and weights of all images to validate on; the first axis of every array is that of the images.
-Validation = tuple[dict[str, np.ndarray], np.ndarray, np.ndarray]
+# Inputs, targets and weights of all validation examples; the first axis of every array counts the examples, and the
+# weights have the shape of the loss before its mean.
+Validation = tuple[Any, Any, np.ndarray]
+# (number of this process, number of processes)
+Share = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
 class Run:
-    """What a run trains and on what.
+    """What a run trains, on what, and what makes it this run and no other.
 
     Attributes:
-        model: anything with a categorical loss, built under the strategy it is to train under.
-        config: the shape of the `ImageGPT` in it.
-        settings: the course.
-        tokens: (N, T) integers, or anything with a length and `[rows]`; may lie on disk.
-        labels: (N,) targets; None: the tokens are.
-        masked: whether inputs are masked, as a BERT model's are.
-        validation: likewise, of what every period ends with; None: with nothing.
-        metrics: makes what is told beside the loss.
-        course: what else decides the course, for a run that goes on; the settings, the shape and the data are known.
+        model: any Keras model, built under the strategy it is to train under.
+        settings: of the run.
+        n_examples: examples in one pass over the data.
+        batches: makes the endless batches from the first micro-batch on, for one process's share of them.
+        loss: a Keras loss of targets and outputs; losses that the model adds itself are added to it.
+        identity: beside the settings, what makes it this run: plain values, compared when a run is resumed.
+        validation: examples on which every save interval is evaluated; None: none.
+        metrics: makes the metrics that are reported beside the loss.
     """
 
     model: keras.Model
-    config: ImageGPTConfig
-    settings: PretrainSettings
-    tokens: np.ndarray
-    labels: np.ndarray | None = None
-    masked: bool = False
+    settings: RunSettings
+    n_examples: int
+    batches: Callable[[int, Share], keras.utils.PyDataset]
+    loss: keras.losses.Loss
+    identity: dict[str, Any] = dataclasses.field(default_factory=dict)
     validation: Validation | None = None
     metrics: Callable[[], list[keras.metrics.Metric]] = list
-    course: dict = dataclasses.field(default_factory=dict)
 
     def train(
-        self,
-        folder: str | Path,
-        callbacks: list[keras.callbacks.Callback] | None = None,
-        *,
-        keep: int = 3,
-        accept_changes: bool = False,
-        warn: Callable[[str], None] = warnings.warn,
-    ) -> list[dict[str, float]]:
-        """Train, going on where an earlier run in `folder` stopped; arguments and result as of `pretrain`.
+        self, folder: RunFolder | str | Path, callbacks: list[keras.callbacks.Callback] | None = None
+    ) -> list[Logs]:
+        """Train, or resume the run that `folder` holds; returns the logs of every save interval.
+
+        The model ends with the weights of the last step; with the averaged ones where `settings.ema` is given; with
+        those of the best save interval where `settings.patience` is given.
+
+        Args:
+            folder: where the checkpoints and the log go.
+            callbacks: more Keras callbacks, called before a checkpoint is written.
 
         Raises:
-            UserError: if the tokens do not fit the model, `folder` cannot be written, holds a run of another course or
-                data or one that another process is training, or the loss becomes NaN.
+            UserError: if `folder` cannot be written, holds another run or one that another process is training, or the
+                loss becomes NaN.
             UsageError: if the settings do not fit each other or the devices.
         """
         model, settings, share = self.model, self.settings, process_share()
         self._check(share)
-        n_periods, period = settings.plan(len(self.tokens))
-        course = {
-            **dataclasses.asdict(settings),
-            **self.config.to_dict(),
-            "compute_dtype": model.compute_dtype,
-            "n_images": len(self.tokens),
-            "data": fingerprint(self.tokens),
-            **self.course,
-        }
-        checkpoint = RunCheckpoint(folder, course, keep, period, accept_changes, share[0] == 0, warn)
+        n_intervals, steps = settings.plan(self.n_examples)
+        identity = {**dataclasses.asdict(settings), "compute_dtype": model.compute_dtype, **self.identity}
+        checkpoint = RunCheckpoint(RunFolder.of(folder), identity, steps, writes=share[0] == 0)
         with checkpoint, scope_of(model):
             # In the scope, or a metric's variables would be on another device than the model's.
-            compile_model(model, settings, n_periods * period, settings.warmup(len(self.tokens)), self.metrics())
+            model.compile(
+                optimizer=new_optimizer(settings, n_intervals * steps, settings.warmup(self.n_examples)),
+                loss=self.loss,
+                weighted_metrics=self.metrics() or None,
+                jit_compile=jit_compile(),
+            )
             done = checkpoint.restore(model)
-            if done < n_periods and not is_out_of_patience(checkpoint.history, settings.patience):
+            if done < n_intervals and not is_out_of_patience(checkpoint.history, settings.patience):
                 try:
                     self._fit(callbacks or [], checkpoint, share)
                 except NotFiniteError as error:
-                    raise UserError(f"{error}. {_way_on(checkpoint, settings)}") from error
+                    raise UserError(f"{error}. {_advice(checkpoint, settings)}") from error
             if settings.patience is not None:
                 checkpoint.load_best(model)
             put_averages(model)
         return checkpoint.history
 
-    def _fit(
-        self, callbacks: list[keras.callbacks.Callback], checkpoint: RunCheckpoint, share: tuple[int, int]
-    ) -> None:
-        """Keras' `fit` over the periods that are left."""
-        settings = self.settings
-        n_periods, period = settings.plan(len(self.tokens))
-        parts = period * settings.accumulate
-        done = len(checkpoint.history)
-        batches = TrainingBatches(
-            self.tokens,
-            settings.part_size,
-            settings.seed,
-            first=done * parts,
-            share=share,
-            augment=Augmentation(settings.augment, self.config.n_px) if settings.augment else None,
-            mask=_training_masks(settings) if self.masked else None,
-            labels=self.labels,
-        )
-        n_devices = count_devices(self.model)
+    def _fit(self, callbacks: list[keras.callbacks.Callback], checkpoint: RunCheckpoint, share: Share) -> None:
+        """Keras' `fit` over the save intervals that are left."""
+        settings, done = self.settings, len(checkpoint.history)
+        n_intervals, steps = settings.plan(self.n_examples)
+        micro_batches = steps * settings.accumulate
+        validation = None
+        if self.validation is not None:
+            validation = share_of(self.validation, count_devices(self.model), share)
         self.model.fit(
-            batches,
+            self.batches(done * micro_batches, share),
             shuffle=False,
-            steps_per_epoch=parts,
-            epochs=n_periods,
+            steps_per_epoch=micro_batches,
+            epochs=n_intervals,
             initial_epoch=done,
-            validation_data=self.validation and share_of(self.validation, n_devices, share),
-            validation_batch_size=settings.part_size // share[1],
+            validation_data=validation,
+            validation_batch_size=settings.micro_batch_size // share[1],
             callbacks=[
-                FiniteLoss(parts, settings.accumulate),
+                FiniteLoss(micro_batches, settings.accumulate),
                 *([ValidateAverage()] if settings.ema is not None else []),
                 *callbacks,
                 checkpoint,
@@ -137,101 +119,53 @@ class Run:
             verbose=0,
         )
 
-    def _check(self, share: tuple[int, int]) -> None:
+    def _check(self, share: Share) -> None:
         """Refuse what would fail only later, or mean something else than it says."""
-        check_tokens(self.config, sample_rows(self.tokens))
-        if self.validation is not None:
-            check_tokens(self.config, self.validation[0]["tokens"])
         settings, n_devices = self.settings, count_devices(self.model) * share[1]
-        if settings.part_size % n_devices:
+        if settings.micro_batch_size % n_devices:
             raise UsageError(
-                f"expected a batch that {n_devices} devices and accumulate {settings.accumulate} divide, "
-                f"found {settings.batch_size} images"
+                f"expected a batch_size that {n_devices} devices and accumulate {settings.accumulate} divide, "
+                f"got {settings.batch_size}"
             )
         if settings.patience is not None and self.validation is None:
-            raise UsageError("patience waits for a better validation: give images for validation too")
+            raise UsageError("patience needs validation images")
         if on_tensorflow() and n_devices > 1 and settings.accumulate > 1:
             raise UsageError(
-                "accumulating gradients on several devices needs the JAX backend, as Keras cannot do it under "
+                "accumulate on several devices needs the JAX backend, as Keras cannot accumulate gradients under "
                 "tf.distribute: set KERAS_BACKEND=jax, or use one device"
             )
 
 
-def training_scope(config: ImageGPTConfig, rematerialise: bool) -> contextlib.AbstractContextManager:
-    """Create a model of this shape in this scope to train it.
+def share_of(validation: Validation, n_devices: int, share: Share) -> Validation:
+    """One process's share of the validation examples, each of which counts once.
 
     Args:
-        config: its shape.
-        rematerialise: keep only what goes from block to block for the backward pass and compute the rest again,
-            which takes longer and much less memory.
-    """
-    if not rematerialise:
-        return contextlib.nullcontext()
-    return keras.RematScope("list_of_layers", layer_names=[f"h{i}" for i in range(config.n_layer)])
-
-
-def compile_model(
-    model: keras.Model,
-    settings: PretrainSettings,
-    n_steps: int,
-    warmup: int,
-    metrics: Sequence[keras.metrics.Metric] = (),
-) -> None:
-    """Compile for a run of `n_steps`, the first `warmup` of them with a rising learning rate."""
-    model.compile(
-        optimizer=new_optimizer(settings, n_steps, warmup),
-        loss=keras.losses.SparseCategoricalCrossentropy(from_logits=True),
-        weighted_metrics=list(metrics) or None,
-        jit_compile=jit_compile(),
-    )
-
-
-def share_of(validation: Validation, n_devices: int, share: tuple[int, int]) -> tuple:
-    """Keras' inputs, targets and weights: this process's share of the images, each of which counts once.
-
-    Args:
-        validation: of all images.
-        n_devices: of each process.
-        share: (number of this process, processes).
+        validation: all examples.
+        n_devices: devices of each process.
+        share: which process, of how many.
     """
     process, n_processes = share
     inputs, targets, weights = validation
-    n_images = len(targets)
-    # A last batch that the devices cannot divide is filled with images that count for nothing.
-    missing = -n_images % (n_devices * n_processes)
-    whole = n_images + missing
+    n_examples = len(weights)
+    # A last batch that the devices cannot divide is filled with examples of weight 0.
+    missing = -n_examples % (n_devices * n_processes)
+    whole = n_examples + missing
     mine = slice(process * whole // n_processes, (process + 1) * whole // n_processes)
 
     def part(array: np.ndarray) -> np.ndarray:
         return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))[mine]
 
-    inputs = {name: part(array) for name, array in inputs.items()}
-    weights = part(weights * (whole / n_images)).astype("float32")
-    return (inputs if len(inputs) > 1 else inputs["tokens"]), part(targets), weights
+    inputs, targets = keras.tree.map_structure(part, (inputs, targets))
+    return inputs, targets, part(weights * (whole / n_examples)).astype("float32")
 
 
-def validation_inputs(tokens: np.ndarray, settings: PretrainSettings, masked: bool) -> dict[str, np.ndarray]:
-    """Inputs of images to validate on: their tokens (N, T), and their masks where a model is to see them masked."""
-    inputs = {"tokens": np.asarray(tokens, "int32")}
-    if masked:
-        inputs["mask"] = draw_mask(VALIDATION_MASKS, 0, *tokens.shape, settings.bert_mask_prob)
-    return inputs
-
-
-def _training_masks(settings: PretrainSettings) -> Callable[[int, int, int], np.ndarray]:
-    """Masks of the examples from one on, by their number in the run."""
-    # Not the seed itself: the order of pass n and the mask of example n would come from the same random numbers.
-    seed = int(np.random.SeedSequence([settings.seed, 2]).generate_state(1)[0])
-    return lambda first, n_images, n_tokens: draw_mask(seed, first, n_images, n_tokens, settings.bert_mask_prob)
-
-
-def _way_on(checkpoint: RunCheckpoint, settings: PretrainSettings) -> str:
-    """What to do after a loss that is not a number."""
+def _advice(checkpoint: RunCheckpoint, settings: RunSettings) -> str:
+    """What to do after a loss that is not finite."""
     done = len(checkpoint.history)
-    advice = f"a lower --learning_rate than {settings.learning_rate:g}, or --clip_norm"
+    change = f"a learning_rate below {settings.learning_rate:g}, or clip_norm"
     if not done:
-        return f"There is no checkpoint yet: give the command again with {advice}"
+        return f"There is no checkpoint yet: start again with {change}"
     return (
-        f"The last good checkpoint, of step {done * checkpoint.steps_a_period}, is untouched: "
-        f"go on from it with the same command, --accept_changes and {advice}"
+        f"The last good checkpoint, of step {done * checkpoint.steps_per_interval}, is untouched: "
+        f"resume from it with accept_changes and {change}"
     )

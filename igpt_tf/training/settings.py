@@ -1,141 +1,172 @@
-"""What decides the course of a run."""
+"""The settings of training runs: each is declared once, with its default, its help and how to read it from text."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
+from typing import Any
 
 from igpt_tf.errors import UsageError
 
 SCHEDULES = ("cosine", "constant")
 
 
-@dataclasses.dataclass(frozen=True)
-class PretrainSettings:
-    """What decides the course of a run; the defaults are ours for small models, the paper's where it names one.
+# What the bounds of numbers are called, and what they ask of a value.
+BOUNDS: dict[str, Callable[[float], bool]] = {
+    "positive": lambda value: 0 < value < math.inf,
+    "at least 0": lambda value: 0 <= value < math.inf,
+    "at least 1": lambda value: 1 <= value < math.inf,
+    "between 0 and 1": lambda value: 0 < value < 1,
+}
 
-    Attributes:
-        epochs: passes over the data; may be a fraction.
-        steps: optimiser steps of the whole run; if given, `epochs` does not count. Either is rounded up to periods of
-            one length.
-        batch_size: images an optimiser step, over all devices (the paper: 128).
-        learning_rate: the peak (the paper: 0.003 for S).
-        warmup_steps: linear warm-up. None: 200, or a tenth of a shorter run.
-        warmup_epochs: the warm-up in passes over the data; if given, `warmup_steps` does not count.
-        save_every: about how many steps a period has, which ends with validation and a checkpoint; None: one pass over
-            the data.
-        seed: of the initial weights, of the order of the data, of masks and of augmentation.
-        accumulate: parts in which a batch is computed, one after another; the step is that of the whole batch.
-        clip_norm: longest gradient, all weights together; longer ones are scaled down to it. None: as they are.
-        ema: how much of the average of the weights a step keeps, such as 0.999; None: no average is kept.
-        patience: periods without a better validation loss after which training ends; None: it never does.
-        bert_mask_prob: how much of an image a BERT model does not see (the paper: 0.15).
-        augment: names of augmentations, in the order in which they are applied.
-        schedule: what the learning rate does after the warm-up: "cosine" to 0 at the last step, or "constant".
+
+def setting(default: Any, kind: type, text: str, bound: str | None = None, unset: str = "", **options: Any) -> Any:
+    """A field of a settings class.
+
+    Args:
+        default: its value when nothing else is said.
+        kind: the type of its values, None aside.
+        text: its help, in a few words.
+        bound: one of `BOUNDS`; None: any value.
+        unset: for the help: what happens by default where the default says nothing, such as None.
+        options: how a command line reads it, as in `argparse.add_argument`, such as `choices`.
+    """
+    metadata = {"kind": kind, "help": text, "bound": bound, "unset": unset, "options": options}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+def redefault(base: type[RunSettings], name: str, default: Any) -> Any:
+    """The field of a base class with another default."""
+    return dataclasses.field(default=default, metadata=base.__dataclass_fields__[name].metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class RunSettings:
+    """The settings of every training run; the defaults are ours for small models, the paper's where it names one.
+
+    Either of `steps` and `epochs` is rounded up to whole save intervals. A save interval ends with validation and a
+    checkpoint.
 
     Raises:
-        UsageError: if a number is one that no run can have.
+        UsageError: if a number is invalid or two settings contradict each other.
     """
 
-    epochs: float = 1.0
-    steps: int | None = None
-    batch_size: int = 16
-    learning_rate: float = 3e-3
-    warmup_steps: int | None = None
-    warmup_epochs: float | None = None
-    save_every: int | None = None
-    seed: int = 0
-    accumulate: int = 1
-    clip_norm: float | None = None
-    ema: float | None = None
-    patience: int | None = None
-    bert_mask_prob: float = 0.15
-    augment: tuple[str, ...] = ()
-    schedule: str = "cosine"
+    epochs: float = setting(1.0, float, "passes over the data; may be a fraction", "positive")
+    steps: int | None = setting(
+        None, int, "optimiser steps of the whole run, instead of epochs", "positive", unset="set by epochs"
+    )
+    batch_size: int = setting(16, int, "images per step, over all devices (the paper: 128)", "positive")
+    learning_rate: float = setting(3e-3, float, "peak learning rate (the paper: 0.003 for S)", "positive")
+    warmup_steps: int | None = setting(
+        None, int, "steps of linear warm-up", "at least 0", unset="200, or a tenth of a run of under 2,000 steps"
+    )
+    warmup_epochs: float | None = setting(
+        None, float, "the warm-up in passes over the data, instead of steps", "at least 0", unset="set by warmup_steps"
+    )
+    save_every: int | None = setting(
+        None, int, "about how many steps to train between checkpoints", "at least 1", unset="one pass over the data"
+    )
+    seed: int = setting(0, int, "seed of the initial weights, the data's order, masks and augmentation", "at least 0")
+    accumulate: int = setting(1, int, "micro-batches per step, computed one after another", "at least 1")
+    clip_norm: float | None = setting(
+        None, float, "norm of all gradients together above which they are scaled down", "positive", unset="no limit"
+    )
+    ema: float | None = setting(
+        None,
+        float,
+        "average the weights; the share of the average that each step keeps, such as 0.999",
+        "between 0 and 1",
+        unset="no average",
+    )
+    patience: int | None = setting(
+        None,
+        int,
+        "stop after this many checkpoints without a better validation, and keep the best",
+        "at least 1",
+        unset="never stop",
+    )
+    schedule: str = setting(
+        "cosine", str, "learning rate after the warm-up: cosine to 0 at the last step, or constant", choices=SCHEDULES
+    )
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no run can have."""
-        for name in ("epochs", "batch_size", "learning_rate", "steps", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < math.inf:
-                raise UsageError(f"{name} must be positive, got {value}")
-        for name in ("warmup_steps", "warmup_epochs"):
-            value = getattr(self, name)
-            if value is not None and not 0 <= value < math.inf:
-                raise UsageError(f"{name} must be at least 0, got {value}")
-        for name in ("save_every", "patience", "accumulate"):
-            value = getattr(self, name)
-            if value is not None and value < 1:
-                raise UsageError(f"{name} must be at least 1, got {value}")
-        for name in ("ema", "bert_mask_prob"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise UsageError(f"{name} must be between 0 and 1, got {value}")
+        for field in dataclasses.fields(self):
+            value, bound = getattr(self, field.name), field.metadata["bound"]
+            if value is not None and bound is not None and not BOUNDS[bound](value):
+                raise UsageError(f"{field.name} must be {bound}, got {value}")
         if self.schedule not in SCHEDULES:
             raise UsageError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}")
 
     @property
-    def part_size(self) -> int:
-        """Images that are computed at a time, over all devices."""
+    def micro_batch_size(self) -> int:
+        """Images that are computed at once, over all devices."""
         return self.batch_size // self.accumulate
 
-    def plan(self, n_images: int) -> tuple[int, int]:
-        """Periods of the run and steps in each; together at least `steps`, or `epochs` passes over `n_images`."""
-        steps = self.steps or self._steps_in(self.epochs, n_images)
-        save_every = self.save_every or self._steps_in(1, n_images)
-        n_periods = max(1, round(steps / save_every))
-        return n_periods, math.ceil(steps / n_periods)
+    def plan(self, n_examples: int) -> tuple[int, int]:
+        """Save intervals of the run and steps in each; together at least `steps`, or `epochs` passes over the data."""
+        steps = self.steps or self._steps_in(self.epochs, n_examples)
+        save_every = self.save_every or self._steps_in(1, n_examples)
+        n_intervals = max(1, round(steps / save_every))
+        return n_intervals, math.ceil(steps / n_intervals)
 
-    def warmup(self, n_images: int) -> int:
+    def warmup(self, n_examples: int) -> int:
         """Steps of the warm-up, at most all but the last of the run."""
-        whole = math.prod(self.plan(n_images))
+        whole = math.prod(self.plan(n_examples))
         steps = min(200, whole // 10) if self.warmup_steps is None else self.warmup_steps
         if self.warmup_epochs is not None:
-            steps = self._steps_in(self.warmup_epochs, n_images)
+            steps = self._steps_in(self.warmup_epochs, n_examples)
         return min(steps, whole - 1)
 
-    def _steps_in(self, epochs: float, n_images: int) -> int:
-        return math.ceil(epochs * n_images / self.batch_size)
+    def _steps_in(self, epochs: float, n_examples: int) -> int:
+        return math.ceil(epochs * n_examples / self.batch_size)
+
+
+@dataclasses.dataclass(frozen=True)
+class PretrainSettings(RunSettings):
+    """The settings of pretraining on tokens."""
+
+    bert_mask_prob: float = setting(
+        0.15, float, "BERT: share of an image that is hidden (the paper: 0.15)", "between 0 and 1"
+    )
+    augment: tuple[str, ...] = setting(
+        (),
+        str,
+        "augmentations, drawn anew in every pass: flip, crop, both, or no word for none",
+        unset="none",
+        nargs="*",
+    )
 
 
 @dataclasses.dataclass(frozen=True)
 class FinetuneSettings(PretrainSettings):
-    """What decides the course of fine-tuning, beside all that decides pretraining's.
+    """The settings of fine-tuning.
 
     The defaults are the paper's (section 3.4 and appendix A): its augmentation, no cosine, early stopping on the
     validation accuracy; and a learning rate a tenth of pretraining's.
-
-    Attributes:
-        generative_weight: weight of the generative loss beside the classes'; 0 leaves it out.
-        freeze: leaves the embeddings and so many blocks, from the first, as they are; 0 trains everything.
-        lora_rank: trains nothing but the head and adapters of this rank on the queries and values of every block
-            (Hu et al., 2021); None trains the weights themselves.
-        mask: whether a BERT model's images are masked while it trains, as in the paper; False shows all of them.
-
-    Raises:
-        UsageError: if a number is one that no run can have.
     """
 
-    epochs: float = 10.0
-    learning_rate: float = 3e-4
-    patience: int | None = 3
-    augment: tuple[str, ...] = ("flip", "crop")
-    schedule: str = "constant"
-    generative_weight: float = 1.0
-    freeze: int = 0
-    lora_rank: int | None = None
-    mask: bool = True
+    epochs: float = redefault(PretrainSettings, "epochs", 10.0)
+    learning_rate: float = redefault(PretrainSettings, "learning_rate", 3e-4)
+    patience: int | None = redefault(PretrainSettings, "patience", 3)
+    augment: tuple[str, ...] = redefault(PretrainSettings, "augment", ("flip", "crop"))
+    schedule: str = redefault(PretrainSettings, "schedule", "constant")
+    generative_weight: float = setting(
+        1.0, float, "weight of the generative loss beside the classes'; 0 leaves it out", "at least 0"
+    )
+    freeze: int = setting(0, int, "leave the embeddings and this many blocks, from the first, untrained", "at least 0")
+    lora_rank: int | None = setting(
+        None,
+        int,
+        "train nothing but the head and adapters of this rank on queries and values (Hu et al., 2021)",
+        "at least 1",
+        unset="train the weights",
+    )
+    mask: bool = setting(True, bool, "BERT: train on whole images instead of masked ones")
 
     def __post_init__(self) -> None:
-        """Refuse numbers that no run can have."""
         super().__post_init__()
-        if not 0 <= self.generative_weight < math.inf:
-            raise UsageError(f"generative_weight must be at least 0, got {self.generative_weight}")
-        if self.freeze < 0:
-            raise UsageError(f"freeze must be at least 0, got {self.freeze}")
-        if self.lora_rank is not None and self.lora_rank < 1:
-            raise UsageError(f"lora_rank must be at least 1, got {self.lora_rank}")
         if self.lora_rank is not None and self.freeze:
             raise UsageError("lora_rank leaves all weights as they are: leave out freeze")

@@ -12,7 +12,7 @@ from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.model.layers import QUERY_CHUNK, causal_attention, rms_norm, softmax_float32
+from igpt_tf.model.layers import QUERY_CHUNK, Attention, causal_attention, rms_norm, softmax_float32
 from igpt_tf.weights.names import named_variables
 
 pytestmark = pytest.mark.both_backends
@@ -172,3 +172,20 @@ def test_plain_keras_trains_it():
     losses = model.fit(tokens, tokens, batch_size=8, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.9 * losses[0]
     assert losses[0] <= np.log(TINY.n_vocab) + 0.01
+
+
+def test_attention_to_a_context():
+    """To itself it is self-attention; the keys and values come from the context, the queries from x."""
+    attention = Attention(16, 4, 2, causal=False)
+    attention.build((None, None, 16))
+    randomise(attention)
+    rng = np.random.default_rng(0)
+    x, context = (rng.normal(size=(2, length, 16)).astype("float32") for length in (5, 3))
+    np.testing.assert_allclose(attention(x, context=x), attention(x), rtol=1e-5, atol=1e-6)
+    q, k, v, c = (
+        np.asarray(p.kernel) for p in (attention.q_proj, attention.k_proj, attention.v_proj, attention.c_proj)
+    )
+    scores = np.einsum("btd,hed,bsf,hef->bhts", x, q, context, k) / np.sqrt(4)
+    shares = np.exp(scores) / np.exp(scores).sum(axis=-1, keepdims=True)
+    expected = np.einsum("bhts,bsf,hef,hed->btd", shares, context, v, c)
+    np.testing.assert_allclose(attention(x, context=context), expected, rtol=1e-4, atol=1e-4)

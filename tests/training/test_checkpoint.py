@@ -14,7 +14,8 @@ import pytest
 
 from examples import SETTINGS, StopAfter, new_model, stripes
 from igpt_tf.errors import UserError
-from igpt_tf.training.checkpoint import best_period
+from igpt_tf.training.best import best_interval
+from igpt_tf.training.checkpoint import RunFolder
 from igpt_tf.training.pretrain import pretrain
 
 pytestmark = pytest.mark.both_backends
@@ -30,7 +31,7 @@ def names(folder, pattern="*"):
 def whole(tmp_path_factory):
     """The losses of a run of four periods, all kept, and its folder, not to be changed."""
     folder = tmp_path_factory.mktemp("whole")
-    history = pretrain(new_model(), stripes(), FOUR, folder, keep=4)
+    history = pretrain(new_model(), stripes(), FOUR, RunFolder(folder, keep=4))
     return history, folder
 
 
@@ -46,40 +47,32 @@ def truncate(path):
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
 
 
-def flip_a_bit(path):
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
-@pytest.mark.parametrize("damage", [truncate, flip_a_bit, Path.unlink], ids=lambda damage: damage.__name__)
+@pytest.mark.parametrize("damage", [truncate, Path.unlink], ids=lambda damage: damage.__name__)
 @pytest.mark.parametrize("suffix", ["safetensors", "json"])
 @pytest.mark.slow
 def test_a_damaged_checkpoint_falls_back_to_the_one_before(whole, copied, damage, suffix):
-    if suffix == "json" and damage is flip_a_bit:
-        pytest.skip("a bit of a number's text is a number too")
     damage(copied / f"epoch-00004.{suffix}")
     told = []
-    found = pretrain(new_model(), stripes(), FOUR, copied, warn=told.append)
+    found = pretrain(new_model(), stripes(), FOUR, RunFolder(copied, warn=told.append))
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in whole[0]], rtol=1e-6)
     if suffix == "json" and damage is Path.unlink:
-        assert not told, "without the file that vouches, there never was a checkpoint"
+        assert not told, "without its record, there never was a checkpoint"
     else:
-        assert len(told) == 1 and f"epoch-00004.{suffix}" in told[0] and "going back" in told[0]
+        assert len(told) == 1 and f"epoch-00004.{suffix}" in told[0] and "the checkpoint before it" in told[0]
         assert "\n" not in told[0]
 
 
 def test_nothing_whole_is_one_line(copied):
     for path in copied.glob("*.safetensors"):
         truncate(path)
-    with pytest.raises(UserError, match="no checkpoint before it is left: start anew"):
-        pretrain(new_model(), stripes(), FOUR, copied, warn=lambda line: None)
+    with pytest.raises(UserError, match="no other checkpoint is whole: start anew"):
+        pretrain(new_model(), stripes(), FOUR, RunFolder(copied, warn=lambda line: None))
 
 
 def test_the_latest_and_the_best_are_kept(tmp_path):
     settings = dataclasses.replace(FOUR, steps=12, learning_rate=2.0)
-    history = pretrain(new_model(), stripes(), settings, tmp_path, stripes(8, seed=1), keep=2)
-    best = best_period(history)
+    history = pretrain(new_model(), stripes(), settings, RunFolder(tmp_path, keep=2), stripes(8, seed=1))
+    best = best_interval(history)
     assert best < 5, "with this learning rate the first is the best, or this test shows nothing"
     stems = [f"epoch-{number:05d}" for number in sorted({best, 5, 6})]
     assert names(tmp_path, "epoch-*") == [f"{stem}{suffix}" for stem in stems for suffix in (".json", ".safetensors")]
@@ -115,12 +108,17 @@ def test_other_data_of_the_same_size_are_refused(copied):
 def test_a_change_is_accepted_only_where_it_is_asked_for(copied):
     truncate(copied / "epoch-00004.safetensors")
     slower = dataclasses.replace(FOUR, learning_rate=1e-3, clip_norm=1.0)
-    with pytest.raises(UserError, match=r"learning_rate was 0.01 and is now 0.001, .*--accept_changes"):
-        pretrain(new_model(), stripes(), slower, copied, warn=lambda line: None)
-    assert len(pretrain(new_model(), stripes(), slower, copied, accept_changes=True, warn=lambda line: None)) == 4
+    with pytest.raises(UserError, match=r"learning_rate was 0.01 and is now 0.001, .*accept_changes"):
+        pretrain(new_model(), stripes(), slower, RunFolder(copied, warn=lambda line: None))
+    assert (
+        len(pretrain(new_model(), stripes(), slower, RunFolder(copied, accept_changes=True, warn=lambda line: None)))
+        == 4
+    )
     with pytest.raises(UserError, match="batch_size was 4 and is now 2") as error:
-        pretrain(new_model(), stripes(), dataclasses.replace(FOUR, batch_size=2), copied, accept_changes=True)
-    assert "--accept_changes" not in str(error.value)
+        pretrain(
+            new_model(), stripes(), dataclasses.replace(FOUR, batch_size=2), RunFolder(copied, accept_changes=True)
+        )
+    assert "accept_changes" not in str(error.value)
 
 
 class Poison(keras.callbacks.Callback):
@@ -142,9 +140,11 @@ class Poison(keras.callbacks.Callback):
 @pytest.mark.parametrize("step", [4, 5])
 @pytest.mark.slow
 def test_a_loss_that_is_not_a_number_ends_the_run_and_spoils_nothing(whole, tmp_path, step):
-    with pytest.raises(UserError, match=f"the loss became nan at step {step}.*step {(step - 1) // 2 * 2}, is") as error:
+    with pytest.raises(
+        UserError, match=f"the loss became NaN or infinite by step {step}.*step {(step - 1) // 2 * 2}, is"
+    ) as error:
         pretrain(new_model(), stripes(), FOUR, tmp_path, callbacks=[Poison(step)])
-    assert "lower --learning_rate than 0.01" in str(error.value) and "\n" not in str(error.value)
+    assert "a learning_rate below 0.01" in str(error.value) and "\n" not in str(error.value)
     found = pretrain(new_model(), stripes(), FOUR, tmp_path)
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in whole[0]], rtol=1e-6)
 

@@ -13,7 +13,7 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.scoring.evaluation import classify
-from igpt_tf.training.checkpoint import best_period
+from igpt_tf.training.best import best_interval
 from igpt_tf.training.finetune import finetune, new_classifier
 from igpt_tf.training.settings import FinetuneSettings
 from igpt_tf.weights.presets import open_preset
@@ -113,7 +113,7 @@ def test_what_is_left_as_it_is_goes_on_exactly_too(preset, tmp_path, changes):
 @pytest.mark.slow
 def test_the_weights_are_those_of_the_best_accuracy(preset, tmp_path):
     history, classifier = tuned(preset, tmp_path, epochs=12, learning_rate=0.05, augment=())
-    best = best_period(history)
+    best = best_interval(history)
     assert column(history, "val_accuracy")[best - 1] == max(column(history, "val_accuracy"))
     found = classify(classifier, images(9, seed=1).tokens).argmax(1) == images(9, seed=1).labels
     assert found.mean() == pytest.approx(history[best - 1]["val_accuracy"])
@@ -121,13 +121,13 @@ def test_the_weights_are_those_of_the_best_accuracy(preset, tmp_path):
 
 def test_accuracy_counts_before_the_loss():
     history = [{"val_accuracy": 0.5, "val_loss": 0.1}, {"val_accuracy": 0.9, "val_loss": 0.8}]
-    assert best_period(history) == 2
-    assert best_period([{"val_loss": 0.1}, {"val_loss": 0.8}]) == 1
+    assert best_interval(history) == 2
+    assert best_interval([{"val_loss": 0.1}, {"val_loss": 0.8}]) == 1
 
 
 def test_of_equal_accuracies_the_lower_loss_is_the_best():
     losses = [0.3, 0.1, 0.2, 0.1]
-    assert best_period([{"val_accuracy": 0.9, "val_loss": loss} for loss in losses]) == 2
+    assert best_interval([{"val_accuracy": 0.9, "val_loss": loss} for loss in losses]) == 2
 
 
 def test_the_best_accuracy_is_kept_and_waited_for(preset, tmp_path):

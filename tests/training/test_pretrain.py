@@ -10,15 +10,17 @@ import pytest
 from examples import SETTINGS, TINY, StopAfter, new_model, randomise, stripes
 from igpt_tf.backend.devices import count_devices, device_scope, list_cpus
 from igpt_tf.data.batches import TrainingBatches
+from igpt_tf.data.order import ExampleOrder
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.objectives import autoregressive_loss, masked_loss
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.files import held
+from igpt_tf.training.best import best_interval
 from igpt_tf.training.callbacks import SampleGrids
-from igpt_tf.training.checkpoint import best_period
-from igpt_tf.training.pretrain import _validation, pretrain
+from igpt_tf.training.preparation import TokenBatch
 from igpt_tf.training.pretrain import new_model as new_training_model
+from igpt_tf.training.pretrain import pretrain, token_validation
 from igpt_tf.training.run import share_of
 
 pytestmark = pytest.mark.both_backends
@@ -90,22 +92,22 @@ def test_two_processes_do_not_train_one_run(finished_folder):
 
 def test_every_example_is_seen_once_a_pass_and_the_order_depends_on_the_step_alone():
     tokens = np.arange(10)[:, None]
-    batches = TrainingBatches(tokens, batch_size=4, seed=3)
+    batches = TrainingBatches(ExampleOrder(10, batch_size=4, seed=3), TokenBatch(tokens))
     # Out of order, and twice, as Keras may ask.
     items = {i: batches[i][0][:, 0] for i in (0, 4, 0, 1, 2, 3, 1)}
     seen = np.concatenate([items[i] for i in range(5)])
     assert sorted(seen[:10]) == sorted(seen[10:]) == list(range(10))
     assert list(seen[:10]) != list(seen[10:])
-    later = TrainingBatches(tokens, batch_size=4, seed=3, first=2)
+    later = TrainingBatches(batches.order, TokenBatch(tokens), first=2)
     np.testing.assert_array_equal(later[1][0][:, 0], items[3])
 
 
 def test_processes_share_every_batch():
-    tokens = np.arange(11)[:, None]
-    whole = TrainingBatches(tokens, batch_size=6, seed=3)
-    shares = [TrainingBatches(tokens, batch_size=6, seed=3, share=(i, 3)) for i in range(3)]
+    whole = ExampleOrder(11, batch_size=6, seed=3)
+    shares = [ExampleOrder(11, batch_size=6, seed=3, share=(i, 3)) for i in range(3)]
     for step in range(4):
-        np.testing.assert_array_equal(np.concatenate([share[step][0] for share in shares]), whole[step][0])
+        np.testing.assert_array_equal(np.concatenate([share[step].rows for share in shares]), whole[step].rows)
+        assert [share[step].first for share in shares] == [6 * step, 6 * step + 2, 6 * step + 4]
 
 
 def test_masks_and_augmentation_belong_to_the_example_not_to_the_batch():
@@ -116,8 +118,8 @@ def test_masks_and_augmentation_belong_to_the_example_not_to_the_batch():
         return draw_mask(7, first, n_images, n_tokens)
 
     tokens = np.zeros((5, 9), "uint8")
-    whole = TrainingBatches(tokens, batch_size=4, augment=augment, mask=mask)
-    halves = TrainingBatches(tokens, batch_size=2, augment=augment, mask=mask)
+    prepare = TokenBatch(tokens, augment=augment, mask=mask)
+    whole, halves = (TrainingBatches(ExampleOrder(5, batch_size), prepare) for batch_size in (4, 2))
     values = []
     for step in range(5):
         for name in ("tokens", "mask"):
@@ -184,7 +186,7 @@ def test_bert_sees_masked_tokens_alone_and_reports_the_papers_loss(tmp_path):
     tokens = stripes(6, seed=1).astype("int32")
     mask = draw_mask(0, 0, *tokens.shape, SETTINGS.bert_mask_prob)
     expected = float(masked_loss(tokens, model({"tokens": tokens, "mask": mask}), mask))
-    data = share_of(_validation(tokens, SETTINGS, masked=True), 1, (0, 1))
+    data = share_of(token_validation(tokens, SETTINGS, masked=True), 1, (0, 1))
     found = model.evaluate(data[0], data[1], sample_weight=data[2], batch_size=4, verbose=0)
     assert found == pytest.approx(expected, rel=1e-5)
 
@@ -219,7 +221,7 @@ def test_training_ends_when_validation_has_not_been_better(tmp_path):
     """Trained on stripes of few images, it is soon worse on others: the best weights are what is left."""
     settings = {"steps": 200, "save_every": 10, "patience": 2}
     history, model = trained(tmp_path / "whole", data=stripes(4), **settings)
-    best = best_period(history)
+    best = best_interval(history)
     assert len(history) == best + 2 < 20
     tokens = stripes(6, seed=1).astype("int32")
     assert float(autoregressive_loss(tokens, model(tokens))) == pytest.approx(history[best - 1]["val_loss"], rel=1e-5)
@@ -273,7 +275,7 @@ def test_what_does_not_fit_is_refused_before_training(tmp_path):
     with pytest.raises(UsageError, match="2 devices"):
         pretrain(model, stripes(), dataclasses.replace(SETTINGS, batch_size=5), tmp_path)
     if keras.backend.backend() == "tensorflow":
-        with pytest.raises(UsageError, match="accumulating gradients on several devices needs the JAX backend"):
+        with pytest.raises(UsageError, match="accumulate on several devices needs the JAX backend"):
             pretrain(model, stripes(), dataclasses.replace(SETTINGS, accumulate=2), tmp_path)
 
 

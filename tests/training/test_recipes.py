@@ -5,9 +5,9 @@ import argparse
 import pytest
 
 from igpt_tf.cli import pretrain as command
-from igpt_tf.cli.course import choose_course, tensorboard
 from igpt_tf.cli.main import main
 from igpt_tf.cli.parser import Parser
+from igpt_tf.cli.training import choose_settings, tensorboard, with_batch
 from igpt_tf.config import SIZES
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.recipes import RECIPES, find_recipe
@@ -24,7 +24,8 @@ def typed(*words):
 def course(*words, n_devices=1):
     options = typed(*words)
     recipe = None if options.recipe is None else find_recipe(options.recipe)
-    return choose_course(options, PretrainSettings, recipe, n_devices)
+    settings = choose_settings(options, PretrainSettings, recipe)
+    return with_batch(settings, options, recipe, n_devices)
 
 
 @pytest.mark.parametrize("size", ["s", "m", "l"])
@@ -79,16 +80,16 @@ def test_without_a_recipe_the_usual_settings_hold():
 
 def test_the_batch_is_what_the_devices_do_times_the_parts():
     paper = ["--recipe", "paper-s"]
-    assert course(*paper, n_devices=4).part_size == 128
+    assert course(*paper, n_devices=4).micro_batch_size == 128
     assert course(*paper, "--n_sub_batch", 8, n_devices=4).accumulate == 4
     assert course(*paper, "--accumulate", 2, "--n_sub_batch", 4).batch_size == 8
-    assert course("--batch_size", 12, "--accumulate", 3).part_size == 4
+    assert course("--batch_size", 12, "--accumulate", 3).micro_batch_size == 4
 
 
 @pytest.mark.parametrize(
     "words, message",
     [
-        (["--recipe", "paper-xxl"], "expected one of paper-s, "),
+        (["--recipe", "paper-xxl"], "expected a recipe of paper-s, "),
         (["--epochs", 1, "--steps", 5], "two ways"),
         (["--batch_size", 10, "--n_sub_batch", 4], "does not divide"),
         (["--batch_size", 10, "--accumulate", 3], "does not divide"),

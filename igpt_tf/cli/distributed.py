@@ -14,7 +14,7 @@ from igpt_tf.errors import UsageError
 TOGETHER = ("coordinator", "num_processes", "process_id")
 
 
-def add_machine_options(parser: argparse.ArgumentParser) -> None:
+def add_distributed_options(parser: argparse.ArgumentParser) -> None:
     """Which backend, which of several processes this one is, and how many devices share a copy of the model."""
     group = parser.add_argument_group(
         "several machines",
@@ -27,7 +27,7 @@ def add_machine_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--model_parallel", type=positive, default=1, metavar="N", help="devices a copy of the model")
 
 
-def check_machines(options: argparse.Namespace) -> None:
+def check_distributed(options: argparse.Namespace) -> None:
     """See that the options make sense together, and choose the backend that they name, before anything is loaded.
 
     Raises:

@@ -1,0 +1,45 @@
+"""Writing safetensors files one array at a time, where the library would want all of them in memory."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import numpy as np
+
+from igpt_tf.storage.files import atomic_write
+
+# The names that safetensors has for the dtypes, and the bytes of one number.
+_DTYPES = {
+    "float16": ("F16", 2),
+    "bfloat16": ("BF16", 2),
+    "float32": ("F32", 4),
+    "int32": ("I32", 4),
+    "int64": ("I64", 8),
+    "uint32": ("U32", 4),
+}
+# Name, dtype, shape, and a function that makes the array when its turn comes.
+Tensor = tuple[str, str, tuple[int, ...], Callable[[], np.ndarray]]
+
+
+def write_tensors(path: Path, tensors: Iterable[Tensor]) -> int:
+    """Write a safetensors file, whole or not at all, and return its size in bytes.
+
+    Raises:
+        UserError: if the file cannot be written.
+    """
+    tensors = list(tensors)
+    header: dict[str, dict[str, object]] = {}
+    end = 0
+    for name, dtype, shape, _ in tensors:
+        code, item_bytes = _DTYPES[dtype]
+        start, end = end, end + item_bytes * int(np.prod(shape))
+        header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [start, end]}
+    text = json.dumps(header).encode()
+    text += b" " * (-len(text) % 8)
+    with atomic_write(path) as file:
+        file.write(len(text).to_bytes(8, "little") + text)
+        for _, _, _, make in tensors:
+            file.write(np.ascontiguousarray(make()).tobytes())
+    return 8 + len(text) + end

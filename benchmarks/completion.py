@@ -19,7 +19,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 import numpy as np
 
 import igpt_tf as igpt
-from igpt_tf.data.store.store import open_tokens
+from igpt_tf.data.open import open_data, read_tokens
 
 
 def main() -> None:
@@ -31,7 +31,7 @@ def main() -> None:
     options = parser.parse_args()
     model = igpt.ImageGPT.from_preset(options.model)
     n_px = model.config.n_px
-    data = open_tokens(options.data, n_px, igpt.load_palette(options.model))
+    data = read_tokens(open_data(options.data), n_px, igpt.load_palette(options.model))
     tokens = data[np.arange(min(options.images, len(data)))].astype("int32")
     inside = np.abs(np.arange(n_px) - (n_px - 1) / 2) < 3 * n_px / 16
     known = ~np.outer(inside, inside).reshape(-1)

@@ -27,7 +27,8 @@ import numpy as np
 
 import igpt_tf as igpt
 from benchmarks.theirs import means_of_hidden_states, new_theirs, put_weights
-from igpt_tf.data.labelled import LabelledTokens, open_images, read_labelled
+from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.open import open_data, read_labelled
 from igpt_tf.data.split import stratified_order
 from igpt_tf.probing.few_labels import LowData, low_data
 from igpt_tf.probing.linear import fit_linear, judge
@@ -36,7 +37,7 @@ from igpt_tf.probing.protocol import LayerResult, probe
 
 def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
     """So many images of all classes in proportion."""
-    labelled = read_labelled(open_images(path), config.n_px, None, config.n_vocab)
+    labelled = read_labelled(open_data(path), config.n_px, None, config.n_vocab)
     return labelled.part(np.sort(stratified_order(labelled.labels, 0)[:limit]))
 
 

@@ -59,12 +59,12 @@ def print_row(what: str, row: dict) -> None:
 
 def write_store(folder: Path, count: int) -> None:
     """Random tokens, a block at a time; what `tokenize` would write of them."""
-    from igpt_tf.data.store.writer import digest_of, store_writer
+    from igpt_tf.data.store.writer import store_writer
     from igpt_tf.pictures.palette import Palette
 
     rng = np.random.default_rng(0)
     palette = Palette(rng.uniform(-1, 1, (N_COLORS, 3)))
-    request = {"format": 1, "palette": digest_of(palette), "n_px": N_PX}
+    request = {"format": 1, "palette": palette.digest(), "n_px": N_PX}
     with store_writer(folder, request, with_labels=True) as writer:
         for start in range(0, count, BLOCK):
             n = min(BLOCK, count - start)

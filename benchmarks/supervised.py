@@ -20,7 +20,7 @@ import keras
 import numpy as np
 
 import igpt_tf as igpt
-from igpt_tf.data.labelled import open_images, read_labelled
+from igpt_tf.data.open import open_data, read_labelled
 
 
 def new_network(shape: tuple[int, ...], n_class: int, width: int, flip: bool) -> keras.Model:
@@ -59,7 +59,7 @@ def main() -> None:
     model, palette = igpt.ImageGPT.from_preset(options.model), igpt.load_palette(options.model)
     config = model.config
     parts = [
-        read_labelled(open_images(path), config.n_px, palette, config.n_vocab)
+        read_labelled(open_data(path), config.n_px, palette, config.n_vocab)
         for path in (options.data, options.test_data)
     ]
     images = []

@@ -23,7 +23,7 @@ def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
     load_backend()
     from igpt_tf.backend.devices import choose_devices, device_scope
-    from igpt_tf.download.picture import read_url
+    from igpt_tf.download.single import read_url
     from igpt_tf.model import ImageGPTClassifier
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import read_pictures

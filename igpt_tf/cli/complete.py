@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places, finish
     from igpt_tf.cli.series import refuse_series_names
-    from igpt_tf.download.picture import read_url
+    from igpt_tf.download.single import read_url
     from igpt_tf.model import ImageGPT
     from igpt_tf.pictures.figures import film, in_rows, seen
     from igpt_tf.pictures.palette import quantize

@@ -80,7 +80,8 @@ def run(options: argparse.Namespace) -> None:
 
 def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
-    from igpt_tf.data.labelled import find_labelled, open_images
+    from igpt_tf.data.labelled import LabelledTokens
+    from igpt_tf.data.open import open_data, read_tokens
     from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
@@ -97,13 +98,16 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
         found = {"data": prefix}
     splits = {}
     for name, path in found.items():
-        images = open_images(path)
+        images = open_data(path)
         palette = palette_for(options, preset, images)
-        tokens, labelled = find_labelled(images, preset.config.n_px, palette, preset.config.n_vocab)
-        judged = labelled is not None and preset.n_class is not None
-        if judged:
-            labelled.require_classes(preset.n_class, preset.classes)
-        splits[name] = (tokens[: options.limit], labelled.labels[: options.limit] if judged else None)
+        tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
+        labels = None
+        if images.labels is not None and preset.n_class is not None:
+            LabelledTokens(images.name, tokens, images.labels, images.classes).require_classes(
+                preset.n_class, preset.classes
+            )
+            labels = images.labels[: options.limit]
+        splits[name] = (tokens[: options.limit], labels)
     return splits
 
 

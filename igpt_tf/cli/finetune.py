@@ -107,13 +107,13 @@ def _read_data(
     options: argparse.Namespace, preset: Preset, settings: FinetuneSettings
 ) -> tuple[LabelledTokens, LabelledTokens | None, Palette | None]:
     """Images to train on, those to validate on or None, and the palette of both."""
-    from igpt_tf.data.labelled import open_images, read_labelled
+    from igpt_tf.data.open import open_data, read_labelled
     from igpt_tf.data.split import hold_out, stratified_order
 
     config = preset.config
 
     def read(path: str, others: Palette | None = None) -> tuple[LabelledTokens, Palette | None]:
-        images = open_images(path)
+        images = open_data(path)
         palette = palette_for(options, preset, images, others)
         return read_labelled(images, config.n_px, palette, config.n_vocab), palette or getattr(images, "palette", None)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import sys
+import warnings
 
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
 from igpt_tf.errors import UsageError, UserError
@@ -24,6 +25,8 @@ COMMANDS = {
 def main(arguments: list[str] | None = None) -> int:
     """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    # Pillow warns of oddities in files that it reads all the same.
+    warnings.filterwarnings("ignore", module="PIL")
     try:
         for one in _commands(arguments):
             _run(one)

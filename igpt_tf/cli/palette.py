@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.parser import non_negative, positive
-from igpt_tf.cli.source import add_source_options, open_data
+from igpt_tf.cli.source import add_source_options, open_named_source
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -45,7 +45,7 @@ def run(options: argparse.Namespace) -> None:
 
     if options.n_colors > MAX_COLORS:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, because tokens have 16 bits")
-    images, skipped = _draw(open_data(options), options)
+    images, skipped = _draw(open_named_source(options), options)
     if options.grey:
         images = to_grey(images)
     # Seen before the work, which may take hours.

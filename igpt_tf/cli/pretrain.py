@@ -105,11 +105,9 @@ class Pretraining(Trainer):
         return len(self.tokens)
 
     def _open(self, source: str, store: TokenStore | None = None) -> Tokens:
-        from igpt_tf.data.store.store import open_tokens, require_fitting
+        from igpt_tf.data.open import open_data, read_tokens
 
-        if store is not None:
-            return require_fitting(store, self.config.n_px, self.palette, self.config.n_vocab)
-        return open_tokens(source, self.config.n_px, self.palette, self.config.n_vocab)
+        return read_tokens(store or open_data(source), self.config.n_px, self.palette, self.config.n_vocab)
 
     def new_model(self) -> ImageGPT:
         """A new model, or that of --init_from."""
@@ -169,7 +167,8 @@ def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
 
 def _store(options: argparse.Namespace) -> TokenStore | None:
     """The token store to train on, if the data are one."""
-    from igpt_tf.data.store.store import STORE, TokenStore
+    from igpt_tf.data.sources.open import STORE
+    from igpt_tf.data.store.store import TokenStore
 
     return TokenStore.open(Path(options.data)) if (Path(options.data) / STORE).exists() else None
 

@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> None:
     from tqdm import tqdm
 
     from igpt_tf.backend.devices import choose_devices, device_scope
-    from igpt_tf.data.labelled import open_images
+    from igpt_tf.data.open import open_data
     from igpt_tf.model import ImageGPT
     from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.linear import require_all_classes
@@ -102,8 +102,8 @@ def run(options: argparse.Namespace) -> None:
     for folder in (options.out, cache):
         require_writable(folder)
     # Opened before either is read, which may take long.
-    train_images = open_images(options.data)
-    test_images = open_images(options.test_data or _test_split(options.data))
+    train_images = open_data(options.data)
+    test_images = open_data(options.test_data or _test_split(options.data))
     everything = _read(options, preset, train_images)
     train = _limited(everything, options.limit, options.seed)
     # Of the limited images alone, nobody knows how many classes there should be.
@@ -206,7 +206,7 @@ def _test_split(data: str) -> str:
 def _read(
     options: argparse.Namespace, preset: Preset, images: TokenStore | Source, others: Palette | None = None
 ) -> LabelledTokens:
-    from igpt_tf.data.labelled import read_labelled
+    from igpt_tf.data.open import read_labelled
 
     palette = palette_for(options, preset, images, others)
     return read_labelled(images, preset.config.n_px, palette, preset.config.n_vocab)

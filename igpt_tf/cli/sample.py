@@ -44,7 +44,6 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places
     from igpt_tf.cli.series import open_series
-    from igpt_tf.data.store.writer import digest_of
     from igpt_tf.model import ImageGPT
 
     controls = controls_of(options)
@@ -56,7 +55,7 @@ def run(options: argparse.Namespace) -> None:
         model = ImageGPT.from_preset(preset)
     settings = {
         "model": preset.fingerprint(),
-        "palette": digest_of(palette),
+        "palette": palette.digest(),
         "seed": options.seed,
         **dataclasses.asdict(controls),
     }

@@ -1,4 +1,4 @@
-"""Options that name a source of images, and opening it."""
+"""Options that name a source of images, and what opens it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,35 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend
+from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
     from igpt_tf.data.sources.open import Source
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Where images come from."""
+    """Declare --data and --data_file."""
     parser.add_argument(
         "--data",
         required=True,
-        help="a folder of pictures (subfolders are classes), a .txt or .csv list of paths, an .npy or .npz, "
-        "OpenAI's prefix of PREFIX_trX.npy, or mnist, fashion_mnist, cifar10 or cifar100; where there are splits, "
-        "the training split unless NAME:test says another",
+        help="a folder of images (its subfolders are the classes), a .txt or .csv list of paths, an .npy or .npz, "
+        "OpenAI's prefix of PREFIX_trX.npy, or mnist, fashion_mnist, cifar10 or cifar100; for another split than "
+        "training add it after a colon: mnist:test",
     )
     parser.add_argument(
         "--data_file",
         type=Path,
-        help="a local copy of a data set given by name: mnist.npz, the folder of MNIST's four files, or the archive or "
-        "folder of CIFAR's binary version (default: downloaded once)",
+        help="local copy of a data set given by name: mnist.npz, the folder of MNIST's four files, or the archive or "
+        "folder of CIFAR's binary version (default: download it once)",
     )
 
 
-def open_data(options: argparse.Namespace) -> Source:
+def open_named_source(options: argparse.Namespace) -> Source:
     """The source that the options name."""
-    from igpt_tf.data.sources.named import NAMES
+    from igpt_tf.data.sources.named import DownloadError
     from igpt_tf.data.sources.open import open_source
 
-    if options.data.partition(":")[0] in NAMES and options.data_file is None:
-        load_backend()
-    return open_source(options.data, options.data_file)
+    try:
+        return open_source(options.data, options.data_file)
+    except DownloadError as error:
+        raise UserError(f"{error}, and give it as --data_file") from error

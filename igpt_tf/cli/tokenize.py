@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 from igpt_tf.cli.parser import non_negative, positive
-from igpt_tf.cli.source import add_source_options, open_data
+from igpt_tf.cli.source import add_source_options, open_named_source
 
 # Images that could not be read, of which so many are named; the file names them all.
 NAMED = 10
@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.pictures.palette import Palette
 
     palette = Palette.load(options.palette)
-    source = open_data(options)
+    source = open_named_source(options)
     started = time.perf_counter()
     store = tokenize(
         source,

@@ -1,4 +1,4 @@
-"""Splitting labelled images so that every part has all classes in proportion."""
+"""Stratified splits of labelled images. Fine-tuning runs record them, so the same seed must choose the same images."""
 
 from __future__ import annotations
 
@@ -8,9 +8,17 @@ from igpt_tf.errors import UserError
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """An order of the images (N,), random by seed, any first part of which has all classes in proportion."""
+    """Shuffle the images (N,) so that every prefix of the order has the classes in proportion.
+
+    Args:
+        labels: (N,) integers.
+        seed: of the random order.
+
+    Returns:
+        (N,) rows.
+    """
     order = np.random.default_rng(seed).permutation(len(labels))
-    # How far into its own class each image comes.
+    # Position of each image within its own class, from 0 to 1.
     depth = np.empty(len(labels))
     for label in np.unique(labels):
         places = np.flatnonzero(labels[order] == label)
@@ -19,17 +27,25 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Sorted rows of the images (N,) that are kept, and of a share of each class that is held out, random by seed.
+    """Split images into those to train on and a share of each class to hold out.
+
+    Args:
+        labels: (N,) integers.
+        share: fraction of the images to hold out.
+        seed: decides which.
+
+    Returns:
+        Sorted rows of the images that are kept, and of those that are held out.
 
     Raises:
-        UserError: if there are too few images for that.
+        UserError: if none would be held out, or a class would lose all its images.
     """
     n_held = round(share * len(labels))
     order = stratified_order(labels, seed)
     held, kept = np.sort(order[:n_held]), np.sort(order[n_held:])
     if not n_held or len(np.unique(labels[kept])) < len(np.unique(labels)):
         raise UserError(
-            f"expected images enough to hold out {100 * share:g} % and keep some of every class, found {len(labels)}: "
+            f"expected enough images to hold out {100 * share:g} % and keep some of every class, got {len(labels)}: "
             "give more images"
         )
     return kept, held

@@ -1,5 +1,8 @@
 """The palette: pixels to tokens and back."""
 
+from __future__ import annotations
+
+import hashlib
 import os
 from collections.abc import Iterator
 from math import isqrt
@@ -10,22 +13,20 @@ from numpy.typing import ArrayLike
 
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.imaging import to_grey
-from igpt_tf.pictures.kmeans import cluster
-from igpt_tf.pictures.nearest import nearest, pack, scale, unpack
+from igpt_tf.pictures.kmeans import choose_colors
+from igpt_tf.pictures.nearest import nearest, pack
 from igpt_tf.storage.files import atomic_write
 
 # Pixels worked on at once: the largest temporary array is a few times 4 MB.
 BLOCK_PIXELS = 1 << 20
 # Tokens are stored in 16 bits.
 MAX_COLORS = 1 << 16
-# k-means looks at no fewer pixels than this for each colour it chooses.
-PIXELS_PER_COLOR = 32
 # k-means centres may leave [-1, 1] by rounding.
 RANGE_TOLERANCE = 1e-3
 
 
 class Palette:
-    """The V colours whose indices are the model's tokens.
+    """The V colours that tokens index.
 
     Args:
         colors: (V, 3) for RGB or (V, 1) for grey, in [-1, 1]: the 8-bit value v is v / 127.5 - 1.
@@ -34,15 +35,15 @@ class Palette:
         colors: the same as a read-only float32 array.
 
     Raises:
-        UserError: another shape, a value that is not finite, or one outside [-1, 1].
+        UserError: if colors has another shape, or a value that is not finite or outside [-1, 1].
 
     Source: section 3.2 of the paper (512 colours found by k-means).
     """
 
     def __init__(self, colors: ArrayLike):
         self.colors = _check_colors(colors)
-        # The token of every 8-bit colour met so far, plus one; 0 is "not met yet". Zero pages cost nothing until
-        # they are written, and a palette that sees batch after batch of a data set soon only looks colours up.
+        # The token of every 8-bit colour met so far, plus one; 0 means "not met yet". Zero pages cost nothing until
+        # they are written, and after a few batches of a data set nearly every colour is in the table.
         self._found = np.zeros(256**self.n_channels, np.int32)
 
     @property
@@ -63,15 +64,18 @@ class Palette:
         return f"Palette({len(self)} {'RGB colours' if self.n_channels == 3 else 'grey levels'})"
 
     def __reduce__(self):
-        # The table of colours met is not worth sending to another process.
+        # Another process need not be sent the table of colours met.
         return Palette, (self.colors,)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> "Palette":
+    def load(cls, path: str | os.PathLike) -> Palette:
         """Read a palette from a .npy file, such as OpenAI's kmeans_centers.npy.
 
+        Args:
+            path: the file.
+
         Raises:
-            UserError: there is no such file, or it is not a plain array of the right shape and range.
+            UserError: if there is no such file, or it is not a plain array of the right shape and range.
         """
         array = _read_npy(Path(path))
         try:
@@ -82,8 +86,11 @@ class Palette:
     def save(self, path: str | os.PathLike) -> None:
         """Write the colours to a float32 .npy file, whole or not at all.
 
+        Args:
+            path: the file; missing folders are created.
+
         Raises:
-            UserError: the file cannot be written.
+            UserError: if the file cannot be written.
         """
         with atomic_write(path) as file:
             np.save(file, self.colors, allow_pickle=False)
@@ -91,50 +98,39 @@ class Palette:
     @classmethod
     def fit(
         cls, images: np.ndarray, n_colors: int, seed: int = 0, max_pixels: int = 500_000, progress: bool = False
-    ) -> "Palette":
+    ) -> Palette:
         """Choose `n_colors` colours by k-means on a random sample of the pixels.
 
         Args:
             images: (N, height, width, 3) or, for a grey palette, (N, height, width), uint8; may be memory-mapped.
             n_colors: V, at most 65,536.
-            seed: the same seed, images and versions give the same palette.
-            max_pixels: pixels to learn from, but at least 32 a colour; drawn with replacement where there are more.
+            seed: of the sample and of k-means; the same seed, images and library versions give the same palette.
+            max_pixels: number of pixels to sample, with replacement, but at least 32 per colour; all pixels are used
+                if there are no more.
             progress: show a bar on standard error.
 
         Returns:
             The palette, from dark to bright (by ITU-R 601 luma).
 
         Raises:
-            UserError: another dtype or shape, more colours than tokens can count, or pixels of fewer distinct colours
-                than `n_colors`.
+            UserError: if the images have another dtype or shape, there are more colours than tokens can count, or the
+                pixels have fewer distinct colours than `n_colors`.
         """
         images = np.asarray(images)
         # Three dimensions ending in 3 are far more likely one RGB image than grey ones, 3 pixels wide.
         looks_grey = images.shape[3] == 1 if images.ndim == 4 else images.ndim == 3 and images.shape[2] != 3
         images = _with_channels(images, 1 if looks_grey else 3)
         if n_colors < 1:
-            raise UserError(f"Expected at least 1 colour, found n_colors={n_colors}.")
+            raise UserError(f"expected at least 1 colour, got n_colors={n_colors}")
         if n_colors > MAX_COLORS:
-            raise UserError(f"Expected at most {MAX_COLORS} colours, because tokens have 16 bits, found {n_colors}.")
-        max_pixels = max(max_pixels, PIXELS_PER_COLOR * n_colors)
-        pixels = _draw_pixels(images, max_pixels, np.random.default_rng(seed))
-        codes, counts = np.unique(pack(pixels), return_counts=True)
-        distinct = unpack(codes, images.shape[3])
-        if len(distinct) < n_colors:
-            raise UserError(
-                f"Expected pixels of at least {n_colors} distinct colours, found {len(distinct)}: "
-                f"ask for at most {len(distinct)} colours or give more images."
-            )
-        colors = scale(distinct)
-        if len(colors) > n_colors:
-            colors = cluster(colors, counts, n_colors, seed, progress)
-        return cls(_dark_to_bright(np.clip(colors, -1, 1).astype(np.float32)))
+            raise UserError(f"expected at most {MAX_COLORS} colours, because tokens have 16 bits, got {n_colors}")
+        return cls(choose_colors(images, n_colors, seed, max_pixels, progress))
 
     def quantize(self, images: np.ndarray) -> np.ndarray:
         """Replace every pixel by the index of the nearest colour.
 
         Nearest is by squared Euclidean distance in [-1, 1], computed in float64; of equally near colours the lowest
-        index wins. Takes less than 200 MB beside input and output, however many images there are.
+        index wins. Takes less than 200 MB besides input and output, however many images there are.
 
         Args:
             images: (N, height, width, 3) uint8; for a grey palette (N, height, width) or (N, height, width, 1).
@@ -144,7 +140,7 @@ class Palette:
             (N, height * width) int32 tokens, row by row.
 
         Raises:
-            UserError: another dtype or shape.
+            UserError: if the images have another dtype or shape.
 
         Source: `color_quantize` in OpenAI's src/utils.py.
         """
@@ -172,49 +168,53 @@ class Palette:
             (N, height, width, 3) uint8, rounded to nearest; (N, height, width, 1) for a grey palette.
 
         Raises:
-            UserError: T is not a square, or a token is not an index of this palette.
+            UserError: if T is not a square, or a token is not an index of this palette.
 
         Source: `sample` in OpenAI's src/run.py: rint(127.5 * (colour + 1)).
         """
         tokens = np.asarray(tokens)
         if not np.issubdtype(tokens.dtype, np.integer):
-            raise UserError(f"Expected integer tokens, found dtype {tokens.dtype}: cast them to int32.")
+            raise UserError(f"expected integer tokens, got dtype {tokens.dtype}: cast them to int32")
         if tokens.ndim == 2:
             side = isqrt(tokens.shape[1])
             if side * side != tokens.shape[1]:
                 raise UserError(
-                    f"Expected n_px * n_px tokens an image, found {tokens.shape[1]}, which is no square: "
-                    "give images that are not square as (N, height, width)."
+                    f"expected n_px * n_px tokens per image, got {tokens.shape[1]}, which is no square: "
+                    "give images that are not square as (N, height, width)"
                 )
             tokens = tokens.reshape(len(tokens), side, side)
         if tokens.ndim != 3:
             raise UserError(
-                f"Expected tokens of shape (N, T) or (N, height, width), found {tokens.shape}: "
+                f"expected tokens of shape (N, T) or (N, height, width), got {tokens.shape}: "
                 "give one image as tokens[None]."
             )
         if tokens.size and (tokens.min() < 0 or tokens.max() >= len(self)):
             bad = tokens.min() if tokens.min() < 0 else tokens.max()
             raise UserError(
-                f"Expected tokens from 0 to {len(self) - 1}, found {bad}: "
+                f"expected tokens from 0 to {len(self) - 1}, got {bad}: "
                 "is this the palette that the tokens were made with?"
             )
         return self._bytes()[tokens]
 
+    def digest(self) -> str:
+        """16 hexadecimal digits for these colours; stores and drawn series record them: keep the result as it is."""
+        return hashlib.sha256(repr(self.colors.shape).encode() + self.colors.tobytes()).hexdigest()[:16]
+
     def rmse(self, images: np.ndarray) -> float:
-        """Return how far `dequantize(quantize(images))` is from the images.
+        """Return the root mean square error of `dequantize(quantize(images))`.
 
         Args:
-            images: as for `quantize`.
+            images: (N, height, width, 3) uint8; for a grey palette (N, height, width) or (N, height, width, 1).
 
         Returns:
-            The root mean square over all pixels and channels, in 8-bit levels (0 to 255).
+            The error over all pixels and channels, in 8-bit levels (0 to 255).
 
         Raises:
-            UserError: another dtype or shape, or no pixel at all.
+            UserError: if the images have another dtype or shape, or no pixel.
         """
         images = _with_channels(images, self.n_channels)
         if images.size == 0:
-            raise UserError(f"Expected at least one pixel, found images of shape {images.shape}.")
+            raise UserError(f"expected at least one pixel, got images of shape {images.shape}")
         total = 0.0
         for block in _blocks(*images.shape[:3]):
             pixels = images[block]
@@ -243,27 +243,11 @@ def _blocks(n: int, height: int, width: int) -> Iterator[tuple[slice, slice]]:
             yield slice(start, start + count), slice(top, top + rows)
 
 
-def _draw_pixels(images: np.ndarray, max_pixels: int, rng: np.random.Generator) -> np.ndarray:
-    """Return (n, n_channels) pixels, at most `max_pixels`, reading little more than those."""
-    n_pixels = int(np.prod(images.shape[:3]))
-    if n_pixels <= max_pixels:
-        return images.reshape(n_pixels, images.shape[3])
-    # Sorted, so that a memory-mapped file is read from front to back.
-    positions = np.sort(rng.integers(n_pixels, size=max_pixels))
-    return images[np.unravel_index(positions, images.shape[:3])]
-
-
-def _dark_to_bright(colors: np.ndarray) -> np.ndarray:
-    """Sort (V, n_channels) colours by ITU-R 601 luma; equally bright ones by channel, so that the order is unique."""
-    luma = colors @ np.array([0.299, 0.587, 0.114]) if colors.shape[1] == 3 else colors[:, 0]
-    return colors[np.lexsort((*colors.T[::-1], luma))]
-
-
 def _with_channels(images: np.ndarray, n_channels: int) -> np.ndarray:
     """Return uint8 images as (N, height, width, n_channels), or say what is wrong with them."""
     images = np.asarray(images)
     if images.dtype != np.uint8:
-        raise UserError(f"Expected images of dtype uint8 (0 to 255), found {images.dtype}: convert them first.")
+        raise UserError(f"expected images of dtype uint8 (0 to 255), got {images.dtype}: convert them first")
     if n_channels == 1 and images.ndim == 3:
         images = images[..., None]
     if images.ndim == 4 and images.shape[3] == n_channels:
@@ -272,23 +256,23 @@ def _with_channels(images: np.ndarray, n_channels: int) -> np.ndarray:
         expected, hint = "RGB images of shape (N, height, width, 3)", "give one image as image[None]"
     else:
         expected, hint = "grey images of shape (N, height, width)", "imaging.to_grey makes RGB images grey"
-    raise UserError(f"Expected {expected}, found {images.shape}: {hint}.")
+    raise UserError(f"expected {expected}, got {images.shape}: {hint}")
 
 
 def _check_colors(colors: ArrayLike) -> np.ndarray:
     """Return a read-only float32 copy of the colours, or say what is wrong with them."""
     array = np.asarray(colors)
     if array.ndim != 2 or array.shape[1] not in (1, 3) or len(array) == 0:
-        raise UserError(f"Expected palette colours of shape (V, 3) or (V, 1), found {array.shape}.")
+        raise UserError(f"expected palette colours of shape (V, 3) or (V, 1), got {array.shape}")
     if array.dtype.kind not in "fiu":
-        raise UserError(f"Expected palette colours as numbers in [-1, 1], found dtype {array.dtype}.")
+        raise UserError(f"expected palette colours as numbers in [-1, 1], got dtype {array.dtype}")
     if not np.isfinite(array).all():
-        raise UserError("Expected finite palette colours, found NaN or infinity: was the k-means run cut short?")
+        raise UserError("expected finite palette colours, got NaN or infinity: was the k-means run cut short?")
     low, high = array.min(), array.max()
     if array.dtype == np.uint8 or low < -1 - RANGE_TOLERANCE or high > 1 + RANGE_TOLERANCE:
         raise UserError(
-            f"Expected palette colours in [-1, 1], found {array.dtype} from {low:g} to {high:g}: "
-            "turn 8-bit colours into colours / 127.5 - 1."
+            f"expected palette colours in [-1, 1], got {array.dtype} from {low:g} to {high:g}: "
+            "turn 8-bit colours into colours / 127.5 - 1"
         )
     array = array.astype(np.float32, order="C")
     array.flags.writeable = False
@@ -297,31 +281,31 @@ def _check_colors(colors: ArrayLike) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     """Return the plain array in a .npy file; nothing in the file can run code."""
-    wanted = "Expected a palette, a .npy file of (V, 3) or (V, 1) float32"
+    wanted = "expected a palette, a .npy file of (V, 3) or (V, 1) float32"
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except FileNotFoundError:
-        raise UserError(f"{wanted}, found no file {path}: check the path or download it first.") from None
+        raise UserError(f"{wanted}, got no file {path}: check the path or download it first") from None
     except OSError as error:
         raise UserError(f"{wanted}, cannot read {path}: {error.strerror or error}.") from None
     if not start.startswith(b"\x93NUMPY"):
         kind = "a web page" if start.lstrip().startswith(b"<") else "another kind of file" if start else "an empty file"
-        raise UserError(f"{wanted}, found {kind} at {path}: download it again.")
+        raise UserError(f"{wanted}, got {kind} at {path}: download it again")
     try:
         # Mapped, because then a header that promises more than the file holds is refused before memory is taken.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
         if "object" in str(error).lower():
             raise UserError(
-                f"{wanted}, found pickled Python objects in {path}, which are never loaded because they can run code: "
-                "save it again with Palette.save."
+                f"{wanted}, got pickled Python objects in {path}, which are never loaded because they can run code: "
+                "save it again with Palette.save"
             ) from None
-        raise UserError(f"{wanted}, found a damaged one at {path}: download it again.") from None
+        raise UserError(f"{wanted}, got a damaged one at {path}: download it again") from None
 
 
 def quantize(palette: Palette, images: np.ndarray) -> np.ndarray:
-    """Pictures to tokens (N, T), with colours turned to grey where the palette is grey."""
+    """Images to tokens (N, T), as `Palette.quantize`, with RGB and grey converted to what the palette has."""
     if palette.n_channels == 1 and images.ndim == 4 and images.shape[-1] == 3:
         images = to_grey(images)
     elif palette.n_channels == 3 and images.ndim == 3:

@@ -145,10 +145,10 @@ def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
 
 
 MISTAKES = [
-    (["--data", "{pictures}/dark"], 1, "expected images with labels, found none"),
+    (["--data", "{pictures}/dark"], 1, "expected images with labels, got none"),
     (["--data", "{one}"], 1, "at least 2 classes"),
     (["--data", "{tokens}.npz"], 1, "images of 8 pixels"),
-    (["--data", "{pictures}", "--validation", "{three}"], 1, "expected labels from 0 to 1, found 2"),
+    (["--data", "{pictures}", "--validation", "{three}"], 1, "expected labels from 0 to 1, got 2"),
     (["--data", "{pictures}", "--holdout", "1"], 2, "--holdout"),
     (["--data", "{pictures}", "--freeze", "3"], 2, "expected to freeze 0 to 2 blocks of this model, got 3"),
     (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "leave out freeze"),

@@ -395,7 +395,7 @@ MISTAKES = [
     (["palette", "--data", "{pictures}", "--n_colors", "6"], 2, "run.py palette fit"),
     (["palette", "fit", "--data", "{empty}"], 1, "{empty}"),
     (["palette", "fit", "--data", "mnist", "--data_file", "{empty}"], 1, "train-images-idx3-ubyte.gz"),
-    (["palette", "fit", "--data", "mnist:valid", "--data_file", "{empty}"], 1, "train and test"),
+    (["palette", "fit", "--data", "mnist:valid", "--data_file", "{empty}"], 1, "train or test"),
     (["tokenize", "--data", "{pictures}", "--palette", "{colors}"], 2, "--out"),
     (["tokenize", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
     (["tokenize", "--data", "{pictures}", "--palette", "{empty}", "--out", "{empty}/x"], 1, "palette"),
@@ -417,7 +417,7 @@ MISTAKES = [
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--recipe", "nano-mnist"], 2, "of its shape"),
     ([*PRETRAIN, "--out", "{empty}/x", "--log_dir", "{colors}"], 1, "cannot write {colors}"),
     (["palette", "fit", "--data", "{pictures}", "--n_colors", "6", "--out", "{colors}/x.npy"], 1, "cannot write"),
-    (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "expected tokens"),
+    (["pretrain", "--data", "{preset}/palette.npy", "--out", "{empty}/x"], 1, "or tokens, integers"),
 ]
 
 

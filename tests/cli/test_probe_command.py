@@ -206,16 +206,16 @@ def other_npz(path, **changes):
         ({}, ["--bert_masks", 5], 2, "expected no masks, as this model is autoregressive"),
         ({}, ["--bert_mask_prob", 1], 2, "--bert_mask_prob: expected a probability between 0 and 1"),
         ({}, ["--labels_a_class", 21], 2, "expected 2 to 20 labels a class"),
-        ({"y_train": None}, [], 1, "expected images with labels, found none"),
-        ({"y_test": None}, [], 1, "expected images with labels, found none"),
-        ({"x_test": None}, [], 1, "expected arrays named x_test, found x_train, y_train, y_test"),
-        ({"y_test": np.arange(60) % 4}, [], 1, "expected labels from 0 to 2, found 3"),
-        ({"y_train": np.zeros(60, int)}, [], 1, "expected images of at least 2 classes, found label 0 alone"),
+        ({"y_train": None}, [], 1, "expected images with labels, got none"),
+        ({"y_test": None}, [], 1, "expected images with labels, got none"),
+        ({"x_test": None}, [], 1, "expected arrays named x_test, got x_train, y_train, y_test"),
+        ({"y_test": np.arange(60) % 4}, [], 1, "expected labels from 0 to 2, got 3"),
+        ({"y_train": np.zeros(60, int)}, [], 1, "expected images of at least 2 classes, got label 0 alone"),
         ({}, ["--limit", 1], 1, "expected images of at least 2 classes to fit to, found 1"),
         ({}, ["--limit", 2], 1, "expected images of all 3 classes to fit to, found none of"),
-        ({}, ["--limit", 4], 1, "expected images enough to hold out 10 %"),
+        ({}, ["--limit", 4], 1, "expected enough images to hold out 10 %"),
         ({"x_train": np.zeros((60, 49), int)}, [], 1, "integers of shape (N, 64) for images of 8 pixels"),
-        ({"x_test": np.full((60, 64), 11)}, [], 1, "expected tokens from 0 to 10, found 11"),
+        ({"x_test": np.full((60, 64), 11)}, [], 1, "expected tokens from 0 to 10, got 11"),
     ],
 )
 def test_mistakes(capsys, tmp_path, preset, changes, options, code, message):
@@ -233,4 +233,4 @@ def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):
     code, _, err = run(capsys, *line, tmp_path / "pictures")
     assert code == 2 and "has no test split: give images with labels to judge by with --test_data" in err
     code, _, err = run(capsys, *line, tmp_path / "nowhere")
-    assert code == 1 and "found nothing at" in err and err.count("\n") == 1
+    assert code == 1 and "got nothing at" in err and err.count("\n") == 1

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from igpt_tf.data.labelled import LabelledTokens, find_labelled, open_images, read_labelled
+from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.open import open_data, read_labelled, read_tokens
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.split import hold_out
 from igpt_tf.data.store.store import tokenize
@@ -24,8 +25,7 @@ def arrays(tmp_path):
 def test_a_store_has_the_tokens_and_labels_of_its_source(arrays, tmp_path):
     tokenize(open_source(arrays), tmp_path / "store", PALETTE, 8)
     direct, stored = (
-        read_labelled(open_images(path), 8, palette)
-        for path, palette in ((arrays, PALETTE), (tmp_path / "store", None))
+        read_labelled(open_data(path), 8, palette) for path, palette in ((arrays, PALETTE), (tmp_path / "store", None))
     )
     np.testing.assert_array_equal(direct.tokens[:], stored.tokens[:])
     assert direct.labels.tolist() == stored.labels.tolist() == [0, 1, 2, 0, 1, 2]
@@ -34,23 +34,22 @@ def test_a_store_has_the_tokens_and_labels_of_its_source(arrays, tmp_path):
 
 def test_images_without_labels_are_tokens_alone(tmp_path):
     np.save(tmp_path / "tokens.npy", np.zeros((2, 64), "int32"))
-    images = open_images(tmp_path / "tokens.npy")
-    tokens, labelled = find_labelled(images, 8, None, 11)
-    assert tokens.shape == (2, 64) and labelled is None
-    with pytest.raises(UserError, match="expected images with labels, found none: give a folder") as caught:
+    images = open_data(tmp_path / "tokens.npy")
+    assert read_tokens(images, 8, None, 11).shape == (2, 64)
+    with pytest.raises(UserError, match="expected images with labels, got none: give a folder") as caught:
         read_labelled(images, 8, None, 11)
     assert "\n" not in str(caught.value)
 
 
 def test_one_class_is_none(tmp_path):
     np.savez(tmp_path / "data.npz", x_train=np.zeros((2, 64), int), y_train=[4, 4])
-    with pytest.raises(UserError, match="at least 2 classes, found label 4 alone"):
-        read_labelled(open_images(tmp_path / "data.npz"), 8, None, 11)
+    with pytest.raises(UserError, match="at least 2 classes, got label 4 alone"):
+        read_labelled(open_data(tmp_path / "data.npz"), 8, None, 11)
 
 
 @pytest.mark.parametrize(
     ("n_class", "classes", "match"),
-    [(2, None, "labels from 0 to 1, found 2"), (3, ("a", "c", "b"), "expected the classes a, c, b, found a, b, c")],
+    [(2, None, "labels from 0 to 1, got 2"), (3, ("a", "c", "b"), "expected the classes a, c, b, got a, b, c")],
 )
 def test_other_classes_are_refused(n_class, classes, match):
     labelled = LabelledTokens("x", np.zeros((3, 64), int), np.arange(3), ("a", "b", "c"))
@@ -63,9 +62,9 @@ def test_other_classes_are_refused(n_class, classes, match):
 @pytest.mark.parametrize(
     ("labels", "match"),
     [
-        (np.arange(2), r"images: expected a whole number \(N,\) for each of 3 images, found labels int64 \(2,\)"),
-        (np.eye(3), "found labels float64"),
-        (np.array([0, -1, 1]), "images: expected labels from 0, found -1"),
+        (np.arange(2), r"images: expected an integer label for each of 3 images, got labels int64 \(2,\)"),
+        (np.eye(3), "got labels float64"),
+        (np.array([0, -1, 1]), "images: expected labels from 0, got -1"),
     ],
 )
 def test_what_is_no_label_is_refused(labels, match):
@@ -80,5 +79,5 @@ def test_what_is_held_out_has_all_classes_in_proportion_and_the_rest_is_kept():
     assert np.bincount(held.labels).tolist() == [4, 2, 1]
     np.testing.assert_array_equal(np.sort(np.concatenate([kept.tokens.rows, held.tokens.rows])), np.arange(70))
     np.testing.assert_array_equal(held.tokens[:], data.tokens[held.tokens.rows])
-    with pytest.raises(UserError, match="expected images enough to hold out 99 %"):
+    with pytest.raises(UserError, match="expected enough images to hold out 99 %"):
         hold_out(labels, 0.99, seed=1)

@@ -1,18 +1,20 @@
 """Sources: what is found where, with which labels, and one line for everything that is not what it should be."""
 
+import dataclasses
 import gzip
+import hashlib
 import io
 import pickle
-import sys
 import tarfile
-from types import SimpleNamespace
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from http_server import Remote, serving
 
+from igpt_tf.data.open import open_data, read_tokens, resized
 from igpt_tf.data.sources import named
-from igpt_tf.data.sources.open import load_tokens, open_source, pictures_of
+from igpt_tf.data.sources.open import open_source
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import Palette
 
@@ -24,7 +26,7 @@ def random_images(*shape, seed=0):
 
 
 def all_pictures(source, n_px=8):
-    return pictures_of(source.part(np.arange(len(source))), n_px)
+    return resized(source.part(np.arange(len(source))), n_px)
 
 
 def one_line_error(function, *args, match):
@@ -68,8 +70,8 @@ def test_a_list_names_its_pictures(folder):
 @pytest.mark.parametrize(
     ("text", "match"),
     [
-        ("", "found none"),
-        ("path,label\n", "found none"),
+        ("", "got none"),
+        ("path,label\n", "got none"),
         ("a.png,1\nb.png\n", "differ"),
         ("a,b,c\n", "differ or have more"),
     ],
@@ -82,7 +84,7 @@ def test_lists_that_are_none(tmp_path, text, match):
 def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     one_line_error(open_source, tmp_path / "list.txt", match="UTF-8")
-    one_line_error(open_source, tmp_path / "none.txt", match="found nothing at")
+    one_line_error(open_source, tmp_path / "none.txt", match="got nothing at")
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8), (4, 12, 16, 3)])
@@ -112,7 +114,7 @@ def test_npz_as_keras_has_it(tmp_path):
     source = open_source("mnist:test", path)
     np.testing.assert_array_equal(source.items, test)
     assert source.classes == tuple("0123456789")
-    one_line_error(open_source, f"{path}:valid", match="x_valid, found x_train, y_train, x_test, y_test")
+    one_line_error(open_source, f"{path}:valid", match="x_valid, got x_train, y_train, x_test, y_test")
 
 
 def test_npz_of_images_and_labels(tmp_path):
@@ -147,19 +149,19 @@ def test_openais_splits(tmp_path):
     np.save(tmp_path / "c_teX.npy", tokens[:2].reshape(2, 8, 8))
     train, test = open_source(tmp_path / "c"), open_source(f"{tmp_path / 'c'}:test")
     assert train.are_tokens and train.labels.tolist() == list(range(6)) and test.labels is None
-    np.testing.assert_array_equal(load_tokens(f"{tmp_path / 'c'}:test", 8, PALETTE), tokens[:2])
+    np.testing.assert_array_equal(read_tokens(open_data(f"{tmp_path / 'c'}:test"), 8, PALETTE), tokens[:2])
     one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: no such file")
 
 
 @pytest.mark.parametrize(
     ("array", "match"),
     [
-        (np.zeros((2, 8, 8, 3), np.float32), "found float32"),
-        (np.zeros((2, 8, 8, 4), np.uint8), r"found uint8 \(2, 8, 8, 4\)"),
-        (np.zeros((2, 3, 8, 8), np.uint8), r"found uint8 \(2, 3, 8, 8\)"),
+        (np.zeros((2, 8, 8, 3), np.float32), "got float32"),
+        (np.zeros((2, 8, 8, 4), np.uint8), r"got uint8 \(2, 8, 8, 4\)"),
+        (np.zeros((2, 3, 8, 8), np.uint8), r"got uint8 \(2, 3, 8, 8\)"),
         (np.zeros((0, 8, 8, 3), np.uint8), "at least one"),
-        (np.zeros((5, 64), np.float32), "found float32"),
-        (np.array(3), r"found int64 \(\)"),
+        (np.zeros((5, 64), np.float32), "got float32"),
+        (np.array(3), r"got int64 \(\)"),
     ],
 )
 def test_arrays_that_are_none(tmp_path, array, match):
@@ -185,11 +187,11 @@ def test_damaged_and_missing_files(tmp_path):
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
     one_line_error(open_source, tmp_path / "b.npz", match="b.npz: expected a NumPy")
     one_line_error(open_source, tmp_path / "c.npz", match="c.npz: no such file")
-    one_line_error(open_source, tmp_path / "c", match="found nothing at")
+    one_line_error(open_source, tmp_path / "c", match="got nothing at")
     (tmp_path / "empty").mkdir()
-    one_line_error(open_source, tmp_path / "empty", match="found none in")
-    one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="no splits here")
-    one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected one of mnist")
+    one_line_error(open_source, tmp_path / "empty", match="got none in")
+    one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="expected a source without splits, got :test")
+    one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected a local copy of one of mnist")
 
 
 def test_fingerprints_tell_sources_apart(folder, tmp_path):
@@ -257,7 +259,7 @@ def test_what_is_not_cifar(tmp_path):
     binary.write_bytes(binary.read_bytes()[:200])
     one_line_error(open_source, "cifar10", binary, match="get it again")
     one_line_error(open_source, "cifar10", tmp_path / "none", match="no such file")
-    one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, found none")
+    one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, got none")
 
 
 @pytest.mark.parametrize("packed", [True, False])
@@ -272,50 +274,73 @@ def test_mnists_own_files(tmp_path, packed):
     source = open_source("fashion_mnist", tmp_path)
     np.testing.assert_array_equal(source.items, images)
     assert source.labels.tolist() == list(range(6)) and source.classes[9] == "ankle boot"
-    one_line_error(open_source, "fashion_mnist:test", tmp_path, match="t10k-images-idx3-ubyte.gz, found none")
+    one_line_error(open_source, "fashion_mnist:test", tmp_path, match="t10k-images-idx3-ubyte.gz, got none")
     file = next(tmp_path.glob("train-images*"))
     file.write_bytes(file.read_bytes()[:-100])
     one_line_error(open_source, "mnist", tmp_path, match="again")
 
 
-def test_by_name_through_keras(monkeypatch, tmp_path, capsys):
+@pytest.fixture
+def keras_cache(monkeypatch, tmp_path):
+    """An empty cache of data sets."""
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path / "keras"))
+    return tmp_path / "keras/datasets"
+
+
+def test_data_sets_are_downloaded_once_into_the_cache_of_keras(monkeypatch, tmp_path, capsys, keras_cache):
     _, _, files = cifar_files(1, (1,) * 6)
-    write_archive(tmp_path / "cifar-10-binary.tar.gz", files)
-    arrays = (
-        (random_images(4, 28, 28), np.arange(4, dtype=np.uint8)),
-        (random_images(2, 28, 28), np.zeros(2, np.uint8)),
-    )
-
-    def load_data():
-        print("Downloading data")
-        return arrays
-
-    def get_file(name, url, file_hash, hash_algorithm):
-        assert (url, hash_algorithm) == ("https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz", "md5")
-        return str(tmp_path / name)
-
-    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=load_data))
-    utils = SimpleNamespace(get_file=get_file)
-    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=utils))
-    assert len(open_source("mnist")) == 4 and len(open_source("mnist:test")) == 2
-    assert len(open_source("cifar10")) == 5
+    write_archive(tmp_path / "cifar.tar.gz", files)
+    archive = (tmp_path / "cifar.tar.gz").read_bytes()
+    np.savez(tmp_path / "mnist.npz", x_train=random_images(4, 28, 28), y_train=np.arange(4, dtype=np.uint8))
+    mnist = (tmp_path / "mnist.npz").read_bytes()
+    cifar = dataclasses.replace(named.CIFARS["cifar10"], md5=hashlib.md5(archive).hexdigest())
+    monkeypatch.setitem(named.CIFARS, "cifar10", cifar)
+    monkeypatch.setattr(named, "MNIST_SHA256", hashlib.sha256(mnist).hexdigest())
+    with serving() as server:
+        monkeypatch.setattr(named, "CIFAR_FILES", server.url)
+        monkeypatch.setattr(named, "KERAS_FILES", server.url)
+        server.files["/cifar-10-binary.tar.gz"] = Remote(archive)
+        server.files["/mnist.npz"] = Remote(mnist)
+        assert len(open_source("cifar10")) == 5 and len(open_source("mnist")) == 4
+        assert (keras_cache / "cifar-10-binary.tar.gz").read_bytes() == archive
+        n_requests = len(server.gets())
+        assert len(open_source("cifar10:test")) == 1
+        assert len(server.gets()) == n_requests
+        # A file that Keras left unfinished is fetched again.
+        (keras_cache / "mnist.npz").write_bytes(mnist[:100])
+        assert len(open_source("mnist")) == 4
+        server.files["/cifar-10-binary.tar.gz"] = Remote(archive[:-1])
+        (keras_cache / "cifar-10-binary.tar.gz").unlink()
+        one_line_error(open_source, "cifar10", match="expected a file of digest .*, got another: fetch it elsewhere")
     # Results alone go to standard output.
     assert capsys.readouterr().out == ""
 
 
-@pytest.mark.parametrize("name", named.NAMES)
-def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name):
-    def fail(*args, **kwargs):
-        raise Exception("URL fetch failure on https://x: None -- [Errno -3] Temporary failure in name resolution")
+def test_fashion_mnist_is_downloaded_file_by_file(monkeypatch, keras_cache):
+    images = np.array([2051, 6, 28, 28], ">u4").tobytes() + random_images(6, 28, 28).tobytes()
+    labels = np.array([2049, 6], ">u4").tobytes() + bytes(6)
+    with serving() as server:
+        monkeypatch.setattr(named, "KERAS_FILES", server.url)
+        for name, data in (("images-idx3", images), ("labels-idx1", labels)):
+            server.files[f"/t10k-{name}-ubyte.gz"] = Remote(gzip.compress(data))
+        assert len(open_source("fashion_mnist:test")) == 6
+    assert (keras_cache / "fashion-mnist/t10k-images-idx3-ubyte.gz").exists()
 
-    datasets = SimpleNamespace(mnist=SimpleNamespace(load_data=fail), fashion_mnist=SimpleNamespace(load_data=fail))
-    monkeypatch.setitem(sys.modules, "keras", SimpleNamespace(datasets=datasets, utils=SimpleNamespace(get_file=fail)))
-    one_line_error(open_source, name, match=r"cannot be downloaded \(URL fetch.*https://.* as --data_file")
-    one_line_error(open_source, f"{name}:valid", match="splits train and test, found 'valid'")
+
+@pytest.mark.parametrize("name", named.NAMES)
+def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name, keras_cache):
+    def fail(url, path):
+        raise UserError("cannot reach the server")
+
+    monkeypatch.setattr(named, "fetch_file", fail)
+    one_line_error(open_source, name, match=r"cannot be downloaded \(cannot reach.*fetch https://.* elsewhere")
+    one_line_error(open_source, f"{name}:valid", match="split train or test, got 'valid'")
 
 
 def test_pictures_become_tokens(folder):
-    np.testing.assert_array_equal(load_tokens(folder, 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3)))
-    one_line_error(load_tokens, folder, 8, None, match="--palette")
+    np.testing.assert_array_equal(
+        read_tokens(open_data(folder), 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3))
+    )
+    one_line_error(read_tokens, open_data(folder), 8, None, match="need a palette")
     (folder / "a" / "bad.png").write_bytes(b"nonsense")
-    one_line_error(load_tokens, folder, 8, PALETTE, match="bad.png")
+    one_line_error(read_tokens, open_data(folder), 8, PALETTE, match="bad.png")

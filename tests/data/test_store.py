@@ -5,19 +5,18 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import time
 from pathlib import Path
 
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.data.sources.open import Source, open_source
 from igpt_tf.data.store import encode
 from igpt_tf.data.store import writer as writing
 from igpt_tf.data.store.rows import FileTokens
-from igpt_tf.data.store.store import TokenStore, open_tokens, tokenize
+from igpt_tf.data.store.store import TokenStore, tokenize
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import random_resized_crop
 from igpt_tf.pictures.palette import Palette
@@ -120,10 +119,9 @@ def test_nothing_but_mistakes_is_fatal_and_leaves_nothing(tmp_path):
     assert contents(tmp_path / "store") == {}
 
 
-def test_any_number_of_processes_gives_the_same_store(tmp_path, pictures, monkeypatch):
+def test_any_number_of_threads_gives_the_same_store(tmp_path, pictures, monkeypatch):
     monkeypatch.setattr(encode, "CHUNK", 2)
-    monkeypatch.setattr(encode, "FEW", 0)
-    stores = [tokenize(open_source(pictures), tmp_path / str(n), PALETTE, N_PX, workers=n) for n in (1, 2)]
+    stores = [tokenize(open_source(pictures), tmp_path / str(n), PALETTE, N_PX, workers=n) for n in (1, 3)]
     assert contents(stores[0].folder) == contents(stores[1].folder)
 
 
@@ -136,9 +134,11 @@ def test_a_source_of_tokens_is_taken_as_it_is(tmp_path):
     assert store.labels.tolist() == [0, 1, 2, 3, 4]
     np.save(tmp_path / "e.npy", tokens + 1)
     source = open_source(tmp_path / "e.npy")
-    one_line_error(tokenize, source, tmp_path / "e", PALETTE, N_PX, match="from 0 to 19, found 20")
+    one_line_error(tokenize, source, tmp_path / "e", PALETTE, N_PX, match="from 0 to 19, got 20")
     one_line_error(tokenize, source, tmp_path / "f", PALETTE, 9, match=r"\(N, 81\)")
-    one_line_error(tokenize, source, tmp_path / "g", PALETTE, N_PX, random_crops=2, match="crops need pictures")
+    one_line_error(
+        tokenize, source, tmp_path / "g", PALETTE, N_PX, random_crops=2, match="expected images for random crops"
+    )
 
 
 def test_random_crops_are_rows_that_follow_each_other(tmp_path):
@@ -154,10 +154,10 @@ def test_random_crops_are_rows_that_follow_each_other(tmp_path):
 KILLED = """
 import os, signal, sys
 sys.path[:0] = [{root!r}]
-from igpt_tf.data import encode, writing
-from igpt_tf.data.sources import open_source
-from igpt_tf.data.tokens import tokenize
-from igpt_tf.palette import Palette
+from igpt_tf.data.sources.open import open_source
+from igpt_tf.data.store import encode, writer as writing
+from igpt_tf.data.store.store import tokenize
+from igpt_tf.pictures.palette import Palette
 encode.CHUNK, writing.SAVE_SECONDS = 2, 0
 left = {steps}
 
@@ -194,60 +194,23 @@ def test_a_run_that_is_killed_anywhere_goes_on(tmp_path, pictures, few):
         if (tmp_path / "killed" / "store.json").exists():
             np.testing.assert_array_equal(TokenStore.open(tmp_path / "killed")[:], whole[:])
             continue
-        one_line_error(TokenStore.open, tmp_path / "killed", match="not finished|found no store.json")
+        one_line_error(TokenStore.open, tmp_path / "killed", match="not finished|no store.json")
         if (tmp_path / "killed" / "progress.json").exists():
             done.append(json.loads((tmp_path / "killed" / "progress.json").read_bytes())["done"])
     assert kills > 2 and sorted(done) == done and len(set(done)) > 1
     assert contents(tmp_path / "killed") == contents(whole.folder)
 
 
-ORPHANED = """
-import multiprocessing, os, signal, sys
-sys.path[:0] = [{root!r}]
-import numpy as np
-from igpt_tf.data import encode
-from igpt_tf.data.sources import Source
-encode.CHUNK, encode.FEW = 2, 0
-source = Source("images", np.zeros((1000, 16, 16, 3), np.uint8))
-for _ in encode.encode(source, np.arange(1000), encode.Encoder(8), workers=2):
-    print(*(child.pid for child in multiprocessing.active_children()), flush=True)
-    os.kill(os.getpid(), signal.SIGKILL)
-"""
-
-
-def is_running(pid):
-    try:
-        # The state follows the name; a zombie is no more than an entry in a table.
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except OSError:
-        return False
-
-
-@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="looks for processes as Linux shows them")
-def test_a_run_that_is_killed_leaves_no_processes():
-    code = ORPHANED.format(root=str(ROOT))
-    # Not a pipe: processes that were left over would keep it open.
-    with tempfile.TemporaryFile() as out:
-        ended = subprocess.run([sys.executable, "-c", code], stdout=out, check=False)
-        out.seek(0)
-        workers = [int(pid) for pid in out.read().split()]
-    assert ended.returncode == -signal.SIGKILL and workers
-    until = time.monotonic() + 30
-    while any(map(is_running, workers)) and time.monotonic() < until:
-        time.sleep(0.1)
-    assert not any(map(is_running, workers))
-
-
-def stop_after(monkeypatch, chunks):
-    """Make encoding fail after so many chunks."""
+def stop_after(monkeypatch, examples):
+    """Make encoding fail after so many examples; count those that it is called with."""
     inner = encode.Encoder.__call__
     counted = []
 
-    def call(self, examples, items):
-        counted.append(len(examples))
-        if len(counted) > chunks:
+    def call(self, numbers, items):
+        counted.append(len(numbers))
+        if numbers[0] >= examples:
             raise KeyboardInterrupt
-        return inner(self, examples, items)
+        return inner(self, numbers, items)
 
     monkeypatch.setattr(encode.Encoder, "__call__", call)
     return counted
@@ -255,7 +218,7 @@ def stop_after(monkeypatch, chunks):
 
 def stopped(monkeypatch, pictures, folder):
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        stop_after(patch, 3)
+        stop_after(patch, 6)
         tokenize(open_source(pictures), folder, PALETTE, N_PX)
 
 
@@ -292,7 +255,7 @@ def test_a_part_that_lost_its_end_is_begun_anew(tmp_path, pictures, few, monkeyp
 
 def test_folders_that_are_not_for_a_store(tmp_path, pictures, monkeypatch):
     source = open_source(pictures)
-    one_line_error(tokenize, source, pictures, PALETTE, N_PX, match="new or an empty folder, found a in it")
+    one_line_error(tokenize, source, pictures, PALETTE, N_PX, match="new or an empty folder, got one with a in it")
     (tmp_path / "file").write_bytes(b"")
     one_line_error(tokenize, source, tmp_path / "file", PALETTE, N_PX, match="file: cannot be written")
     (tmp_path / "held").mkdir()
@@ -323,14 +286,14 @@ def damages():
         "no tokens": (lambda folder: (folder / "tokens.npy").unlink(), "tokens.npy: no such file"),
         "no labels": (lambda folder: (folder / "labels.npy").unlink(), "labels.npy: no such file"),
         "no palette": (lambda folder: (folder / "palette.npy").unlink(), "palette.npy"),
-        "no store.json": (lambda folder: (folder / "store.json").unlink(), "found no store.json"),
+        "no store.json": (lambda folder: (folder / "store.json").unlink(), "no store.json"),
         "half a store.json": (lambda folder: (folder / "store.json").write_text('{"n_px": 8'), "store.json: damaged"),
         "wrong field": (lambda folder: edit(folder, images="7"), "store.json: damaged"),
         "later format": (lambda folder: edit(folder, format=2), "another version"),
         "truncated": (lambda folder: os.truncate(folder / "tokens.npy", 900), "tokens.npy: expected"),
         "fewer": (lambda folder: replace(folder, "tokens.npy", tokens[:5]), r"expected uint16 \(7, 64\)"),
-        "wider": (lambda folder: replace(folder, "tokens.npy", tokens.astype(int)), "found int64"),
-        "outside": (lambda folder: replace(folder, "tokens.npy", tokens + np.uint16(20)), "from 0 to 19, found 20"),
+        "wider": (lambda folder: replace(folder, "tokens.npy", tokens.astype(int)), "got int64"),
+        "outside": (lambda folder: replace(folder, "tokens.npy", tokens + np.uint16(20)), "from 0 to 19, got 20"),
         "few labels": (lambda folder: replace(folder, "labels.npy", np.zeros(6, np.int32)), "expected 7 labels"),
         "bad label": (lambda folder: replace(folder, "labels.npy", np.full(7, 3, np.int32)), "of 3 classes"),
         "other palette": (lambda folder: OTHER.save(folder / "palette.npy"), "not the palette"),
@@ -365,22 +328,22 @@ def test_fingerprints_tell_stores_apart(tmp_path, store):
     assert len(prints) == 5
 
 
-def test_open_tokens(tmp_path, store, pictures):
-    assert open_tokens(store.folder, N_PX, PALETTE, 20).fingerprint == store.fingerprint
-    assert open_tokens(str(store.folder), N_PX, None).n_vocab == 20
-    one_line_error(open_tokens, store.folder, 9, PALETTE, match="expected images of 9 pixels, .* n_px 8")
-    one_line_error(open_tokens, store.folder, N_PX, OTHER, match="another palette")
-    one_line_error(open_tokens, store.folder, N_PX, None, 19, match="made with 20 colours")
+def test_tokens_of_stores_files_and_images(tmp_path, store, pictures):
+    assert read_tokens(open_data(store.folder), N_PX, PALETTE, 20).fingerprint == store.fingerprint
+    assert read_tokens(open_data(str(store.folder)), N_PX, None).n_vocab == 20
+    one_line_error(read_tokens, open_data(store.folder), 9, PALETTE, match="expected images of 9 pixels, .* n_px 8")
+    one_line_error(read_tokens, open_data(store.folder), N_PX, OTHER, match="another palette")
+    one_line_error(read_tokens, open_data(store.folder), N_PX, None, 19, match="made with 20 colours")
     np.save(tmp_path / "tokens.npy", store[:].reshape(7, 8, 8).astype("int64"))
-    tokens = open_tokens(tmp_path / "tokens.npy", N_PX, None, 20)
+    tokens = read_tokens(open_data(tmp_path / "tokens.npy"), N_PX, None, 20)
     assert isinstance(tokens, FileTokens) and tokens.shape == (7, 64)
     np.testing.assert_array_equal(tokens[[3, 1]], store[[3, 1]])
     np.testing.assert_array_equal(tokens[4], store[4])
-    one_line_error(open_tokens, tmp_path / "tokens.npy", N_PX, None, 5, match="from 0 to 4")
-    one_line_error(open_tokens, pictures, N_PX, PALETTE, match="1.png")
-    np.testing.assert_array_equal(open_tokens(pictures / "b", N_PX, PALETTE)[:], store[2:5])
+    one_line_error(read_tokens, open_data(tmp_path / "tokens.npy"), N_PX, None, 5, match="from 0 to 4")
+    one_line_error(read_tokens, open_data(pictures), N_PX, PALETTE, match="1.png")
+    np.testing.assert_array_equal(read_tokens(open_data(pictures / "b"), N_PX, PALETTE)[:], store[2:5])
     (store.folder / "store.json").rename(store.folder / "progress.json")
-    one_line_error(open_tokens, store.folder, N_PX, PALETTE, match="not finished")
+    one_line_error(open_data, store.folder, match="not finished")
 
 
 def test_reading_a_store_keeps_nothing_in_memory(tmp_path):
@@ -395,7 +358,7 @@ import sys
 sys.path[:0] = [{str(ROOT)!r}]
 from pathlib import Path
 import numpy as np
-from igpt_tf.data.rows import FileTokens
+from igpt_tf.data.store.rows import FileTokens
 
 def resident():
     return int(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0]) / 1024

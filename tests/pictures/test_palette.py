@@ -174,12 +174,12 @@ def test_quantize_of_a_memory_mapped_file_takes_little_memory(tmp_path, shape):
 @pytest.mark.parametrize(
     ("images", "match"),
     [
-        (np.zeros((1, 4, 4, 3), np.float32), "dtype uint8 .* found float32"),
-        (np.zeros((1, 4, 4, 3), np.int64), "dtype uint8 .* found int64"),
-        (np.zeros((4, 4, 3), np.uint8), r"\(N, height, width, 3\), found \(4, 4, 3\): give one image as image\[None\]"),
-        (np.zeros((1, 4, 4, 4), np.uint8), r"found \(1, 4, 4, 4\)"),
-        (np.zeros((1, 3, 4, 4), np.uint8), r"found \(1, 3, 4, 4\)"),
-        (np.zeros((1, 48), np.uint8), r"found \(1, 48\)"),
+        (np.zeros((1, 4, 4, 3), np.float32), "dtype uint8 .* got float32"),
+        (np.zeros((1, 4, 4, 3), np.int64), "dtype uint8 .* got int64"),
+        (np.zeros((4, 4, 3), np.uint8), r"\(N, height, width, 3\), got \(4, 4, 3\): give one image as image\[None\]"),
+        (np.zeros((1, 4, 4, 4), np.uint8), r"got \(1, 4, 4, 4\)"),
+        (np.zeros((1, 3, 4, 4), np.uint8), r"got \(1, 3, 4, 4\)"),
+        (np.zeros((1, 48), np.uint8), r"got \(1, 48\)"),
     ],
 )
 def test_quantize_refuses(rgb, images, match):
@@ -188,7 +188,7 @@ def test_quantize_refuses(rgb, images, match):
 
 def test_a_grey_palette_refuses_colour(grey):
     one_line_error(
-        grey.quantize, np.zeros((1, 4, 4, 3), np.uint8), match=r"grey images .*found \(1, 4, 4, 3\): imaging.to_grey"
+        grey.quantize, np.zeros((1, 4, 4, 3), np.uint8), match=r"grey images .*got \(1, 4, 4, 3\): imaging.to_grey"
     )
 
 
@@ -224,11 +224,11 @@ def test_colours_a_hair_out_of_range_are_clipped():
 @pytest.mark.parametrize(
     ("tokens", "match"),
     [
-        ([[0, 1, 2]], "found 3, which is no square"),
-        ([[0, 1, 2, 512]], "from 0 to 511, found 512"),
-        ([[0, 1, 2, -1]], "from 0 to 511, found -1"),
-        ([[0.0, 1.0, 2.0, 3.0]], "integer tokens, found dtype float64"),
-        ([0, 1, 2, 3], r"found \(4,\): give one image as tokens\[None\]"),
+        ([[0, 1, 2]], "got 3, which is no square"),
+        ([[0, 1, 2, 512]], "from 0 to 511, got 512"),
+        ([[0, 1, 2, -1]], "from 0 to 511, got -1"),
+        ([[0.0, 1.0, 2.0, 3.0]], "integer tokens, got dtype float64"),
+        ([0, 1, 2, 3], r"got \(4,\): give one image as tokens\[None\]"),
     ],
 )
 def test_dequantize_refuses(rgb, tokens, match):
@@ -238,14 +238,14 @@ def test_dequantize_refuses(rgb, tokens, match):
 @pytest.mark.parametrize(
     ("colors", "match"),
     [
-        (random_images(512, 3), r"in \[-1, 1\], found uint8 .* / 127.5 - 1"),
+        (random_images(512, 3), r"in \[-1, 1\], got uint8 .* / 127.5 - 1"),
         (np.full((4, 3), 255.0), "from 255 to 255"),
         (np.full((4, 3), -1.01), "from -1.01"),
         (np.full((4, 3), np.nan), "finite"),
         (np.full((4, 3), np.inf), "finite"),
-        (np.zeros((3, 512)), r"found \(3, 512\)"),
-        (np.zeros((0, 3)), r"found \(0, 3\)"),
-        (np.zeros(3), r"found \(3,\)"),
+        (np.zeros((3, 512)), r"got \(3, 512\)"),
+        (np.zeros((0, 3)), r"got \(0, 3\)"),
+        (np.zeros(3), r"got \(3,\)"),
         (np.zeros((4, 3), complex), "dtype complex128"),
         (np.array([["a", "b", "c"]]), "dtype <U1"),
     ],
@@ -306,8 +306,8 @@ HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3), }
         (npy(np.zeros((512, 3), np.float32))[:-1], "a damaged one"),
         (npy(np.zeros((512, 3), np.float32))[:20], "a damaged one"),
         (b"\x93NUMPY\x01\x00\x76\x00" + HUGE, "a damaged one"),
-        (npy(np.zeros((512, 4), np.float32)), r"found \(512, 4\)"),
-        (npy(np.zeros((512, 3), np.uint8)), "found uint8"),
+        (npy(np.zeros((512, 4), np.float32)), r"got \(512, 4\)"),
+        (npy(np.zeros((512, 3), np.uint8)), "got uint8"),
     ],
 )
 def test_files_that_are_refused(tmp_path, data, match):
@@ -392,13 +392,13 @@ def test_fit_of_very_many_colours():
 
 def test_fit_refuses():
     images = np.array([0, 9, 200], np.uint8)[random_images(2, 8, 8) % 3]
-    one_line_error(Palette.fit, images, 4, match="at least 4 distinct colours, found 3")
+    one_line_error(Palette.fit, images, 4, match="at least 4 distinct colours, got 3")
     one_line_error(Palette.fit, images, 0, match="n_colors=0")
     one_line_error(Palette.fit, images, 65_537, match="at most 65536 colours, because tokens have 16 bits")
     one_line_error(Palette.fit, images / 255, 2, match="dtype uint8")
     one_line_error(Palette.fit, random_images(8, 8, 3), 2, match=r"one image as image\[None\]")
-    one_line_error(Palette.fit, random_images(1, 8, 8, 4), 2, match=r"found \(1, 8, 8, 4\)")
-    one_line_error(Palette.fit, np.zeros((0, 8, 8, 3), np.uint8), 2, match="found 0")
+    one_line_error(Palette.fit, random_images(1, 8, 8, 4), 2, match=r"got \(1, 8, 8, 4\)")
+    one_line_error(Palette.fit, np.zeros((0, 8, 8, 3), np.uint8), 2, match="got 0")
 
 
 def test_rmse_is_in_8_bit_levels():

@@ -96,7 +96,7 @@ def test_the_seed_decides_what_is_held_out():
         (np.array([0, 2] * 20), "all 3 classes to fit to, found none of 1: give more"),
         (np.array([0, 9] * 20), "found none of 1, 2, 3, 4, 5 and 3 more: give more"),
         (np.zeros(40, int), "at least 2 classes to fit to, found 1"),
-        (np.array([0, 1]), "hold out 10 % and keep some of every class, found 2"),
+        (np.array([0, 1]), "hold out 10 % and keep some of every class, got 2"),
     ],
 )
 def test_too_few_images(labels, match):

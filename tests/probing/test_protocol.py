@@ -150,10 +150,10 @@ def test_side_by_side():
 @pytest.mark.parametrize(
     ("train", "test", "options", "match"),
     [
-        (TRAIN, (TEST[0], TEST[1] + 1), {}, "test images: expected labels from 0 to 2, found 3"),
-        (TRAIN, (TEST[0], TEST[1] - 1), {}, "test images: expected labels from 0, found -1"),
-        (TRAIN, (TEST[0], TEST[1][:-1]), {}, r"for each of 60 images, found labels int64 \(59,\)"),
-        (TRAIN, (TEST[0], TEST[1] / 1), {}, r"found labels float64 \(60,\)"),
+        (TRAIN, (TEST[0], TEST[1] + 1), {}, "test images: expected labels from 0 to 2, got 3"),
+        (TRAIN, (TEST[0], TEST[1] - 1), {}, "test images: expected labels from 0, got -1"),
+        (TRAIN, (TEST[0], TEST[1][:-1]), {}, r"for each of 60 images, got labels int64 \(59,\)"),
+        (TRAIN, (TEST[0], TEST[1] / 1), {}, r"got labels float64 \(60,\)"),
         ((TRAIN[0], TRAIN[1] * 2), TEST, {}, "all 5 classes to fit to, found none of 1, 3"),
         ((TRAIN[0], TRAIN[1] * 0), (TEST[0], TEST[1] * 0), {}, "at least 2 classes to fit to, found 1"),
         (TRAIN, TEST, {"layers": [3]}, "expected layers from 0 to 2, found 3"),
@@ -172,5 +172,5 @@ def test_mistakes_are_told_before_the_work(tiny_model, monkeypatch, train, test,
 
 def test_classes_must_have_the_same_names(tiny_model):
     train, test = LabelledTokens("a", *TRAIN, ("x", "y", "z")), LabelledTokens("b", *TEST, ("x", "z", "y"))
-    with pytest.raises(UserError, match="b: expected the classes x, y, z, found x, z, y"):
+    with pytest.raises(UserError, match="b: expected the classes x, y, z, got x, z, y"):
         probe(tiny_model, train, test)

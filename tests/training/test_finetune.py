@@ -209,7 +209,7 @@ def test_bert_models_are_tuned_with_and_without_masks(bert, tmp_path, mask):
 
 def test_images_of_other_classes_are_refused(preset, tmp_path):
     classifier = ImageGPTClassifier(ImageGPT(TINY), 2)
-    with pytest.raises(UserError, match="images: expected labels from 0 to 1, found 2"):
+    with pytest.raises(UserError, match="images: expected labels from 0 to 1, got 2"):
         finetune(classifier, images(), SETTINGS, tmp_path)
 
 

@@ -10,6 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from examples import run
+
 pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
@@ -107,17 +109,28 @@ def test_processes_on_different_runs_are_refused(data, tmp_path):
     ("arguments", "message"),
     [
         (["--coordinator", "localhost:1", "--process_id", "0"], "needs --num_processes too"),
-        (["--coordinator", "localhost", "--process_id", "0", "--num_processes", "2"], "HOST:PORT"),
-        (["--coordinator", "localhost:1", "--process_id", "2", "--num_processes", "2"], "from 0 to 1"),
         (
             ["--coordinator", "localhost:1", "--process_id", "0", "--num_processes", "2", "--n_gpu", "1"],
             "--n_gpu is for one machine",
         ),
+    ],
+)
+def test_options_that_do_not_fit_together(capsys, data, tmp_path, arguments, message):
+    code, _, errors = run(capsys, "pretrain", "--data", data, *SHAPE, "--out", tmp_path / "out", *arguments)
+    assert code == 2 and message in errors
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--coordinator", "localhost", "--process_id", "0", "--num_processes", "2"], "HOST:PORT"),
+        (["--coordinator", "localhost:1", "--process_id", "2", "--num_processes", "2"], "from 0 to 1"),
         (["--model_parallel", "3"], "3 parts do not divide the model's 4 heads"),
         (["--model_parallel", "2"], "divides the 1 devices"),
     ],
 )
-def test_options_that_do_not_fit_together(data, tmp_path, arguments, message):
+def test_options_that_jax_cannot_follow(data, tmp_path, arguments, message):
     process = start("--data", data, *SHAPE, "--out", tmp_path / "out", *arguments)
     _, errors = process.communicate(timeout=120)
     assert process.returncode == 2, errors

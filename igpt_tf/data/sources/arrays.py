@@ -1,4 +1,4 @@
-"""Arrays of pictures, tokens and labels, from .npy and .npz files."""
+"""Arrays of images, tokens and labels, from .npy and .npz files."""
 
 from __future__ import annotations
 
@@ -10,33 +10,36 @@ import numpy as np
 
 from igpt_tf.errors import UserError
 
-# OpenAI's short names of the splits, and Keras' in an .npz.
+# OpenAI's short names of images and labels of each split.
 SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY")}
 
-# A label that is greater counts no classes.
+# Greater labels are a mistake, such as identifiers in place of classes.
 MAX_CLASSES = 1_000_000
-# Rows of tokens looked at together: 8 MB of 32 x 32 ones in 16 bits.
+# Rows of tokens checked together: 8 MB of 32 x 32 images in 16 bits.
 CHECKED_ROWS = 4096
 
 
 def read_array(path: str | Path) -> np.ndarray:
-    """Memory-map an `.npy` file; one that is missing, damaged or would need pickle is a `UserError`."""
+    """Memory-map an `.npy` file; raise a `UserError` if it is missing, damaged or would need pickle."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: expected a NumPy .npy array of numbers, found {error}") from error
+        raise UserError(f"{path}: expected a NumPy .npy array of numbers, got {error}") from error
 
 
 def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Images or tokens, and labels if there are any, of an `.npz` file.
+    """Read a split of an `.npz` file.
 
     Its arrays are named as in Keras' mnist.npz, `x_train`, `y_train`, `x_test`, `y_test` (and `x_valid`, `y_valid`),
     or `images` and `labels`, which are the split "train".
 
+    Returns:
+        Images or tokens, and labels or None.
+
     Raises:
-        UserError: the file is missing, damaged or would need pickle, or has no such split.
+        UserError: if the file is missing, damaged or would need pickle, or has no such split.
     """
     names = [(f"x_{split}", f"y_{split}")] + ([("images", "labels")] if split == "train" else [])
     try:
@@ -50,15 +53,18 @@ def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
         raise UserError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
         reason = " ".join(str(error).split())
-        raise UserError(f"{path}: expected a NumPy .npz file of arrays of numbers, found {reason}") from error
-    raise UserError(f"{path}: expected arrays named {' or '.join(name for name, _ in names)}, found {found}")
+        raise UserError(f"{path}: expected a NumPy .npz file of arrays of numbers, got {reason}") from error
+    raise UserError(f"{path}: expected arrays named {' or '.join(name for name, _ in names)}, got {found}")
 
 
 def read_prefix(prefix: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Tokens or images, memory-mapped, and labels if there are any, of OpenAI's `{prefix}_trX.npy` and so on.
+    """Memory-map a split of OpenAI's `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on.
+
+    Returns:
+        Tokens or images, and labels or None.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: if a file is missing or damaged.
     """
     short_images, short_labels = SPLITS[split]
     labels = Path(f"{prefix}_{short_labels}.npy")
@@ -66,49 +72,49 @@ def read_prefix(prefix: str, split: str) -> tuple[np.ndarray, np.ndarray | None]
 
 
 def has_split(prefix: str) -> bool:
-    """Whether any of OpenAI's splits lies at a prefix."""
+    """Whether there is any of OpenAI's splits with this prefix."""
     return any(Path(f"{prefix}_{images}.npy").exists() for images, _ in SPLITS.values())
 
 
 def holds_pictures(array: np.ndarray) -> bool:
-    """Whether an array is of pictures, uint8 (N, H, W[, C]), and not of tokens, integers (N, T) or (N, H, W)."""
+    """Whether an array holds images, uint8 (N, height, width[, C]), not tokens, integers (N, T) or (N, n_px, n_px)."""
     return array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8)
 
 
 def check_pictures(name: str, images: np.ndarray) -> np.ndarray:
-    """The images (N, height, width[, 1 or 3]) uint8 as they are, or a `UserError` that says what they are instead."""
+    """Return images (N, height, width[, 1 or 3]) uint8 unchanged; raise a `UserError` if they are anything else."""
     good = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
     if images.dtype != np.uint8 or not good or not images.size:
         raise UserError(
             f"{name}: expected at least one image, uint8 (N, height, width) or (N, height, width, 3), "
-            f"found {images.dtype} {images.shape}"
+            f"got {images.dtype} {images.shape}"
         )
     return images
 
 
 def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
-    """Labels (N,), (N, 1) or one-hot (N, C) as (N,) int32, or a `UserError` that says what they are instead."""
+    """Return labels (N,), (N, 1) or one-hot (N, C) as (N,) int32; raise a `UserError` if they are anything else."""
     plain = labels.argmax(1) if labels.ndim == 2 and labels.shape[1] > 1 else labels.reshape(-1)
     good = labels.ndim in (1, 2) and labels.dtype.kind in "iufb" and len(plain) == len(labels) == count
     with np.errstate(invalid="ignore"):
         good = good and bool((plain >= 0).all() and (plain == plain.astype(np.int64)).all())
     if not good:
         raise UserError(
-            f"{name}: expected {count} labels, whole numbers from 0 (N,) or one-hot (N, classes), "
-            f"found {labels.dtype} {labels.shape}"
+            f"{name}: expected {count} labels, integers from 0 (N,) or one-hot (N, C), "
+            f"got {labels.dtype} {labels.shape}"
         )
     if len(plain) and plain.max() >= MAX_CLASSES:
-        raise UserError(f"{name}: expected labels below {MAX_CLASSES:,}, found {plain.max():,}; are these classes?")
+        raise UserError(f"{name}: expected labels below {MAX_CLASSES:,}, got {plain.max():,}: are these classes?")
     return plain.astype(np.int32)
 
 
 def check_tokens(name: str, array: np.ndarray, n_px: int, n_vocab: int | None) -> np.ndarray:
-    """Tokens as (N, T), or a `UserError` if they are of another shape or outside the vocabulary."""
+    """Return tokens as (N, T); raise a `UserError` if they have another shape or are outside the vocabulary."""
     tokens = array.reshape(len(array), -1) if array.ndim > 1 else array
     if not np.issubdtype(tokens.dtype, np.integer) or tokens.shape[1:] != (n_px**2,) or not len(tokens):
         raise UserError(
             f"{name}: expected tokens, integers of shape (N, {n_px**2}) for images of {n_px} pixels, "
-            f"found {array.dtype} {array.shape}"
+            f"got {array.dtype} {array.shape}"
         )
     for start in range(0, len(tokens), CHECKED_ROWS):
         chunk = tokens[start : start + CHECKED_ROWS]
@@ -116,6 +122,6 @@ def check_tokens(name: str, array: np.ndarray, n_px: int, n_vocab: int | None) -
         if low < 0 or (n_vocab is not None and high >= n_vocab):
             raise UserError(
                 f"{name}: expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
-                f"found {low if low < 0 else high}; were they made with another palette?"
+                f"got {low if low < 0 else high}: were they made with another palette?"
             )
     return tokens

@@ -1,4 +1,4 @@
-"""Pictures that are files: in a folder, or named in a list."""
+"""Image files in a folder, or named in a list."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ import numpy as np
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.imaging import find_images
 
-# What the first cell of a .csv says where its first line is a heading.
+# A .csv whose first cell is one of these begins with a heading.
 HEADINGS = ("path", "file", "filename", "image")
 
 
 def list_folder(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    """The pictures in a folder and its subfolders, or the one picture of that path.
+    """List the images in a folder and its subfolders, or the one image at that path.
 
     Returns:
-        Paths, sorted; labels (N,) int32 and the names of the classes where every picture lies in a subfolder, which
-        is its class; otherwise None twice.
+        Sorted paths, labels (N,) int32 and class names. Subfolders are the classes; if an image lies in none, labels
+        and names are None.
 
     Raises:
-        UserError: there is no picture.
+        UserError: if there is no image.
     """
     paths = find_images(folder)
     parts = [path.relative_to(folder).parts for path in paths]
@@ -33,38 +33,39 @@ def list_folder(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str,
 
 
 def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    """The pictures that a .txt file names, one a line, or a .csv file, as `path` or `path,label`.
+    """Read a .txt list of image paths, one per line, or a .csv of `path` or `path,label`.
 
-    Paths count from the list's own folder. Whether the pictures exist is seen when they are read.
+    Paths are relative to the list's folder. Missing images are noticed when they are read.
 
     Returns:
-        Paths in the list's order; labels (N,) int32 or None; names of the classes, or None where the labels are
-        numbers already.
+        Paths in the list's order; labels (N,) int32 or None; class names, or None if the labels are numbers.
 
     Raises:
-        UserError: the list cannot be read, names nothing, or has a label in some lines and not in others.
+        UserError: if the list cannot be read, is empty, or has a label in some lines and not in others.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = getattr(error, "strerror", None) or "it is no text in UTF-8"
-        raise UserError(f"{file}: expected a list of pictures, one a line, cannot read it: {reason}") from error
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"{file}: expected a list of images, one per line, cannot read it: {reason}") from error
     lines = text.splitlines()
     rows = list(csv.reader(lines)) if file.suffix.lower() == ".csv" else [[line] for line in lines]
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]
     if rows and file.suffix.lower() == ".csv" and rows[0][0].lower() in HEADINGS:
         rows = rows[1:]
     if not rows:
-        raise UserError(f"{file}: expected a list of pictures, one a line, found none")
+        raise UserError(f"{file}: expected a list of images, one per line, got none")
     widths = {len(row) for row in rows}
     if len(widths) > 1 or max(widths) > 2 or not all(cell for row in rows for cell in row):
-        raise UserError(f"{file}: expected `path` or `path,label` in every line, found lines that differ or have more")
+        raise UserError(
+            f"{file}: expected `path` or `path,label` in every line, got lines that differ or have more cells"
+        )
     paths = [file.parent / row[0] for row in rows]
     return (paths, None, None) if widths == {1} else (paths, *number([row[1] for row in rows]))
 
 
 def number(labels: Sequence[str]) -> tuple[np.ndarray, tuple[str, ...] | None]:
-    """Labels as (N,) int32 and the sorted names that they count; whole numbers stay what they are, without names."""
+    """Number labels: (N,) int32 and the sorted class names, or None where all labels are integers already."""
     if all(label.isascii() and label.isdigit() and len(label) < 10 for label in set(labels)):
         return np.array([int(label) for label in labels], np.int32), None
     names = sorted(set(labels))

@@ -1,14 +1,13 @@
-"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 by name: downloaded once, or from a local copy.
+"""MNIST, Fashion-MNIST, CIFAR-10 and CIFAR-100 by name: downloaded once into Keras' cache, or from a local copy.
 
-Keras' own loader of CIFAR unpickles what it downloads, which could run code. Here CIFAR is the binary version of its
-authors, bytes and nothing else.
+Keras' own loader of CIFAR unpickles what it downloads, which could run code. Here CIFAR is its authors' binary version.
 """
 
 from __future__ import annotations
 
-import contextlib
 import gzip
-import sys
+import hashlib
+import os
 import tarfile
 import zlib
 from dataclasses import dataclass
@@ -16,13 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
+from igpt_tf.data.sources.arrays import read_npz
+from igpt_tf.download.single import fetch_file
 from igpt_tf.errors import UserError
 
 DIGITS = tuple("0123456789")
 CLOTHES = ("T-shirt/top", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle boot")
 KERAS_FILES = "https://storage.googleapis.com/tensorflow/tf-keras-datasets"
 CIFAR_FILES = "https://www.cs.toronto.edu/~kriz"
-# MNIST's own format: a big-endian heading of so many bytes, then one byte a pixel or label.
+MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1"
+# MNIST's own format: a big-endian header of this many bytes, then one byte per pixel or label.
 IDX_IMAGES, IDX_LABELS = 16, 8
 CIFAR_PIXELS = 32 * 32 * 3
 Arrays = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
@@ -30,14 +32,14 @@ Arrays = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two CIFARs in its binary version: a label or two, then 3,072 pixels, plane by plane.
+    """One of the two CIFARs in its binary version: one or two labels, then 3,072 pixels, plane by plane.
 
     Args:
-        archive: its name where it is downloaded.
+        archive: name of the file to download.
         md5: of the archive, from its authors' page.
-        splits: the files of each split.
-        names: the file that names the classes.
-        n_labels: bytes before the pixels; the last is the class.
+        splits: split to the names of its files.
+        names: name of the file with the class names.
+        n_labels: bytes before the pixels; the last of them is the class.
     """
 
     archive: str
@@ -68,67 +70,88 @@ NAMES = (*MNISTS, *CIFARS)
 SPLITS = ("train", "test")
 
 
+class DownloadError(UserError):
+    """A data set that cannot be downloaded; a local copy of it would do."""
+
+
 def load_named(name: str, split: str, file: Path | None = None) -> Arrays:
-    """One of the data sets in `NAMES`.
+    """Load one of the data sets in `NAMES`.
 
     Args:
-        name: which.
+        name: of the data set.
         split: "train" or "test".
         file: a local copy: for the MNISTs a folder with the four original idx files; for the CIFARs the archive of
-            the binary version, or its unpacked folder. Without one, Keras' own cache is used, and filled.
+            the binary version, or its unpacked folder. None: the file in Keras' cache, downloaded if it is missing.
 
     Returns:
-        Images (N, height, width[, 3]) uint8, labels (N,) int32, names of the classes.
+        Images (N, height, width[, 3]) uint8, labels (N,) int32, class names.
 
     Raises:
-        UserError: no such split, the file is missing or another, or there is no network.
+        DownloadError: if a download fails.
+        UserError: if there is no such split, or a file is missing or damaged.
     """
     if split not in SPLITS:
-        raise UserError(f"{name} has the splits {' and '.join(SPLITS)}, found {split!r}")
+        raise UserError(f"{name}: expected the split {' or '.join(SPLITS)}, got {split!r}")
     if name in CIFARS:
-        archive = _download_cifar(CIFARS[name]) if file is None else file
-        return read_cifar(CIFARS[name], archive, split)
-    images, labels = _keras_arrays(name, split) if file is None else read_idx(file, split)
+        cifar = CIFARS[name]
+        return read_cifar(cifar, file or _cached(f"{CIFAR_FILES}/{cifar.archive}", cifar.md5), split)
+    if name == "mnist" and file is None:
+        images, labels = read_npz(_cached(f"{KERAS_FILES}/mnist.npz", MNIST_SHA256), split)
+    else:
+        images, labels = read_idx(file or _cached_fashion_mnist(split), split)
     return images, labels.astype(np.int32), MNISTS[name]
 
 
-def _keras_arrays(name: str, split: str) -> tuple[np.ndarray, np.ndarray]:
-    url = f"{KERAS_FILES}/mnist.npz" if name == "mnist" else f"the four files of Fashion-MNIST in {KERAS_FILES}"
-    advice = "mnist.npz" if name == "mnist" else "the folder with them"
-    with _downloading(name, f"fetch {url} elsewhere and give {advice} as --data_file"):
-        import keras
-
-        train, test = getattr(keras.datasets, name).load_data()
-    return train if split == "train" else test
+def _cached_fashion_mnist(split: str) -> Path:
+    """The folder of Keras' cache with the files of a split."""
+    start = f"{KERAS_FILES}/{_idx_start(split)}"
+    _cached(f"{start}-images-idx3-ubyte.gz", folder="fashion-mnist")
+    return _cached(f"{start}-labels-idx1-ubyte.gz", folder="fashion-mnist").parent
 
 
-def _download_cifar(cifar: Cifar) -> Path:
-    url = f"{CIFAR_FILES}/{cifar.archive}"
-    with _downloading(cifar.archive, f"fetch {url} elsewhere and give it as --data_file"):
-        import keras
+def _cached(url: str, digest: str | None = None, folder: str = "") -> Path:
+    """A file of Keras' cache of data sets, downloaded if it is missing or damaged.
 
-        return Path(keras.utils.get_file(cifar.archive, url, file_hash=cifar.md5, hash_algorithm="md5"))
-
-
-@contextlib.contextmanager
-def _downloading(what: str, advice: str):
-    """Keras prints its progress, which belongs on standard error, and raises a bare Exception without a network."""
+    Args:
+        url: address of the file.
+        digest: its MD5 or SHA-256, in hexadecimal digits; None: unknown.
+        folder: where in the cache it lies.
+    """
+    home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
+    path = Path(home, "datasets", folder, url.rpartition("/")[2])
+    if path.exists() and digest in (None, _digest_of(path, digest)):
+        return path
     try:
-        with contextlib.redirect_stdout(sys.stderr):
-            yield
-    except Exception as error:
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{what}: cannot be downloaded ({reason}); {advice}") from error
+        path.unlink(missing_ok=True)
+        fetch_file(url, path)
+    except (UserError, OSError) as error:
+        raise DownloadError(f"{path.name} cannot be downloaded ({error}): fetch {url} elsewhere") from error
+    if digest not in (None, _digest_of(path, digest)):
+        raise DownloadError(f"{url}: expected a file of digest {digest}, got another: fetch it elsewhere")
+    return path
+
+
+def _digest_of(path: Path, like: str | None) -> str | None:
+    """The digest of a file, of the same kind as another digest."""
+    if like is None:
+        return None
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
 
 
 def read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
-    """CIFAR's binary version, from its archive or its unpacked folder.
+    """Read CIFAR's binary version.
+
+    Args:
+        cifar: which of the two.
+        path: the archive, or its unpacked folder.
+        split: "train" or "test".
 
     Returns:
-        Images (N, 32, 32, 3) uint8, labels (N,) int32, names of the classes.
+        Images (N, 32, 32, 3) uint8, labels (N,) int32, class names.
 
     Raises:
-        UserError: one of the files is missing or of another size.
+        UserError: if a file is missing or of another size.
     """
     wanted = (*cifar.splits[split], cifar.names)
     files = _files_of_folder(path, wanted) if path.is_dir() else _files_of_archive(path, wanted)
@@ -136,21 +159,21 @@ def read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
     if missing:
         hint = ""
         if "python" in path.name or "-py" in path.name:
-            hint = ", which is the Python version: pickles, never read here because they can run code"
+            hint = ", because it is the Python version: pickles, never read here because they can run code"
         raise UserError(
-            f"{path}: expected the binary version of CIFAR with {missing[0]}, found none{hint}; "
+            f"{path}: expected the binary version of CIFAR with {missing[0]}, got none{hint}: "
             f"get {CIFAR_FILES}/{cifar.archive}"
         )
     data = b"".join(files[name] for name in cifar.splits[split])
     width = cifar.n_labels + CIFAR_PIXELS
     if not data or len(data) % width:
-        raise UserError(f"{path}: expected records of {width} bytes, found {len(data)} bytes; get it again")
+        raise UserError(f"{path}: expected records of {width} bytes, got {len(data)} bytes: get it again")
     records = np.frombuffer(data, np.uint8).reshape(-1, width)
     images = records[:, cifar.n_labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
     classes = tuple(files[cifar.names].decode("utf-8", "replace").split())
     labels = records[:, cifar.n_labels - 1].astype(np.int32)
     if labels.max() >= len(classes):
-        raise UserError(f"{path}: expected labels of {len(classes)} classes, found {labels.max()}; get it again")
+        raise UserError(f"{path}: expected labels of {len(classes)} classes, got {labels.max()}: get it again")
     return np.ascontiguousarray(images), labels, classes
 
 
@@ -159,7 +182,7 @@ def _files_of_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
 
 
 def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    """Members of an archive by their last name; nothing is unpacked to disk."""
+    """Name to content of the members of an archive; nothing is unpacked to disk."""
     found = {}
     try:
         with tarfile.open(path) as archive:
@@ -170,40 +193,48 @@ def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: expected a .tar.gz archive, cannot read it ({error}); get it again") from error
+        raise UserError(f"{path}: expected a .tar.gz archive, cannot read it ({error}): get it again") from error
     return found
 
 
 def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """MNIST's original files, packed or not, from a folder.
+    """Read MNIST's original files.
+
+    Args:
+        folder: with the four files, compressed or not.
+        split: "train" or "test".
 
     Returns:
         Images (N, height, width) uint8 and labels (N,) uint8.
 
     Raises:
-        UserError: a file is missing or damaged.
+        UserError: if a file is missing or damaged.
     """
-    start = "train" if split == "train" else "t10k"
-    images, heading = _read_idx_file(folder, f"{start}-images-idx3-ubyte", IDX_IMAGES)
+    start = _idx_start(split)
+    images, header = _read_idx_file(folder, f"{start}-images-idx3-ubyte", IDX_IMAGES)
     labels, _ = _read_idx_file(folder, f"{start}-labels-idx1-ubyte", IDX_LABELS)
-    count, height, width = (int(number) for number in np.frombuffer(heading, ">u4")[1:])
+    count, height, width = (int(number) for number in np.frombuffer(header, ">u4")[1:])
     if len(images) != count * height * width or len(labels) != count or not count:
         raise UserError(
             f"{folder}: expected {count} images and labels of {height} x {width} pixels, "
-            f"found {len(images)} and {len(labels)} bytes; get the files again"
+            f"got {len(images)} and {len(labels)} bytes: get the files again"
         )
     return images.reshape(count, height, width), labels
 
 
-def _read_idx_file(folder: Path, name: str, heading: int) -> tuple[np.ndarray, bytes]:
+def _idx_start(split: str) -> str:
+    return "train" if split == "train" else "t10k"
+
+
+def _read_idx_file(folder: Path, name: str, header: int) -> tuple[np.ndarray, bytes]:
     for path, opener in ((folder / f"{name}.gz", gzip.open), (folder / name, open)):
         if path.is_file():
             try:
                 with opener(path, "rb") as file:
                     data = file.read()
             except (OSError, EOFError, zlib.error) as error:
-                raise UserError(f"{path}: damaged ({error}); get it again") from error
-            if len(data) < heading:
-                raise UserError(f"{path}: expected at least {heading} bytes, found {len(data)}; get it again")
-            return np.frombuffer(data, np.uint8, offset=heading), data[:heading]
-    raise UserError(f"{folder}: expected a folder with {name}.gz, found none")
+                raise UserError(f"{path}: damaged ({error}): get it again") from error
+            if len(data) < header:
+                raise UserError(f"{path}: expected at least {header} bytes, got {len(data)}: get it again")
+            return np.frombuffer(data, np.uint8, offset=header), data[:header]
+    raise UserError(f"{folder}: expected a folder with {name}.gz, got none")

@@ -1,16 +1,11 @@
-"""Many pictures decoded, and turned into tokens, on all cores; those that cannot be read are passed over and named."""
+"""Decode many images, and turn them into tokens, on all cores; images that cannot be read are left out and reported."""
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
-import multiprocessing.connection
 import os
-import signal
-import threading
 from collections import deque
 from collections.abc import Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
@@ -20,20 +15,18 @@ import numpy as np
 from igpt_tf.data.sources.arrays import check_tokens
 from igpt_tf.data.sources.open import Source
 from igpt_tf.errors import UserError
-from igpt_tf.pictures.crop import random_resized_crop
-from igpt_tf.pictures.imaging import read_image, resize_and_crop
+from igpt_tf.pictures.crop import random_resized_crop, resize_and_crop
+from igpt_tf.pictures.imaging import read_image
 from igpt_tf.pictures.palette import Palette, quantize
 
-# Examples that one process works on at a time.
+# Examples that one thread works on at a time. Part of every store's fingerprint, which is a chain over these chunks.
 CHUNK = 512
-# Fewer files than this are done before other processes have started.
-FEW = 2 * CHUNK
 
 
 class Encoded(NamedTuple):
-    """What became of some examples.
+    """The result of encoding some examples.
 
-    rows: tokens (m, T) uint16, or pictures (m, n_px, n_px, 3) uint8.
+    rows: tokens (m, T) uint16, or images (m, n_px, n_px, 3) uint8.
     examples: (m,) the example that each row comes from.
     problems: (example, reason) of each that could not be read.
     """
@@ -45,13 +38,13 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class Encoder:
-    """What is done to each picture.
+    """Resizes images, and turns them into tokens.
 
     Args:
-        n_px: height and width it is brought to.
-        palette: turns it into tokens; None leaves it a picture.
-        random_crops: how many random crops of it are taken, see `random_resized_crop`; 0: its middle, once.
-        seed: decides those crops, with the example's number.
+        n_px: height and width of the result.
+        palette: turns images into tokens; None keeps them images.
+        random_crops: number of random crops of each image, see `random_resized_crop`; 0 takes its central square.
+        seed: draws the random crops, together with the example's number.
     """
 
     n_px: int
@@ -60,40 +53,39 @@ class Encoder:
     seed: int = 0
 
     def __call__(self, examples: np.ndarray, items: Sequence[Path] | np.ndarray) -> Encoded:
-        """Examples of these numbers (n,) and their items, see `Source.part`."""
+        """Encode the examples of these numbers (n,), whose items come from `Source.part`."""
         if isinstance(items, np.ndarray) and not self.random_crops and items.shape[1:3] == (self.n_px, self.n_px):
-            pictures = np.broadcast_to(items.reshape(*items.shape[:3], -1), (*items.shape[:3], 3))
-            return Encoded(self._colour(pictures), examples, [])
-        pictures, numbers, problems = [], [], []
+            return Encoded(self._quantize(_with_channels(items)), examples, [])
+        images, numbers, problems = [], [], []
         for example, item in zip(examples.tolist(), items, strict=True):
             try:
-                picture = read_image(item) if isinstance(item, Path) else _with_colour(item)
-                pictures += self._cut(picture, example)
+                image = read_image(item) if isinstance(item, Path) else _with_channels(item[None])[0]
+                images += self._cut(image, example)
             except UserError as error:
                 problems.append((example, str(error)))
             else:
                 numbers += [example] * max(1, self.random_crops)
-        stacked = np.stack(pictures) if pictures else np.empty((0, self.n_px, self.n_px, 3), np.uint8)
-        return Encoded(self._colour(stacked), np.array(numbers, np.int64), problems)
+        stacked = np.stack(images) if images else np.empty((0, self.n_px, self.n_px, 3), np.uint8)
+        return Encoded(self._quantize(stacked), np.array(numbers, np.int64), problems)
 
-    def _cut(self, picture: np.ndarray, example: int) -> list[np.ndarray]:
+    def _cut(self, image: np.ndarray, example: int) -> list[np.ndarray]:
         if not self.random_crops:
-            return [resize_and_crop(picture, self.n_px)]
+            return [resize_and_crop(image, self.n_px)]
         generators = [np.random.default_rng([self.seed, example, number]) for number in range(self.random_crops)]
-        return [random_resized_crop(picture, self.n_px, generator) for generator in generators]
+        return [random_resized_crop(image, self.n_px, generator) for generator in generators]
 
-    def _colour(self, pictures: np.ndarray) -> np.ndarray:
-        return pictures if self.palette is None else quantize(self.palette, pictures).astype(np.uint16)
+    def _quantize(self, images: np.ndarray) -> np.ndarray:
+        return images if self.palette is None else quantize(self.palette, images).astype(np.uint16)
 
 
 @dataclass(frozen=True)
 class TokenEncoder:
-    """For sources that hold tokens already: checks them.
+    """Checks tokens, for sources that hold them already.
 
     Args:
-        name: the source's, for messages.
+        name: of the source, for messages.
         n_px: height and width of the images.
-        n_vocab: colours that the tokens may use.
+        n_vocab: number of colours of the palette.
     """
 
     name: str
@@ -101,7 +93,7 @@ class TokenEncoder:
     n_vocab: int
 
     def __call__(self, examples: np.ndarray, items: np.ndarray) -> Encoded:
-        """Examples of these numbers (n,) and their tokens."""
+        """Check the tokens (n, T) of the examples of these numbers (n,)."""
         tokens = check_tokens(self.name, items, self.n_px, self.n_vocab)
         return Encoded(tokens.astype(np.uint16), examples, [])
 
@@ -109,70 +101,34 @@ class TokenEncoder:
 def encode(
     source: Source, examples: np.ndarray, encoder: Encoder | TokenEncoder, workers: int | None = None
 ) -> Iterator[Encoded]:
-    """Encode examples of a source, `CHUNK` at a time and in their order, on several processes.
-
-    The processes import the program's main module, so a script that calls this needs `if __name__ == "__main__"`.
+    """Encode examples of a source on several threads, `CHUNK` at a time and in their order.
 
     Args:
-        source: where they come from.
-        examples: (n,) which.
-        encoder: what is done to them.
-        workers: processes; None: one a core; 1: this one alone.
+        source: the images or tokens.
+        examples: (n,) numbers of those to encode.
+        encoder: called with each chunk's numbers and items.
+        workers: number of threads; None: one per core.
 
     Raises:
-        UserError: a process died, or a source of tokens does not fit.
+        UserError: if a source of tokens does not fit.
     """
-    chunks = [examples[start : start + CHUNK] for start in range(0, len(examples), CHUNK)]
-    workers = min(_cores() if workers is None else workers, len(chunks))
-    if workers <= 1 or len(examples) <= FEW or isinstance(encoder, TokenEncoder):
-        for chunk in chunks:
-            yield encoder(chunk, source.part(chunk))
-        return
-    # Not forked: a copy of a process in which TensorFlow or JAX has started threads may hang.
-    pool = concurrent.futures.ProcessPoolExecutor(
-        workers, multiprocessing.get_context("spawn"), _start_worker, (encoder,)
-    )
-    waiting: deque[concurrent.futures.Future] = deque()
+    workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
+    waiting: deque[Future[Encoded]] = deque()
+    # Threads suffice: Pillow decodes and resizes without holding the interpreter's lock.
+    pool = ThreadPoolExecutor(workers, "encode")
     try:
-        for chunk in chunks:
-            waiting.append(pool.submit(_work, chunk, source.part(chunk)))
+        for start in range(0, len(examples), CHUNK):
+            chunk = examples[start : start + CHUNK]
+            waiting.append(pool.submit(encoder, chunk, source.part(chunk)))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            f"{source.name}: a process that reads images died, perhaps for want of memory; try again with fewer workers"
-        ) from error
     finally:
         pool.shutdown(cancel_futures=True)
 
 
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _with_colour(image: np.ndarray) -> np.ndarray:
-    """One picture (height, width[, 1 or 3]) as (height, width, 3)."""
-    return np.broadcast_to(image.reshape(*image.shape[:2], -1), (*image.shape[:2], 3))
-
-
-_encoder: Encoder | None = None
-
-
-def _start_worker(encoder: Encoder) -> None:
-    global _encoder
-    _encoder = encoder
-    # Ctrl-C reaches all processes of a terminal; the first one ends the others.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    """A parent that is killed cannot end its processes, and they would wait for work for ever."""
-    multiprocessing.connection.wait([multiprocessing.parent_process().sentinel])
-    os._exit(1)
-
-
-def _work(examples: np.ndarray, items: Sequence[Path] | np.ndarray) -> Encoded:
-    return _encoder(examples, items)
+def _with_channels(images: np.ndarray) -> np.ndarray:
+    """Images (n, height, width[, 1 or 3]) as (n, height, width, 3)."""
+    images = images.reshape(*images.shape[:3], -1)  # (n, height, width, 1 or 3)
+    return np.broadcast_to(images, (*images.shape[:3], 3))

@@ -1,4 +1,4 @@
-"""Rows of tokens in a file that is larger than the memory."""
+"""Tokens in an .npy file that may be larger than the memory."""
 
 from __future__ import annotations
 
@@ -10,29 +10,29 @@ import numpy as np
 from igpt_tf.data.sources.arrays import CHECKED_ROWS, check_tokens, read_array
 from igpt_tf.errors import UserError
 
-# Rows that are looked at where another check has vouched for all.
+# Rows that `spot_check` reads.
 SPOTS = 64
 
 
 class FileTokens:
-    """Tokens (N, T) in an .npy file, of which no more is in memory than the rows that were asked for.
+    """Tokens (N, T) in an .npy file, of which only the rows asked for are in memory.
 
-    They are read, not mapped: pages of a mapping count as resident, and the kernel brings in many around each.
+    They are read, not mapped: pages of a mapping count as resident, and the kernel reads many around each.
 
     Args:
         path: an .npy of integers (N, T) or (N, n_px, n_px).
 
     Raises:
-        UserError: it is missing, damaged or of another shape.
+        UserError: if it is missing, damaged or of another shape.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         array = read_array(path)
         if array.ndim not in (2, 3) or array.dtype.kind not in "iu" or not array.size:
-            raise UserError(f"{path}: expected tokens, integers (N, T), found {array.dtype} {array.shape}")
+            raise UserError(f"{path}: expected tokens, integers (N, T), got {array.dtype} {array.shape}")
         if not array.flags.c_contiguous:
-            raise UserError(f"{path}: expected tokens image by image, found them in Fortran's order; save a copy")
+            raise UserError(f"{path}: expected tokens image by image, got them in Fortran's order: save a copy")
         self.shape = (len(array), array[0].size)
         self.dtype = array.dtype
         self._start = array.offset
@@ -45,21 +45,21 @@ class FileTokens:
         """The tokens of one row (T,) or of several (n, T), in memory.
 
         Raises:
-            IndexError: there is no such row.
-            UserError: the file has become shorter or cannot be read any more.
+            IndexError: if there is no such row.
+            UserError: if the file has become shorter or can no longer be read.
         """
         if isinstance(rows, slice):
             numbers = np.arange(*rows.indices(len(self)))
         else:
             numbers = np.asarray(rows, np.int64)
             if ((numbers < -len(self)) | (numbers >= len(self))).any():
-                raise IndexError(f"expected rows from 0 to {len(self) - 1}, found {rows}")
+                raise IndexError(f"expected rows from 0 to {len(self) - 1}, got {rows}")
             numbers = numbers % len(self)
         found = self._read(numbers.reshape(-1))
         return found[0] if numbers.ndim == 0 else found
 
     def _read(self, numbers: np.ndarray) -> np.ndarray:
-        """The rows of these numbers (n,), each run of neighbours at once."""
+        """The rows of these numbers (n,); neighbours are read together."""
         tokens = np.empty((len(numbers), self.shape[1]), self.dtype)
         edges = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1).tolist(), len(numbers)]
         width = self.shape[1] * self.dtype.itemsize
@@ -73,18 +73,18 @@ class FileTokens:
                     while waiting:
                         count = file.readinto(waiting)
                         if not count:
-                            raise UserError(f"{self.path}: has become shorter; was it written anew?")
+                            raise UserError(f"{self.path}: the file has become shorter since it was opened")
                         waiting = waiting[count:]
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         return tokens
 
     def check(self, n_px: int, n_vocab: int | None) -> None:
-        """Raise a `UserError` where they are not of images of n_px pixels or outside the vocabulary."""
+        """Raise a `UserError` unless all are tokens of images of n_px pixels, within the vocabulary."""
         for start in range(0, len(self), CHECKED_ROWS):
             check_tokens(str(self.path), self[start : start + CHECKED_ROWS], n_px, n_vocab)
 
     def spot_check(self, n_px: int, n_vocab: int | None) -> None:
-        """The same for some rows, from the first to the last."""
+        """Check only 64 rows, evenly spaced from the first to the last."""
         rows = np.unique(np.linspace(0, len(self) - 1, SPOTS).astype(int))
         check_tokens(str(self.path), self[rows], n_px, n_vocab)

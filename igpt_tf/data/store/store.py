@@ -1,8 +1,7 @@
-"""The token store: a folder of tokens, labels, palette and what they are, read without loading it."""
+"""The token store: a folder with tokens, labels and palette, made once and read without loading it."""
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from math import isqrt
 from pathlib import Path
@@ -10,38 +9,29 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from igpt_tf.data.sources.arrays import holds_pictures, read_array
-from igpt_tf.data.sources.open import Source, load_tokens
+from igpt_tf.data.sources.arrays import read_array
+from igpt_tf.data.sources.open import STORE, Source
 from igpt_tf.data.store.encode import Encoder, TokenEncoder, encode
 from igpt_tf.data.store.rows import FileTokens
-from igpt_tf.data.store.writer import (
-    LABELS,
-    PALETTE,
-    PROGRESS,
-    STORE,
-    TOKENS,
-    check_request,
-    digest_of,
-    store_writer,
-    tidy,
-)
+from igpt_tf.data.store.writer import LABELS, PALETTE, PROGRESS, TOKENS, check_request, remove_leftovers, store_writer
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import MAX_COLORS, Palette
+from igpt_tf.storage.records import RecordError, read_record
 
 FORMAT = 1
 
 
 @dataclass(frozen=True, eq=False)
 class TokenStore:
-    """A folder of tokens as `tokenize` makes it; `store[rows]` is (n, T) uint16 in memory, and no more is.
+    """A folder written by `tokenize`; `store[rows]` reads the tokens (n, T) uint16 of those rows alone.
 
     Attributes:
-        folder: where it is.
+        folder: the store's folder.
         tokens: the tokens (N, T).
-        palette: what their colours are.
+        palette: the V colours that the tokens index.
         labels: (N,) int32, or None.
-        classes: what the labels count, or None.
-        skipped: images of the source that could not be read.
+        classes: names of the classes, or None.
+        skipped: number of images of the source that could not be read.
         fingerprint: a short digest of tokens, labels and palette.
     """
 
@@ -55,32 +45,32 @@ class TokenStore:
 
     @classmethod
     def open(cls, folder: str | Path) -> TokenStore:
-        """Open a store and check that it is whole.
+        """Open a store and check that it is complete.
 
         Raises:
-            UserError: it is none, not finished, or damaged: a file is missing or of another shape, a token is outside
-                the palette, or the palette is not the one that it was made with.
+            UserError: if it is no store, not finished, or damaged: a file is missing or of another shape, a token is
+                outside the palette, or the palette is not the one that the store was made with.
         """
         folder = Path(folder)
         about = _read_about(folder)
         palette = Palette.load(folder / PALETTE)
-        if digest_of(palette) != about["palette"]:
-            raise UserError(f"{folder / PALETTE}: not the palette that this store was made with; tokenize again")
+        if palette.digest() != about["palette"]:
+            raise UserError(f"{folder / PALETTE}: not the palette that this store was made with: tokenize again")
         tokens = FileTokens(folder / TOKENS)
         n_px, count = about["n_px"], about["images"]
         if tokens.dtype != np.uint16 or tokens.shape != (count, n_px**2):
             raise UserError(
-                f"{tokens.path}: expected uint16 ({count}, {n_px**2}), found {tokens.dtype} {tokens.shape}; "
+                f"{tokens.path}: expected uint16 ({count}, {n_px**2}), got {tokens.dtype} {tokens.shape}: "
                 "tokenize again"
             )
-        # `tokenize` lets nothing else in, and processes that share the work need not all read all.
+        # `tokenize` checked every token, and processes that share the work need not all read all of them.
         tokens.spot_check(n_px, len(palette))
         classes = about["classes"] if about["classes"] is None else tuple(about["classes"])
         labels = np.array(read_array(folder / LABELS)) if about["labels"] else None
         if labels is not None:
-            most = int(labels.max()) + 1 if classes is None else len(classes)
-            if labels.shape != (count,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= most:
-                raise UserError(f"{folder / LABELS}: expected {count} labels of {most} classes; tokenize again")
+            n_class = int(labels.max()) + 1 if classes is None else len(classes)
+            if labels.shape != (count,) or labels.dtype != np.int32 or labels.min() < 0 or labels.max() >= n_class:
+                raise UserError(f"{folder / LABELS}: expected {count} labels of {n_class} classes: tokenize again")
         return cls(folder, tokens, palette, labels, classes, about["skipped"], about["fingerprint"])
 
     def __len__(self) -> int:
@@ -91,11 +81,11 @@ class TokenStore:
         """The tokens of one row (T,) or of several (n, T), uint16.
 
         Raises:
-            UserError: one is outside the palette.
+            UserError: if one is outside the palette.
         """
         found = self.tokens[rows]
         if found.max(initial=0) >= len(self.palette):
-            raise UserError(f"{self.tokens.path}: damaged: a token is outside the palette; tokenize again")
+            raise UserError(f"{self.tokens.path}: damaged: a token is outside the palette: tokenize again")
         return found
 
     @property
@@ -110,12 +100,12 @@ class TokenStore:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """The folder, for messages."""
         return str(self.folder)
 
     @property
     def are_tokens(self) -> bool:
-        """True, as of a source of tokens."""
+        """True, as for a source of tokens."""
         return True
 
     @property
@@ -125,8 +115,26 @@ class TokenStore:
 
     @property
     def n_vocab(self) -> int:
-        """Colours of the palette."""
+        """Number of colours of the palette."""
         return len(self.palette)
+
+    def require_fitting(self, n_px: int, palette: Palette | None, n_vocab: int | None) -> None:
+        """Raise a `UserError` unless the store has this n_px, this palette (None: any) and at most n_vocab colours."""
+        if self.n_px != n_px:
+            raise UserError(
+                f"{self.folder}: expected images of {n_px} pixels, this store was made with n_px {self.n_px}: "
+                "use that size, or tokenize again"
+            )
+        if palette is not None and palette != self.palette:
+            raise UserError(
+                f"{self.folder}: this store was made with another palette ({self.palette}, given {palette}): "
+                f"use {self.folder / PALETTE}, or tokenize again"
+            )
+        if n_vocab is not None and n_vocab < self.n_vocab:
+            raise UserError(
+                f"{self.folder}: expected tokens from 0 to {n_vocab - 1}, "
+                f"this store was made with {self.n_vocab} colours"
+            )
 
 
 def tokenize(
@@ -140,36 +148,36 @@ def tokenize(
     seed: int = 0,
     progress: bool = False,
 ) -> TokenStore:
-    """Turn a source into a token store; a run that was stopped, killed even, goes on where it was.
+    """Turn a source into a token store; a run that was interrupted or killed resumes.
 
-    Images that cannot be read are passed over, counted, and named in `skipped.txt`.
+    Images that cannot be read are left out, counted, and listed in `skipped.txt`.
 
     Args:
-        source: pictures, or tokens of this palette.
-        folder: new, empty, or the store of a run that was stopped; one that is finished is opened.
-        palette: the colours; goes into the store.
+        source: images, or tokens of this palette.
+        folder: new, empty, or the store of an interrupted run; a finished store is opened.
+        palette: the colours; it is saved in the store.
         n_px: height and width of the images.
-        workers: processes that decode; None: one a core. See `encode`.
-        random_crops: instead of its middle, so many random crops of each picture, in rows that follow each other; see
-            `random_resized_crop`. They are drawn here and not in training, because they are resized and tokens
-            cannot be.
-        seed: decides the random crops.
+        workers: number of threads that decode; None: one per core.
+        random_crops: number of random crops of each image instead of its central square, in consecutive rows; see
+            `random_resized_crop`. They are drawn here and not in training, because resizing must come before the
+            palette.
+        seed: draws the random crops.
         progress: show a bar on standard error.
 
     Raises:
-        UserError: a folder of something else or of another request, a source of tokens that do not fit, no image that
-            could be read, or a disk that refuses.
+        UserError: if the folder holds something else or was begun with other arguments, a source of tokens does not
+            fit, no image could be read, or the folder cannot be written.
     """
     folder = Path(folder)
     if len(palette) > MAX_COLORS:
-        raise UserError(f"a store holds palettes of at most {MAX_COLORS} colours, found {len(palette)}")
+        raise UserError(f"expected a palette of at most {MAX_COLORS} colours for a store, got {len(palette)}")
     if source.are_tokens and random_crops:
-        raise UserError(f"{source.name}: random crops need pictures, found tokens")
+        raise UserError(f"{source.name}: expected images for random crops, got tokens")
     request = {
         "format": FORMAT,
         "source": source.fingerprint(),
         "examples": len(source),
-        "palette": digest_of(palette),
+        "palette": palette.digest(),
         "n_vocab": len(palette),
         "n_px": n_px,
         "random_crops": random_crops,
@@ -177,7 +185,7 @@ def tokenize(
     }
     if (folder / STORE).exists():
         check_request(folder, _read_about(folder), request)
-        tidy(folder)
+        remove_leftovers(folder)
         return TokenStore.open(folder)
     encoder = Encoder(n_px, palette, random_crops, seed)
     if source.are_tokens:
@@ -199,67 +207,18 @@ def tokenize(
     return TokenStore.open(folder)
 
 
-def open_tokens(
-    path: str | Path, n_px: int, palette: Palette | None, n_vocab: int | None = None
-) -> TokenStore | FileTokens | np.ndarray:
-    """Tokens to train on or to judge by: a store, an .npy of tokens, or any source of pictures.
-
-    Args:
-        path: a store's folder, or a source as in `open_source`.
-        n_px: height and width of the images.
-        palette: turns pictures into tokens, and must be the store's own; None: the store's.
-        n_vocab: number of colours that the tokens may use, if there is no palette.
-
-    Returns:
-        Something with a length, a `shape` (N, T) and `[rows]`. Stores and .npy files stay on disk.
-
-    Raises:
-        UserError: there is no such data, it is damaged or does not fit n_px, palette or n_vocab, or an image cannot
-            be read; `tokenize` passes over those.
-    """
-    text, path = str(path), Path(path)
-    if (path / STORE).exists() or (path / PROGRESS).exists():
-        return require_fitting(TokenStore.open(path), n_px, palette, n_vocab)
-    if path.suffix == ".npy" and not holds_pictures(read_array(path)):
-        tokens = FileTokens(path)
-        tokens.check(n_px, n_vocab if palette is None else len(palette))
-        return tokens
-    return load_tokens(text, n_px, palette, n_vocab)
-
-
-def require_fitting(store: TokenStore, n_px: int, palette: Palette | None, n_vocab: int | None) -> TokenStore:
-    """The store, or a `UserError` if it is not of this palette (None: of any), n_px and at most n_vocab colours."""
-    if store.n_px != n_px:
-        raise UserError(
-            f"{store.folder}: expected images of {n_px} pixels, this store was made with n_px {store.n_px}; "
-            "give that, or tokenize again"
-        )
-    if palette is not None and palette != store.palette:
-        raise UserError(
-            f"{store.folder}: this store was made with another palette ({store.palette}, given {palette}); "
-            f"give {store.folder / PALETTE}, or tokenize again"
-        )
-    if n_vocab is not None and n_vocab < store.n_vocab:
-        raise UserError(
-            f"{store.folder}: expected tokens from 0 to {n_vocab - 1}, this store was made with {store.n_vocab} colours"
-        )
-    return store
-
-
 def _read_about(folder: Path) -> dict:
-    """What `store.json` says, with every field of the right type."""
+    """The fields of `store.json`, each checked for its type."""
     path = folder / STORE
-    if not path.exists():
-        if (folder / PROGRESS).exists():
-            raise UserError(f"{folder}: this token store is not finished; give the same tokenize command again")
-        raise UserError(f"{folder}: expected a token store, found no {STORE}; make one with run.py tokenize")
-    kinds = {"n_px": int, "images": int, "skipped": int, "palette": str, "fingerprint": str, "labels": bool}
+    fields = {"n_px": int, "images": int, "skipped": int, "palette": str, "fingerprint": str, "labels": bool}
     try:
-        about = json.loads(path.read_bytes())
-        good = all(type(about[name]) is kind for name, kind in kinds.items())
-        good = good and (about["classes"] is None or isinstance(about["classes"], list))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{path}: damaged; tokenize again") from error
-    if not good or about.get("format") != FORMAT:
-        raise UserError(f"{path}: damaged, or of another version than {FORMAT}; tokenize again")
+        about = read_record(path, fields)
+    except RecordError as error:
+        raise UserError(f"{path}: damaged ({error}): tokenize again") from error
+    if about is None:
+        if (folder / PROGRESS).exists():
+            raise UserError(f"{folder}: this token store is not finished: run the same tokenize command to resume")
+        raise UserError(f"{folder}: expected a token store, got a folder with no {STORE}: make one with tokenize")
+    if about.get("format") != FORMAT or not isinstance(about.get("classes", 0), list | None):
+        raise UserError(f"{path}: damaged, or of another version than {FORMAT}: tokenize again")
     return about

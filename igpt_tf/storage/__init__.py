@@ -1,1 +1,1 @@
-"""Files, records, locks and digests: whole on disk or not at all."""
+"""Files, records, locks and digests."""

@@ -1,4 +1,4 @@
-"""One short digest, by which weights, tokens, labels and palettes are told apart."""
+"""One short digest, which tells weights, tokens, labels and palettes apart."""
 
 from __future__ import annotations
 
@@ -8,19 +8,19 @@ import numpy as np
 
 
 class Digest:
-    """A digest that grows part by part, so that no more than one part is in memory."""
+    """A digest that takes its parts one after the other, so that only one of them need be in memory."""
 
     def __init__(self) -> None:
         self._hash = hashlib.blake2b(digest_size=8)
 
     def add(self, part: str | bytes | np.ndarray) -> None:
-        """Take in text, bytes, or the bytes of an array as it lies in memory, row by row."""
+        """Take in text, bytes, or the bytes of an array, row by row."""
         if isinstance(part, np.ndarray):
             part = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
         self._hash.update(part.encode() if isinstance(part, str) else part)
 
     def copy(self) -> Digest:
-        """A digest of the same parts, which grows by itself."""
+        """A digest of the same parts, to which others can be added."""
         other = Digest()
         other._hash = self._hash.copy()
         return other

@@ -1,4 +1,4 @@
-"""Files that are written whole or not at all, and locks between processes."""
+"""Files that are written completely or not at all, and locks between processes."""
 
 from __future__ import annotations
 
@@ -18,10 +18,13 @@ from igpt_tf.errors import UserError
 def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
     """Open a file that gets its name only when the block ends without an error.
 
-    Missing parent folders are created. Whatever goes wrong, an older file of that name stays as it was.
+    Missing parent folders are created. If anything fails, an older file of that name stays as it was.
+
+    Args:
+        path: the file.
 
     Raises:
-        UserError: the operating system refuses (no permission, disk full, a folder of that name).
+        UserError: if the operating system refuses (no permission, disk full, a folder of that name).
     """
     path = Path(path)
     # In the same folder, because a rename is atomic only within one file system. Not `tempfile`, which would leave
@@ -31,7 +34,7 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         path.parent.mkdir(parents=True, exist_ok=True)
         with open(partial, "xb") as file:
             yield file
-            # The data first: after a power cut, the name must not stand for a file that is empty.
+            # The data reach the disk before the name does: a power cut must not leave an empty file of that name.
             file.flush()
             os.fsync(file.fileno())
         os.replace(partial, path)
@@ -39,16 +42,19 @@ def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
         reason = error.strerror or str(error)
         raise UserError(f"cannot write {path}: {reason}: choose a place that is writable and has room") from error
     finally:
-        # Gone already after a rename; if even this fails, the error above is the one worth reading.
+        # After the rename there is nothing to delete; if this fails too, the error above is the one to report.
         with contextlib.suppress(OSError):
             partial.unlink()
 
 
 def require_writable(folder: Path) -> None:
-    """Create a folder if needed and prove that files can be written into it.
+    """Create a folder if needed and check that files can be written into it.
+
+    Args:
+        folder: the folder.
 
     Raises:
-        UserError: if they cannot.
+        UserError: if it cannot be made or written.
     """
     probe = folder / ".probe.part"
     try:
@@ -61,13 +67,16 @@ def require_writable(folder: Path) -> None:
 
 @contextlib.contextmanager
 def held(path: str | os.PathLike) -> Iterator[bool]:
-    """Hold a lock file for as long as the block lasts; the lock of a killed process is free.
+    """Hold a lock file while the block runs. A process that is killed releases its lock, though the file stays.
+
+    Args:
+        path: the lock file, in a folder that exists; it is deleted at the end of the block.
 
     Yields:
-        Whether the lock is ours; False where another process holds it.
+        Whether the lock is ours; False if another process holds it.
 
     Raises:
-        OSError: the file cannot be made.
+        OSError: if the file cannot be made.
     """
     lock = filelock.FileLock(path, blocking=False)
     try:
@@ -78,7 +87,7 @@ def held(path: str | os.PathLike) -> Iterator[bool]:
     try:
         yield True
     finally:
-        # Removed while it is held: whoever waits for it notices that the name is gone and makes a new file.
+        # Deleted while it is held; filelock does not take a file that was deleted between its opening and locking.
         with contextlib.suppress(OSError):
             Path(path).unlink()
         lock.release()
@@ -86,11 +95,11 @@ def held(path: str | os.PathLike) -> Iterator[bool]:
 
 @contextlib.contextmanager
 def exclusive(path: str | os.PathLike, busy: str) -> Iterator[None]:
-    """Run the block while no other process holds this lock file.
+    """Hold a lock file while the block runs, or refuse to run it.
 
     Args:
-        path: the lock file, in a folder that exists.
-        busy: the error where another process holds it.
+        path: the lock file, in a folder that exists; it is deleted at the end of the block.
+        busy: message of the error if another process holds the lock.
 
     Raises:
         UserError: if another process holds the lock, or the file cannot be made.
@@ -106,7 +115,12 @@ def exclusive(path: str | os.PathLike, busy: str) -> Iterator[None]:
 
 
 def remove_partials(folder: Path, name: str = "*") -> None:
-    """Delete what killed processes left of files that `atomic_write` was writing; `name` may be a pattern."""
+    """Delete the unfinished files of killed processes that were in `atomic_write`.
+
+    Args:
+        folder: where to look; subfolders are left alone.
+        name: of the file that was being written; may be a pattern. By default all of them.
+    """
     for partial in folder.glob(f".{name}.*.part"):
         with contextlib.suppress(OSError):
             partial.unlink()

@@ -1,4 +1,4 @@
-"""Records: small JSON files that say what lies beside them, and survive a killed process."""
+"""Records: small JSON files that describe the files beside them, complete even if a process is killed."""
 
 from __future__ import annotations
 
@@ -11,11 +11,15 @@ from igpt_tf.storage.files import atomic_write
 
 
 class RecordError(ValueError):
-    """A file that is not the record that was expected; the message says what was found."""
+    """A file that is not the expected record; the message says in what it differs."""
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> None:
-    """Write a record, whole or not at all.
+    """Write a record, completely or not at all.
+
+    Args:
+        path: the file; missing folders are created.
+        record: fields that JSON can hold.
 
     Raises:
         UserError: if it cannot be written.
@@ -25,14 +29,17 @@ def write_record(path: Path, record: Mapping[str, Any]) -> None:
 
 
 def read_record(path: Path, fields: Mapping[str, type]) -> dict[str, Any] | None:
-    """The record in a file, None where there is no such file.
+    """Read a record and check its fields.
 
     Args:
-        path: what `write_record` wrote.
-        fields: name to type of the fields that must be there; a bool is not an int.
+        path: the file, written by `write_record`.
+        fields: name to type of the fields that must be there; a bool is not an int. Others may be there too.
+
+    Returns:
+        The record, or None if there is no such file.
 
     Raises:
-        RecordError: if the file cannot be read, or is something else.
+        RecordError: if the file cannot be read or is no JSON object, or a field is missing or of another type.
     """
     try:
         record = json.loads(path.read_bytes())
@@ -41,10 +48,10 @@ def read_record(path: Path, fields: Mapping[str, type]) -> dict[str, Any] | None
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(" ".join(str(error).split())) from error
     if not isinstance(record, dict):
-        raise RecordError(f"expected a JSON object, found {type(record).__name__}")
+        raise RecordError(f"expected a JSON object, got {type(record).__name__}")
     for name, kind in fields.items():
         if name not in record:
             raise RecordError(f"{name} is missing")
         if type(record[name]) is not kind:
-            raise RecordError(f"expected {name} as {kind.__name__}, found {type(record[name]).__name__}")
+            raise RecordError(f"expected {name} as {kind.__name__}, got {type(record[name]).__name__}")
     return record

@@ -34,7 +34,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=128)
     parser.add_argument("--files", type=int, default=20_000)
     parser.add_argument("--pictures", type=Path, help="a folder of pictures instead of made ones")
-    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2])
+    parser.add_argument("--workers", type=int, nargs="+", default=[1, 2], help="numbers of threads that decode")
     parser.add_argument("--size", choices=("nano", "s", "m"), default="s")
     parser.add_argument("--folder", type=Path, help="where there is room for the temporary folder")
     options = parser.parse_args()

@@ -1,4 +1,4 @@
-"""`python download.py`: OpenAI's flags, and what is said to the user."""
+"""`python download.py`: OpenAI's flags, progress and results."""
 
 import argparse
 import json
@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from igpt_tf.download.transfer import Meter
 
 EXAMPLE = "python download.py --model s --clusters"
+# What the library advises, and the flag for it.
+FLAGS = {"another folder": "--download_dir", "another mirror": "--base_url"}
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -24,12 +26,12 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         return _download(_parse(arguments))
     except UserError as error:
-        _say(str(error))
+        _say(_with_flags(str(error)))
         return FAILED
     except BaseException as error:
         if not _is_interrupt(error):
             raise
-        _say("Interrupted; what was fetched is kept: run the same command again to continue.")
+        _say("Interrupted; what was fetched is kept: run the same command again to continue")
         return INTERRUPTED
 
 
@@ -45,8 +47,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     parser = Parser(
         prog="download.py",
         formatter_class=argparse.HelpFormatter,
-        description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download goes on "
-        "where it stopped.",
+        description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download resumes.",
         epilog=f"Example: {EXAMPLE}",
     )
     parser.add_argument("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
@@ -62,19 +63,22 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folder for all the files (default: checkpoints/igpt-s and the like, checkpoints, checkpoints/datasets)",
     )
     parser.add_argument("--base_url", default=BASE_URL, help="a mirror (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=4, help="files fetched at once (default %(default)s)")
+    parser.add_argument("--jobs", type=int, default=4, help="number of files fetched at once (default %(default)s)")
     parser.add_argument(
-        "--retries", type=int, default=5, help="tries without progress before a file is given up (default %(default)s)"
+        "--retries",
+        type=int,
+        default=5,
+        help="tries without a new byte before a file is given up (default %(default)s)",
     )
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
 
     if options.model is None and (options.ckpt is not None or options.bert):
-        parser.error("--ckpt and --bert say which checkpoint of a model: expected --model s, m or l as well")
+        parser.error("expected --model s, m or l with --ckpt or --bert")
     if not (options.model or options.clusters or options.dataset):
-        parser.error(f"expected --model, --clusters or --dataset, found none; try {EXAMPLE}")
+        parser.error(f"expected --model, --clusters or --dataset, got none: try {EXAMPLE}")
     if not options.base_url.startswith(("http://", "https://")):
-        parser.error(f"expected --base_url to start with http:// or https://, found {options.base_url!r}")
+        parser.error(f"expected --base_url to start with http:// or https://, got {options.base_url!r}")
     if options.jobs < 1 or options.retries < 0:
         parser.error("expected --jobs of at least 1 and --retries of at least 0")
     options.ckpt = options.ckpt or STEPS[-1]
@@ -104,7 +108,7 @@ def _download(options: argparse.Namespace) -> int:
         )
     _print_result(outcome, options.json)
     for line in summarize(outcome.failures):
-        _say(line)
+        _say(_with_flags(line))
     if outcome.failures:
         count = f"{len(outcome.arrivals)} of {len(files)} files are in place, {len(outcome.failures)} are not"
         _say(f"Not complete: {count}; what was fetched is kept.")
@@ -113,6 +117,12 @@ def _download(options: argparse.Namespace) -> int:
     _say(f"Done: {len(files) - kept} downloaded, {kept} there before.")
     _say(f"Next: {_next_step(options)}")
     return DONE
+
+
+def _with_flags(line: str) -> str:
+    for advice, flag in FLAGS.items():
+        line = line.replace(advice, f"{advice} ({flag})")
+    return line
 
 
 def _print_result(outcome: "Outcome", as_json: bool) -> None:
@@ -131,7 +141,7 @@ def _print_result(outcome: "Outcome", as_json: bool) -> None:
 
 
 def _next_step(options: argparse.Namespace) -> str:
-    """Return the command that makes use of what was downloaded, or fetches what is lacking for it."""
+    """The command that uses what was downloaded, or fetches what is missing for that."""
     from igpt_tf.download.openai import checkpoint_prefix, palette_file
 
     palette = palette_file(options.download_dir).path
@@ -161,7 +171,7 @@ class _Bar:
             self._bar.close()
 
     def show(self, meter: "Meter") -> None:
-        """Draw where the download stands."""
+        """Draw the progress."""
         if self._bar is None and meter.total:
             self._bar = _new_bar(meter)
         if self._bar is not None:

@@ -1,4 +1,4 @@
-"""Choose the colours that images are reduced to, by k-means on their pixels: `palette fit`."""
+"""Choose the colours of a palette by k-means on the pixels of images: `palette fit`."""
 
 from __future__ import annotations
 
@@ -17,28 +17,30 @@ if TYPE_CHECKING:
 
     from igpt_tf.data.sources.open import Source
 
-# Images that the reconstruction error is measured on.
-JUDGED = 1000
+# The reconstruction error is measured on about this many images.
+EVALUATED = 1000
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("action", nargs="?", choices=["fit"], help="fit: learn a palette from images")
+    parser.add_argument("action", nargs="?", choices=["fit"], help="fit: choose a palette for images")
     add_source_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("palette.npy"), help="the palette's file")
-    parser.add_argument("--n_colors", type=positive, default=512, help="colours, up to 65,536 (the paper: 512)")
-    parser.add_argument("--grey", action="store_true", help="greys instead of colours")
-    parser.add_argument("--n_px", type=positive, default=32, help="pictures are reduced to this width first")
-    parser.add_argument("--max_images", type=positive, default=50_000, help="images to learn from, drawn at random")
-    parser.add_argument("--workers", type=positive, help="processes that read pictures (default: one a core)")
-    parser.add_argument("--seed", type=non_negative, default=0, help="decides which images and pixels are used")
+    parser.add_argument("--out", type=Path, default=Path("palette.npy"), help="file to write the palette to")
+    parser.add_argument(
+        "--n_colors", type=positive, default=512, help="number of colours, up to 65,536 (the paper: 512)"
+    )
+    parser.add_argument("--grey", action="store_true", help="choose grey levels instead of colours")
+    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to first")
+    parser.add_argument("--max_images", type=positive, default=50_000, help="number of images to sample, at random")
+    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
+    parser.add_argument("--seed", type=non_negative, default=0, help="seed of the sample and of k-means")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Fit the palette, write it and say how well it fits."""
+    """Fit the palette, write it and print its reconstruction error."""
     if options.action is None:
-        raise UsageError("palette: say what to do: run.py palette fit --data ...")
+        raise UsageError("palette: expected an action: run.py palette fit --data ...")
     from igpt_tf.pictures.imaging import to_grey
     from igpt_tf.pictures.palette import MAX_COLORS, Palette
     from igpt_tf.storage.files import require_writable
@@ -48,12 +50,12 @@ def run(options: argparse.Namespace) -> None:
     images, skipped = _draw(open_named_source(options), options)
     if options.grey:
         images = to_grey(images)
-    # Seen before the work, which may take hours.
+    # Checked before the work, which may take hours.
     require_writable(options.out.absolute().parent)
     palette = Palette.fit(images, options.n_colors, options.seed, progress=True)
     palette.save(options.out)
-    # A folder is sorted, often by class: look at images from all of it.
-    rmse = palette.rmse(images[:: max(1, len(images) // JUDGED)])
+    # A folder is sorted, often by class: take images from all of it.
+    rmse = palette.rmse(images[:: max(1, len(images) // EVALUATED)])
     if options.json:
         fields = {"palette": str(options.out), "n_colors": len(palette), "rmse_8bit": rmse}
         print(json.dumps(fields | {"images": len(images), "skipped": skipped}))
@@ -62,14 +64,14 @@ def run(options: argparse.Namespace) -> None:
 
 
 def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]:
-    """At most --max_images pictures, drawn at random, and how many more could not be read; each is named."""
+    """At most --max_images random images, and the number of others that could not be read, which are printed."""
     import numpy as np
     from tqdm import tqdm
 
     from igpt_tf.data.store.encode import Encoder, encode
 
     if source.are_tokens:
-        raise UserError(f"{source.name}: expected pictures to learn colours from, found tokens")
+        raise UserError(f"{source.name}: expected images to choose colours from, got tokens")
     drawn = np.sort(np.random.default_rng(options.seed).permutation(len(source))[: options.max_images])
     parts, problems = [], []
     with tqdm(total=len(drawn), unit="image", leave=False, delay=1) as bar:

@@ -1,4 +1,4 @@
-"""Turn images into a token store, once, for training to read; a run that was stopped goes on where it was."""
+"""Turn images into a token store for training; an interrupted run resumes."""
 
 from __future__ import annotations
 
@@ -11,30 +11,30 @@ from pathlib import Path
 from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.source import add_source_options, open_named_source
 
-# Images that could not be read, of which so many are named; the file names them all.
+# At most this many of the images that could not be read are printed; a file in the store lists all.
 NAMED = 10
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_source_options(parser)
-    parser.add_argument("--palette", type=Path, required=True, help="palette .npy, from: run.py palette fit")
-    parser.add_argument("--out", type=Path, required=True, help="the store's folder")
-    parser.add_argument("--n_px", type=positive, default=32, help="height and width that images are brought to")
+    parser.add_argument("--palette", type=Path, required=True, help="palette .npy, as written by: palette fit")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the store")
+    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to")
     parser.add_argument(
         "--random_crops",
         type=non_negative,
         default=0,
-        help="instead of its middle, so many random crops of each picture as the paper cuts them: shorter side resized "
-        "to 256 to 384 pixels, 224 x 224 cut out, downsized; drawn now, because tokens cannot be resized",
+        help="number of random crops of each image, instead of its central square, as in the paper: the shorter side "
+        "is resized to 256 to 384 pixels, 224 x 224 pixels are cut out and downsized",
     )
-    parser.add_argument("--seed", type=non_negative, default=0, help="decides the random crops")
-    parser.add_argument("--workers", type=positive, help="processes that read pictures (default: one a core)")
+    parser.add_argument("--seed", type=non_negative, default=0, help="seed of the random crops")
+    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
-    """Write the store and say what is in it."""
+    """Write the store and print what it holds."""
     from igpt_tf.data.store.store import tokenize
     from igpt_tf.data.store.writer import SKIPPED
     from igpt_tf.pictures.palette import Palette

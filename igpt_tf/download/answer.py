@@ -1,4 +1,4 @@
-"""What an answer says: the file or a range of it, a delay, a refusal, or something else in its place."""
+"""Answers of a server: the file or a range of it, a delay, a refusal, or something else in its place."""
 
 import base64
 import binascii
@@ -9,17 +9,17 @@ import requests
 
 from igpt_tf.download.partial import AGAIN, Identity
 
-# A body is looked at once so much of it is there.
+# A body is checked once this many bytes of it have come.
 START_BYTES = 512
 HTML_STARTS = (b"<!doctype", b"<html", b"<head", b"<body", b"<?xml", b"<!--", b"<script")
 
 
 class FetchError(Exception):
-    """One file cannot be had, whatever we do; others may.
+    """One file cannot be downloaded, however often we try; others may.
 
     Attributes:
         url: of the file.
-        reason: what is wrong and what to do, the same for all the files that fail alike.
+        reason: what is wrong and what to do, the same for all files that fail alike.
     """
 
     def __init__(self, url: str, reason: str):
@@ -56,7 +56,7 @@ def identity_of(response: requests.Response, source: str, url: str) -> Identity:
 
 
 def content_range(response: requests.Response) -> tuple[int | None, int | None]:
-    """Return where the range begins and how long the whole file is, in bytes; None for what is not said."""
+    """Return where the range begins and the length of the whole file, in bytes; None where the server does not say."""
     unit, _, rest = response.headers.get("Content-Range", "").strip().partition(" ")
     span, _, total = rest.partition("/")
     first = span.partition("-")[0]
@@ -86,10 +86,12 @@ def check_answer(url: str, response: requests.Response) -> None:
     if status >= 500:
         raise PassingError(f"the server answers {name}", _retry_after(response.headers.get("Retry-After", "")))
     if status in (404, 410):
-        advice = "perhaps this one was never published: check --model, --ckpt, --bert, --dataset and --base_url"
-        raise FetchError(url, f"no such file on the server ({name}); {advice}")
+        advice = "perhaps it was never published: check what you asked for, or use another mirror"
+        raise FetchError(url, f"no such file on the server ({name}): {advice}")
     if status not in (200, 206, 416):
-        raise FetchError(url, f"expected the file, the server answers {name}; check --base_url and the proxy, if any")
+        raise FetchError(
+            url, f"expected the file, the server answers {name}: use another mirror, or check the proxy, if any"
+        )
     # A 416 brings no file, only the news that there is nothing beyond what we have.
     if status != 416:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
@@ -97,8 +99,8 @@ def check_answer(url: str, response: requests.Response) -> None:
             raise web_page(url, f"Content-Type {kind}")
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
-            advice = "a proxy changes what it passes on; use another network or --base_url"
-            raise FetchError(url, f"expected the plain file, found Content-Encoding {encoding}; {advice}")
+            advice = "a proxy changes what it passes on: use another network or another mirror"
+            raise FetchError(url, f"expected the plain file, got Content-Encoding {encoding}: {advice}")
 
 
 def refuse_web_page(url: str, start: bytes) -> None:
@@ -109,12 +111,12 @@ def refuse_web_page(url: str, start: bytes) -> None:
 
 def web_page(url: str, sign: str) -> FetchError:
     """Return the error for a web page in place of a file."""
-    advice = "a proxy or a login page of the network is in between; log in or use another network"
-    return FetchError(url, f"expected binary data, found a web page ({sign}); {advice}, then {AGAIN}")
+    advice = "a proxy or a login page of the network is in between: log in or use another network"
+    return FetchError(url, f"expected binary data, got a web page ({sign}): {advice}, then {AGAIN}")
 
 
 def _retry_after(value: str) -> float:
-    """Seconds asked for by a Retry-After header, a number or a date; 0 where there is none."""
+    """Seconds that a Retry-After header asks for, as a number or a date; 0 if there is none."""
     if value.strip().isdecimal():
         return float(value)
     try:

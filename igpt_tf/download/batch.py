@@ -1,4 +1,4 @@
-"""Many files at once: sizes first, then a look at what is in the way, then the bytes, then the names."""
+"""Many files at once: ask for sizes, check what is there already, fetch the bytes, give the names."""
 
 import contextlib
 import dataclasses
@@ -59,20 +59,22 @@ def fetch_all(
     progress: Callable[[Meter], None] = lambda meter: None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Fetch files that are not there yet, going on where an interrupted run stopped.
+    """Fetch files that are not there yet, resuming an interrupted run.
 
     A file appears under its name only when it is whole and, where the server tells, has the right length and MD5;
     until then it is `NAME.part`.
 
     Args:
-        base_url: what the sources are below.
-        jobs: files fetched at once.
-        progress: called from this thread some twenty times a second.
-        notify: gets a line, from this thread, for what the user may want to know.
+        files: what to fetch, and where to put it.
+        base_url: address that the sources are relative to.
+        jobs: number of files fetched at once.
+        patience: how often and when to retry; None: the defaults.
+        progress: called from this thread about twenty times per second.
+        notify: called from this thread with lines that the user may want to read.
 
     Raises:
-        UserError: nothing more can be done for any file: a file of another checkpoint is in the way, the disk is
-            full, the server cannot be reached, another download is at work in the same folder.
+        UserError: if no file at all can be fetched: a file of another checkpoint is in the way, the disk is full, the
+            server cannot be reached, or another download is running in the same folder.
     """
     files = list(files)
     with contextlib.ExitStack() as stack:
@@ -212,8 +214,8 @@ class _Batch:
             free = shutil.disk_usage(places[device]).free
             if count > free:
                 raise UserError(
-                    f"Not enough room in {places[device]}: {readable(count)} still to fetch, {readable(free)} free; "
-                    f"free some space or choose another --download_dir, then {AGAIN}."
+                    f"not enough room in {places[device]}: {readable(count)} still to fetch, {readable(free)} free: "
+                    f"free some space or use another folder, then {AGAIN}"
                 )
 
     def _lacks(self, file: RemoteFile, results: dict[RemoteFile, Arrival | FetchError]) -> bool:
@@ -236,8 +238,8 @@ class _Batch:
 
 def _in_the_way(path: Path, expected: str, found: str) -> UserError:
     return UserError(
-        f"{path} is in the way, perhaps from another checkpoint: expected {expected}, found {found}; "
-        "nothing was overwritten: use another --download_dir, or remove it."
+        f"{path} is in the way, perhaps from another checkpoint: expected {expected}, got {found}; "
+        "nothing was overwritten: use another folder, or remove it"
     )
 
 

@@ -1,4 +1,4 @@
-"""Asking a server: patience with what may pass, one clear line for what will not."""
+"""Requests to a server: failures that may pass are retried, others are one clear line."""
 
 import contextlib
 import random
@@ -17,11 +17,11 @@ from igpt_tf.errors import UserError
 
 T = TypeVar("T")
 
-# At most this much is read at once; what came is handed on at once, so nothing is lost when a connection is cut.
+# Most bytes read at once; they are yielded at once, so nothing is lost when a connection is cut.
 CHUNK_BYTES = 1 << 16
 # A server that asks for more than this is not waited for: the user decides.
 LONGEST_WAIT_S = 120.0
-# Retries while nothing was ever heard from the network: without a network, say so soon.
+# Retries before the first answer of any server: without a network, say so soon.
 RETRIES_IN_SILENCE = 2
 
 
@@ -40,7 +40,7 @@ def backoff(failures: int) -> float:
 
 @dataclass(frozen=True)
 class Patience:
-    """How long to put up with a server.
+    """How long to wait for a server.
 
     Attributes:
         retries: failures in a row, without a single new byte, after the first one.
@@ -85,9 +85,9 @@ class Connection:
         """Call `attempt` until it succeeds; failures count only as long as `reached()`, in bytes, does not grow.
 
         Raises:
-            FetchError: this file cannot be had.
-            UserError: the server cannot be reached at all.
-            StoppedError: the run was stopped.
+            FetchError: if this file cannot be downloaded.
+            UserError: if the server cannot be reached at all.
+            StoppedError: if the run was stopped.
         """
         failures, best = 0, reached()
         while True:
@@ -110,8 +110,8 @@ class Connection:
         if failures > retries:
             # Nothing heard so far: other files would fare no better, and each would have to be waited for.
             if isinstance(problem, UnreachableError) or not self._heard:
-                advice = f"check the network, a proxy (HTTPS_PROXY) or --base_url, then {AGAIN}"
-                raise UserError(f"Cannot reach {urlsplit(url).netloc}: {problem.reason}; {advice}.")
+                advice = f"check the network or a proxy (HTTPS_PROXY), or use another mirror, then {AGAIN}"
+                raise UserError(f"cannot reach {urlsplit(url).netloc}: {problem.reason}: {advice}")
             times = f", {failures} times in a row" if failures > 1 else ""
             raise FetchError(url, f"{problem.reason}{times}; {AGAIN}")
         if problem.wait > LONGEST_WAIT_S:
@@ -122,7 +122,7 @@ class Connection:
 
     @contextlib.contextmanager
     def request(self, method: str, url: str, headers: dict[str, str] | None = None) -> Iterator[requests.Response]:
-        """Send one request and hand over the answer, its body still to be read (nothing of it decoded).
+        """Send one request and yield the answer, its body still to be read (nothing of it decoded).
 
         The status is 200, 206 or 416, and the body is no web page as far as the headers tell.
         """
@@ -144,8 +144,8 @@ class Connection:
         """Yield the bytes of an answer as they come, not decoded.
 
         Raises:
-            PassingError: the connection was cut; all bytes before that have been yielded.
-            StoppedError: the run was stopped.
+            PassingError: if the connection was cut; all bytes before that have been yielded.
+            StoppedError: if the run was stopped.
         """
         try:
             # Not iter_content, which waits for a full chunk and drops what it has of it when the connection is cut.
@@ -179,7 +179,7 @@ class Connection:
         with self.request("GET", url, {"Range": "bytes=0-0"}) as response:
             identity = identity_of(response, source, url)
         if identity.size == 0:
-            raise FetchError(url, "the file on the server is empty; use another --base_url, or tell its owner")
+            raise FetchError(url, "the file on the server is empty: use another mirror, or tell its owner")
         return identity
 
 
@@ -189,7 +189,7 @@ def _understand(url: str, error: requests.RequestException, patience: Patience) 
     reason = cause.reason if isinstance(cause, MaxRetryError) else cause
     if "CERTIFICATE_VERIFY_FAILED" in str(error):
         advice = "a proxy may be in between, or the clock is wrong; REQUESTS_CA_BUNDLE names your own certificates"
-        raise UserError(f"Cannot trust the certificate of {urlsplit(url).netloc}: {advice}.") from error
+        raise UserError(f"cannot trust the certificate of {urlsplit(url).netloc}: {advice}") from error
     if isinstance(error, requests.exceptions.ProxyError):
         return UnreachableError("the proxy does not let us through")
     if isinstance(reason, NameResolutionError):
@@ -204,7 +204,7 @@ def _understand(url: str, error: requests.RequestException, patience: Patience) 
         return PassingError(f"nothing came for {patience.read_s:g} s")
     if isinstance(error, requests.ConnectionError):
         return PassingError("the connection was cut")
-    raise FetchError(url, f"{type(error).__name__}: {error}; check --base_url") from error
+    raise FetchError(url, f"{type(error).__name__}: {error}: check the address") from error
 
 
 def _never_connected(error: requests.RequestException) -> bool:

@@ -1,4 +1,4 @@
-"""Threads that a Ctrl-C does not have to wait for."""
+"""Threads that Ctrl-C need not wait for."""
 
 import queue
 import threading
@@ -38,7 +38,7 @@ def run_all(
     results: dict[int, Result | FetchError] = {}
     broken: list[BaseException] = []
 
-    def labour() -> None:
+    def run() -> None:
         while not stop.is_set():
             try:
                 index = waiting.get_nowait()
@@ -55,7 +55,7 @@ def run_all(
                 stop.set()
 
     # Daemons: the interpreter joins any other thread, and the threads of an executor, before it ends.
-    threads = [threading.Thread(target=labour, daemon=True) for _ in range(min(jobs, len(tasks)))]
+    threads = [threading.Thread(target=run, daemon=True) for _ in range(min(jobs, len(tasks)))]
     try:
         for thread in threads:
             thread.start()

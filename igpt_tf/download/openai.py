@@ -1,4 +1,4 @@
-"""OpenAI's published files: what they are called and where they go.
+"""OpenAI's published files: their names and places.
 
 The scheme of the addresses is that of `download.py` in https://github.com/openai/image-gpt.
 """
@@ -68,9 +68,17 @@ def download(
     progress: Callable[[Meter], None] = lambda meter: None,
     notify: Callable[[str], None] = lambda line: None,
 ) -> Outcome:
-    """Fetch those of the files that are not there yet; see `igpt_tf.fetch.batch.fetch_all`.
+    """Fetch those of the files that are not there yet, see `fetch_all`.
 
     Args:
+        files: what to fetch, and where to put it.
         base_url: OpenAI's server, or a mirror with the same paths below it.
+        jobs: number of files fetched at once.
+        patience: how often and when to retry; None: the defaults.
+        progress: called about twenty times per second.
+        notify: called with lines that the user may want to read.
+
+    Raises:
+        UserError: if no file at all can be fetched.
     """
     return fetch_all(files, base_url, jobs=jobs, patience=patience, progress=progress, notify=notify)

@@ -1,4 +1,4 @@
-"""What a download keeps on disk: the part of each file, the folder's receipts, and the folder's lock."""
+"""The files of a download on disk: the part of each file, the folder's receipts, and the folder's lock."""
 
 import base64
 import contextlib
@@ -130,7 +130,7 @@ class Part:
         """
         with explained(self.target):
             if self.target.exists():
-                raise UserError(f"{self.target} appeared while it was being downloaded; remove it, then {AGAIN}.")
+                raise UserError(f"{self.target} appeared while it was being downloaded: remove it, then {AGAIN}")
             with open(self.path, "rb+") as file:
                 os.fsync(file.fileno())
             os.replace(self.path, self.target)
@@ -189,9 +189,7 @@ def locked(folder: Path) -> Iterator[None]:
         lock = stack.enter_context(held(path))
     with stack:
         if not lock:
-            raise UserError(
-                f"Another download into {folder} is running; wait for it, or choose another --download_dir."
-            )
+            raise UserError(f"another download into {folder} is running: wait for it, or use another folder")
         yield
 
 
@@ -216,10 +214,10 @@ def explained(path: Path) -> Iterator[None]:
 
 def _explain(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return f"The disk is full: cannot write {path}. What was fetched is kept; free some space, then {AGAIN}."
+        return f"the disk is full, cannot write {path}: what was fetched is kept, free some space, then {AGAIN}"
     if error.errno == errno.EFBIG:
-        return f"{path} grew larger than this file system or a limit (ulimit -f) allows; use another --download_dir."
+        return f"{path} grew larger than this file system or a limit (ulimit -f) allows; use another folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"{path} cannot be a folder, because a file is in the way; choose another --download_dir."
+        return f"{path} cannot be a folder, because a file is in the way; use another folder"
     reason = error.strerror or str(error)
-    return f"Cannot use {path}: {reason}; choose a --download_dir that exists or can be made, and is writable."
+    return f"cannot use {path}: {reason}: use another folder, which exists or can be made, and is writable"

@@ -1,4 +1,4 @@
-"""One file from a server into its part, over as many requests as it takes."""
+"""Transfer one file from a server into its part, in as many requests as it takes."""
 
 import dataclasses
 import itertools
@@ -66,8 +66,8 @@ class Transfer:
         """Fetch what is missing and check the whole, which is then ready to be placed.
 
         Raises:
-            FetchError: this file cannot be had.
-            UserError: the network or the disk fails all files.
+            FetchError: if this file cannot be downloaded.
+            UserError: if the network or the disk fails for all files.
         """
         url = self.identity.url
         for last in (False, True):
@@ -80,7 +80,7 @@ class Transfer:
                 self._meter.add(-self._part.size)
                 self._part.discard()
                 if last:
-                    advice = "the damage is on the way or on the server: try another network or --base_url"
+                    advice = "the damage is on the way or on the server: use another network or another mirror"
                     raise FetchError(url, f"{error}, twice, and was thrown away; {advice}") from None
 
     def _check_start(self) -> None:
@@ -96,7 +96,7 @@ class Transfer:
         expected = self.identity.md5
         # Read back, so that it is the bytes on disk which are checked, whichever run they are from.
         if expected and (found := md5_of(self._part.path, self._connection.check_stop)) != expected:
-            raise DamagedError(f"expected MD5 {expected}, what arrived has {found}")
+            raise DamagedError(f"expected MD5 {expected}, got {found}")
 
     def _advance(self) -> None:
         """Append what is missing, or start over where the server cannot continue what is there."""
@@ -174,7 +174,7 @@ class Transfer:
             told = {name: value for name, value in dataclasses.asdict(now).items() if value is not None}
             now = dataclasses.replace(before, **told)
         if now.size is None and now.md5 is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
-            advice = "so a cut would go unseen; use another --base_url"
+            advice = "so a cut would go unseen: use another mirror"
             raise FetchError(now.url, f"the server says neither length nor checksum, {advice}")
         return now
 

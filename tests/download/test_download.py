@@ -132,7 +132,7 @@ def test_two_checkpoints_do_not_mix(server, tmp_path, manners):
     refused = run(server, tmp_path, "--model", "m", "--download_dir", "D")
     assert (refused.returncode, refused.stdout) == (1, "")
     assert "in the way" in refused.stderr
-    assert "another --download_dir" in refused.stderr.splitlines()[-1]
+    assert "another folder (--download_dir)" in refused.stderr.splitlines()[-1]
     assert {path: path.read_bytes() for path in (tmp_path / "D").iterdir()} == before
     assert len(server.gets()) == gets, "nothing was fetched"
 
@@ -140,7 +140,7 @@ def test_two_checkpoints_do_not_mix(server, tmp_path, manners):
 def test_same_size_other_md5(server, tmp_path):
     offer(server, md5="auto")
     (tmp_path / "x").write_bytes(NEW)
-    with pytest.raises(UserError, match=r"expected MD5 .* found"):
+    with pytest.raises(UserError, match=r"expected MD5 .* got"):
         fetch(server, tmp_path)
     assert (tmp_path / "x").read_bytes() == NEW
 
@@ -149,14 +149,14 @@ def test_same_size_from_another_checkpoint_without_md5(server, tmp_path):
     for folder in ("igpt-s", "igpt-s-bert"):
         offer(server, path=f"/{folder}/x")
     fetch_all([RemoteFile("igpt-s/x", tmp_path / "x")], server.url, patience=HASTY)
-    with pytest.raises(UserError, match="expected igpt-s-bert/x, found a download of igpt-s/x"):
+    with pytest.raises(UserError, match="expected igpt-s-bert/x, got a download of igpt-s/x"):
         fetch_all([RemoteFile("igpt-s-bert/x", tmp_path / "x")], server.url, patience=HASTY)
 
 
 def test_part_of_another_checkpoint_is_kept(server, tmp_path):
     half_done(server, tmp_path)
     offer(server, NEW, "/other/x")
-    with pytest.raises(UserError, match="expected part of other/x, found part of x"):
+    with pytest.raises(UserError, match="expected part of other/x, got part of x"):
         fetch_all([RemoteFile("other/x", tmp_path / "x")], server.url, patience=HASTY)
     assert (tmp_path / "x.part").read_bytes() == DATA[:70_000]
 

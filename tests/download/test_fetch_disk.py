@@ -64,7 +64,7 @@ def test_full_disk_keeps_what_was_fetched(server, tmp_path, monkeypatch):
         return SmallDisk(path, mode) if buffering == 0 else builtins.open(path, mode, buffering)
 
     monkeypatch.setattr(partial, "open", small_open, raising=False)
-    with pytest.raises(UserError, match=r"The disk is full.*run the same command again"):
+    with pytest.raises(UserError, match=r"the disk is full.*run the same command again"):
         fetch(server, tmp_path)
     assert (tmp_path / "x.part").read_bytes() == DATA[:100_000]
     monkeypatch.undo()
@@ -77,7 +77,7 @@ def test_full_disk_keeps_what_was_fetched(server, tmp_path, monkeypatch):
 def test_device_that_is_full(tmp_path):
     part = partial.Part(tmp_path / "x")
     part.path.symlink_to("/dev/full")
-    with part.appending() as append, pytest.raises(UserError, match=r"The disk is full: cannot write .*x\.part"):
+    with part.appending() as append, pytest.raises(UserError, match=r"the disk is full, cannot write .*x\.part"):
         append(DATA)
 
 
@@ -109,7 +109,7 @@ def test_folder_that_cannot_be(server, tmp_path, folder):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
 def test_folder_without_permission(server, tmp_path):
     tmp_path.chmod(0o555)
-    with pytest.raises(UserError, match=r"Permission denied.*--download_dir"):
+    with pytest.raises(UserError, match=r"Permission denied.*another folder"):
         fetch(server, tmp_path)
 
 
@@ -120,7 +120,7 @@ def test_second_downloader_in_the_same_folder(server, tmp_path):
         second = run(server, tmp_path, "--clusters")
         assert first.poll() is None
     assert second.returncode == 1
-    assert "Another download into checkpoints is running" in second.stderr
+    assert "another download into checkpoints is running" in second.stderr
     assert len(second.stderr.splitlines()) == 1
 
 

@@ -164,7 +164,7 @@ def test_no_network(tmp_path):
         pass
     done = run(server, tmp_path, "--model", "s", "--retries", "0")
     assert (done.returncode, done.stdout) == (1, "")
-    assert "Cannot reach 127.0.0.1" in done.stderr
+    assert "cannot reach 127.0.0.1" in done.stderr
     assert len(done.stderr.splitlines()) == 1
 
 
@@ -174,7 +174,7 @@ def test_no_name_service(server, tmp_path, monkeypatch):
 
     monkeypatch.setattr(socket, "getaddrinfo", fail)
     server.url = "http://example.org"
-    with pytest.raises(UserError, match=r"Cannot reach example\.org: its name cannot be resolved; check"):
+    with pytest.raises(UserError, match=r"cannot reach example\.org: its name cannot be resolved: check"):
         fetch(server, tmp_path)
 
 
@@ -182,13 +182,13 @@ def test_proxy_that_is_down(server, tmp_path, monkeypatch):
     monkeypatch.delenv("NO_PROXY")
     monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
     server.url = "http://example.org"
-    with pytest.raises(UserError, match=r"Cannot reach example\.org: the proxy.*HTTPS_PROXY"):
+    with pytest.raises(UserError, match=r"cannot reach example\.org: the proxy.*HTTPS_PROXY"):
         fetch(server, tmp_path)
 
 
 def test_server_without_tls(server, tmp_path):
     server.url = server.url.replace("http:", "https:")
-    with pytest.raises(UserError, match=r"Cannot reach .*TLS"):
+    with pytest.raises(UserError, match=r"cannot reach .*TLS"):
         fetch(server, tmp_path)
 
 
@@ -200,7 +200,7 @@ def test_server_that_dies(server, tmp_path):
         handler.serve(remote, stop=70_000)
 
     offer(server).faults = [die]
-    with pytest.raises(UserError, match="Cannot reach"):
+    with pytest.raises(UserError, match="cannot reach"):
         fetch(server, tmp_path)
     assert (tmp_path / "x.part").read_bytes() == DATA[:70_000]
 

@@ -46,6 +46,13 @@ def test_links_lead_to_files(page):
         assert (page.parent / target).exists(), target
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_modules_that_are_named_exist(page):
+    for path in re.findall(r"`([a-z_]\w*/[\w/]+\.py)`", page.read_text()):
+        # Capitals stand for a name that the reader chooses.
+        assert (ROOT / path).exists() or (ROOT / "igpt_tf" / path).exists() or re.search("[A-Z]{3}", path), path
+
+
 def test_every_public_name_is_on_the_api_page():
     page = (ROOT / "docs" / "api.md").read_text()
     documented = set(re.findall(r"^::: .*\.(\w+)$", page, re.MULTILINE))

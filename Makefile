@@ -41,7 +41,7 @@ test-fast: $(VENV)/.installed-dev
 # The fast tests on the oldest versions that requirements.txt allows.
 test-oldest:
 	$(PYTHON) -m venv $(OLDEST)
-	sed -nE 's/^([a-z-]+)>=([0-9.]+).*/\1==\2.*/p' requirements.txt > $(OLDEST)/oldest.txt
+	sed -nE 's/^([a-z0-9-]+)>=([0-9.]+).*/\1==\2.*/p' requirements.txt > $(OLDEST)/oldest.txt
 	$(OLDEST)/bin/python -m pip install --quiet -c $(OLDEST)/oldest.txt --editable ".[tensorflow,dev]"
 	$(OLDEST)/bin/$(PYTEST) -m "not slow"
 

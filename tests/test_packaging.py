@@ -1,6 +1,8 @@
 """What is installed: one list of dependencies in two places, and every public name importable."""
 
+import ast
 import re
+import sys
 import tomllib
 from pathlib import Path
 
@@ -14,6 +16,23 @@ def test_requirements_are_those_of_the_package():
     needed = {re.sub(r"\s*#.*", "", line) for line in lines if not line.startswith("#")}
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     assert needed == {*project["dependencies"], *project["optional-dependencies"]["tensorflow"]}
+
+
+def test_every_import_is_a_dependency():
+    """Nothing is left to what another package happens to bring."""
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    extras = [line for name in ("tensorflow", "jax") for line in project["optional-dependencies"][name]]
+    needed = {re.match(r"[\w-]+", line)[0] for line in [*project["dependencies"], *extras]}
+    imported = set()
+    for path in (ROOT / "igpt_tf").rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Import):
+                imported |= {alias.name.split(".")[0] for alias in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                imported.add(node.module.split(".")[0])
+    names = {"sklearn": "scikit-learn", "PIL": "pillow", "jaxlib": "jax"}
+    foreign = imported - set(sys.stdlib_module_names) - {"igpt_tf"}
+    assert {names.get(name, name) for name in foreign} == needed
 
 
 def test_everything_that_is_packed_is_there():

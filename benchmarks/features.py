@@ -1,11 +1,11 @@
-"""How fast are the features of every layer, and in how much memory, against Hugging Face's `output_hidden_states`?
+"""How fast are the features of every layer computed, and in how much memory, against Hugging Face's class?
 
     python -m benchmarks.features --size s --images 1000
 
-Random weights and images: speed does not depend on them. Ours is the mean over positions of what each block's norm
-makes of its input; theirs is the mean of each hidden state, in batches of the same size, nothing kept but the means.
-`grew_mb` is the memory of the process at its peak over what it held before the first batch; to compare it, run each
-side alone.
+Weights and images are random: speed does not depend on them. Ours is the mean over positions of each block's normalised
+input; theirs is the mean of each hidden state (`output_hidden_states`), in batches of the same size; only the means are
+kept. `grew_mb` is the peak memory of the process minus its memory before the first batch; to compare it, run each side
+alone.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def report(**row) -> None:
 
 
 def measure(what: str, extract: Callable[[np.ndarray], object], tokens: np.ndarray, batch_size: int, **shape) -> float:
-    """Report and return images a second; the first batch, which compiles, is not counted."""
+    """Report and return images per second, without the first batch, which compiles."""
     before = resident_mb()
     extract(tokens[:batch_size])
     seconds = timed(lambda: extract(tokens))
@@ -52,7 +52,7 @@ def main() -> None:
     parser.add_argument("--size", choices=sorted(igpt.SIZES), default="s")
     parser.add_argument("--images", type=int, default=1000)
     parser.add_argument("--batch_size", type=int, default=8)
-    parser.add_argument("--layers", type=int, nargs="+", help="of ours; all unless told otherwise")
+    parser.add_argument("--layers", type=int, nargs="+", help="layers of ours (default: all)")
     parser.add_argument("--sides", nargs="+", choices=("ours", "theirs"), default=["ours", "theirs"])
     options = parser.parse_args()
     config = igpt.SIZES[options.size]

@@ -1,17 +1,17 @@
-"""What are a model's features worth to a linear classifier, against other ways to read the same weights, and none?
+"""How accurate are linear probes of a model's features, against other features of the same images?
 
     python -m benchmarks.probing --data cifar-train --test_data cifar-test --limit 10000 --test_limit 5000
 
-The same images, labels and solver for all; the penalty is chosen on a held-out tenth of the training images.
+All features are probed with the same images, labels and solver; C is chosen on a held-out tenth of the training images.
 
-- ours: the mean over positions of each layer's normalised states, behind the start of sequence (paper, section 2.3);
-- theirs: Hugging Face's class with the same weights, read as the notebooks for it do: the tokens themselves are the
-  inputs, without a start of sequence, and the mean is taken of the hidden states as they are;
-- colours: how often an image has each colour of the palette; pixels: the red, green and blue
-  of each pixel's palette colour, which is all that the model sees of it.
+- ours: the mean over positions of each layer's normalised states, with a start-of-sequence token (paper, section 2.3);
+- theirs: Hugging Face's class with the same weights, used as in its notebooks: the inputs are the tokens, without a
+  start of sequence, and the mean is taken of the hidden states, without a norm;
+- colours: the share of each palette colour in the image;
+- pixels: the red, green and blue of each pixel's palette colour, which is all that the model sees.
 
-With --labels_a_class also fitted to so few labels of each class, five random subsets each: pixels, and the layer of
-ours that is best on what was held out.
+With --labels_per_class, the pixels and the best layer of ours (by the held-out images) are also probed with this many
+labels per class, on five random subsets each.
 """
 
 from __future__ import annotations
@@ -31,26 +31,26 @@ from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.open import open_data, read_labelled
 from igpt_tf.data.split import stratified_order
 from igpt_tf.probing.few_labels import LowData, low_data
-from igpt_tf.probing.linear import fit_linear, judge
+from igpt_tf.probing.linear import fit_linear, percent
 from igpt_tf.probing.protocol import LayerResult, probe
 
 
 def read(path: str, config: igpt.ImageGPTConfig, limit: int) -> LabelledTokens:
-    """So many images of all classes in proportion."""
+    """This many random images, with all classes in proportion."""
     labelled = read_labelled(open_data(path), config.n_px, None, config.n_vocab)
     return labelled.part(np.sort(stratified_order(labelled.labels, 0)[:limit]))
 
 
-def write(what: str, converged: bool, strength: float, held_out: float, accuracy: float, **more) -> None:
-    """A row of what some features are worth; without numbers where the solver did not converge."""
+def write(what: str, converged: bool, c: float, held_out: float, accuracy: float, **more) -> None:
+    """Print the accuracy of a probe; without numbers if the solver did not converge."""
     row = {"benchmark": "probing", "what": what, **more, "converged": converged}
     if converged:
-        row |= {"C": strength, "held_out_percent": round(held_out, 2), "test_percent": round(accuracy, 2)}
+        row |= {"C": c, "held_out_percent": round(held_out, 2), "test_percent": round(accuracy, 2)}
     print(json.dumps(row), flush=True)
 
 
 def write_few(what: str, found: LowData, **more) -> None:
-    """A row of what they are worth with a few labels of each class."""
+    """Print the mean accuracy of probes with a few labels per class."""
     row = {"benchmark": "probing", "what": what, **more, "labels_a_class": found.labels_a_class}
     row["converged"] = len(found.converged)
     if len(found.converged) > 1:
@@ -59,20 +59,21 @@ def write_few(what: str, found: LowData, **more) -> None:
 
 
 def report(what: str, train: tuple, test: tuple, **more) -> None:
-    """Fit and judge; features (N, D) and labels (N,) each."""
-    fitted = fit_linear(*train)
-    accuracy = judge(fitted.predict, [test[0]], test[1], int(train[1].max()) + 1)[1] if fitted.converged else None
-    write(what, fitted.converged, fitted.strength, fitted.held_out, accuracy, **more, dimensions=train[0].shape[1])
+    """Fit to features (N, D) and labels (N,), and test on others."""
+    (x, y), (test_x, test_y) = train, test
+    fitted = fit_linear(x, y)
+    accuracy = percent(fitted.predict(test_x) == test_y) if fitted.converged else None
+    write(what, fitted.converged, fitted.hyperparameter, fitted.held_out, accuracy, **more, dimensions=x.shape[1])
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="nano-cifar10")
-    parser.add_argument("--data", required=True, help="token store to fit to")
-    parser.add_argument("--test_data", required=True, help="token store to judge on")
+    parser.add_argument("--data", required=True, help="token store of the training images")
+    parser.add_argument("--test_data", required=True, help="token store of the test images")
     parser.add_argument("--limit", type=int, default=10000)
     parser.add_argument("--test_limit", type=int, default=5000)
-    parser.add_argument("--labels_a_class", type=int, nargs="+", default=[])
+    parser.add_argument("--labels_per_class", "--labels_a_class", type=int, nargs="+", default=[])
     parser.add_argument("--sides", nargs="+", default=["colours", "pixels", "ours", "theirs"])
     options = parser.parse_args()
     model, palette = igpt.ImageGPT.from_preset(options.model), igpt.load_palette(options.model)
@@ -92,16 +93,16 @@ def main() -> None:
     if "pixels" in options.sides:
         pixels = sides([palette.dequantize(part).reshape(len(part), -1) / np.float32(255) for part in tokens])
         report("pixels", *pixels)
-        for number in options.labels_a_class:
+        for number in options.labels_per_class:
             (x, y), (test_x, test_y) = pixels
             write_few("pixels", low_data(x, y, [test_x], test_y, number))
     if "ours" in options.sides:
 
         def tell(one: LayerResult) -> None:
             width = {"layer": one.layers[0], "dimensions": config.n_embd}
-            write("ours", one.converged, one.strength, one.held_out, one.accuracy, **width)
+            write("ours", one.converged, one.hyperparameter, one.held_out, one.accuracy, **width)
 
-        few = options.labels_a_class
+        few = options.labels_per_class
         result = probe(model, train, test, labels_a_class=few, batch_size=32, progress=True, tell=tell)
         for found in result.low_data:
             write_few("ours", found, layer=result.best.layers[0])

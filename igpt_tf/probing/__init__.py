@@ -1,1 +1,1 @@
-"""What a model's features are worth to a linear classifier."""
+"""Linear probes: how well a linear classifier tells classes by the features of each layer."""

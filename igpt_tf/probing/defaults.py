@@ -1,13 +1,10 @@
-"""What the probes take unless told otherwise.
+"""Default settings of probes, in a module that loads quickly, for the command line's help."""
 
-Apart from them, so that the command line's help need not load their libraries.
-"""
-
-# What states may go through before the mean over positions is taken, see `extract_features`.
+# Norms that `extract_features` may apply to a layer's states.
 NORMS = ("block", "ln_2", "ln_f", "none")
-# Most steps of L-BFGS.
+# Largest number of L-BFGS iterations.
 MAX_ITER = 5000
-# Passes of SGD.
+# Epochs of SGD.
 EPOCHS = 30
-# Random subsets of few labels.
+# Random subsets per number of labels per class.
 SUBSETS = 5

@@ -1,4 +1,4 @@
-"""Linear probes with a few labels of each class."""
+"""Linear probes fitted to a few labels per class."""
 
 from __future__ import annotations
 
@@ -7,20 +7,17 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import StratifiedKFold
-from sklearn.preprocessing import StandardScaler
 
 from igpt_tf.errors import UsageError
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
+from igpt_tf.probing.features import Features
 from igpt_tf.probing.linear import (
-    STRENGTHS,
-    TOLERANCE,
-    LinearProbe,
-    Trial,
-    best_trial,
-    fit_until_converged,
-    judge,
-    new_classifier,
+    fit_best,
+    in_memory,
+    percent,
+    predict_by_vote,
     require_all_classes,
+    try_penalties,
 )
 
 FOLDS = 4
@@ -28,12 +25,12 @@ FOLDS = 4
 
 @dataclass(frozen=True)
 class LowData:
-    """Accuracies of probes that saw few labels.
+    """Test accuracies of probes that were fitted to random subsets of the training images.
 
     Attributes:
-        labels_a_class: how many of each class.
-        accuracies: per cent of the test images for each subset, None where the solver did not converge.
-        strengths: the C that was chosen for each, likewise.
+        labels_a_class: number of labels per class.
+        accuracies: per cent of the test images, one per subset; None for a fit that did not converge.
+        strengths: the chosen C, one per subset; None if no C converged.
     """
 
     labels_a_class: int
@@ -47,43 +44,39 @@ class LowData:
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy of the fits that converged, in per cent; None if there are none."""
+        """Mean accuracy in per cent of the fits that converged; None without any."""
         return float(np.mean(self.converged)) if self.converged else None
 
     @property
     def std(self) -> float | None:
-        """Their standard deviation, that of a sample; None for fewer than two."""
+        """Sample standard deviation of the accuracies of the fits that converged; None for fewer than two."""
         return float(np.std(self.converged, ddof=1)) if len(self.converged) > 1 else None
 
 
 def low_data(
-    train_x: np.ndarray,
+    train_x: Features,
     train_y: np.ndarray,
-    test_looks: Sequence[np.ndarray],
+    test_views: Sequence[Features],
     test_y: np.ndarray,
     labels_a_class: int,
     *,
     n_subsets: int = SUBSETS,
-    strengths: Sequence[float] = STRENGTHS,
     seed: int = 0,
     max_iter: int = MAX_ITER,
-    tol: float = TOLERANCE,
 ) -> LowData:
-    """Probe as `fit_linear` does with random subsets of the training images, of each class equally many.
+    """Fit logistic regressions to random subsets with equally many training images per class.
 
-    The penalty is chosen by cross-validation within the subset: no other label is looked at.
+    C is chosen by cross-validation within the subset, so that no other label is used.
 
     Args:
         train_x: features (N, D).
         train_y: labels (N,).
-        test_looks: features of the images to judge by, as in `judge`.
-        test_y: their labels.
-        labels_a_class: how many of each class, at least 2.
-        n_subsets: how many subsets.
-        strengths: as in `fit_linear`.
-        seed: decides the subsets; subset i of a seed is the same however many there are.
-        max_iter: as in `fit_linear`.
-        tol: likewise.
+        test_views: features (M, D) of the test images: one array, or one for each of several masks, which then vote.
+        test_y: labels (M,) of the test images.
+        labels_a_class: number of labels per class, at least 2.
+        n_subsets: number of subsets.
+        seed: determines the subsets; subset i does not depend on their number.
+        max_iter: largest number of iterations of a fit.
 
     Raises:
         UserError: if a class has too few images.
@@ -92,51 +85,33 @@ def low_data(
     """
     train_y = np.asarray(train_y)
     require_enough(train_y, labels_a_class)
-    accuracies, strengths_found = [], []
+    folds = StratifiedKFold(min(FOLDS, labels_a_class), shuffle=True, random_state=seed)
+    accuracies, strengths = [], []
     for number in range(n_subsets):
         rows = subset(train_y, labels_a_class, seed, number)
-        x, y = np.asarray(train_x[rows], np.float64), train_y[rows]
-        strength = _cross_validate(x, y, strengths, seed, max_iter, tol)
+        x, y = in_memory(train_x[rows]), train_y[rows]
+        fitted = fit_best(x, y, tuple(try_penalties(x, y, list(folds.split(x, y)), max_iter)), max_iter)
         accuracy = None
-        if strength is not None:
-            scaler = StandardScaler().fit(x)
-            classifier = new_classifier(max_iter, tol).set_params(C=strength)
-            if fit_until_converged(classifier, scaler.transform(x), y):
-                probe = LinearProbe(strength, None, True, (), scaler, classifier)
-                _, accuracy = judge(probe.predict, test_looks, test_y, len(np.unique(train_y)), seed)
+        if fitted.converged:
+            predictions = predict_by_vote(fitted.predict, test_views, len(np.unique(train_y)), seed)
+            accuracy = percent(predictions == test_y)
         accuracies.append(accuracy)
-        strengths_found.append(strength)
-    return LowData(labels_a_class, tuple(accuracies), tuple(strengths_found))
+        strengths.append(fitted.hyperparameter)
+    return LowData(labels_a_class, tuple(accuracies), tuple(strengths))
 
 
 def require_enough(labels: np.ndarray, labels_a_class: int) -> None:
-    """Raise a `UsageError` unless every class has so many images, at least 2."""
+    """Raise a `UsageError` unless every class has at least this many images, at least 2."""
     require_all_classes(labels)
     fewest = int(np.bincount(labels).min())
     if not 2 <= labels_a_class <= fewest:
-        raise UsageError(f"expected 2 to {fewest} labels a class, as some class has no more, got {labels_a_class}")
+        raise UsageError(
+            f"expected 2 to {fewest} labels per class, as the smallest class has {fewest} images, got {labels_a_class}"
+        )
 
 
 def subset(labels: np.ndarray, labels_a_class: int, seed: int, number: int) -> np.ndarray:
-    """Sorted rows of a random subset with so many images of each class."""
+    """Sorted rows of a random subset with this many images per class."""
     rng = np.random.default_rng([seed, labels_a_class, number])
     rows = [rng.choice(np.flatnonzero(labels == one), labels_a_class, replace=False) for one in np.unique(labels)]
     return np.sort(np.concatenate(rows))
-
-
-def _cross_validate(
-    x: np.ndarray, y: np.ndarray, strengths: Sequence[float], seed: int, max_iter: int, tol: float
-) -> float | None:
-    """The strength of the best mean accuracy over the folds; one that does not converge in all of them is none."""
-    folds = StratifiedKFold(min(FOLDS, int(np.bincount(y).min())), shuffle=True, random_state=seed)
-    right = dict.fromkeys(sorted(strengths), 0)
-    converged = dict.fromkeys(right, True)
-    for kept, held in folds.split(x, y):
-        scaler = StandardScaler().fit(x[kept])
-        kept_x, held_x = scaler.transform(x[kept]), scaler.transform(x[held])
-        classifier = new_classifier(max_iter, tol)
-        for strength in right:
-            converged[strength] &= fit_until_converged(classifier.set_params(C=strength), kept_x, y[kept])
-            right[strength] += int((classifier.predict(held_x) == y[held]).sum())
-    best = best_trial([Trial(one, 100 * right[one] / len(y), converged[one]) for one in right])
-    return None if best is None else best.strength

@@ -1,14 +1,16 @@
-"""Logistic regression on features, by a solver that is seen to converge."""
+"""Logistic regression on features by L-BFGS, with the penalty chosen on held-out images."""
 
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import Pipeline, make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
@@ -16,29 +18,32 @@ from igpt_tf.data.split import hold_out
 from igpt_tf.errors import UserError
 from igpt_tf.model.bert import vote
 from igpt_tf.probing.defaults import MAX_ITER
+from igpt_tf.probing.features import Features
 
-# Inverse strengths of the L2 penalty, scikit-learn's C, from strong to weak.
-STRENGTHS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+# Values of C, the inverse of the L2 penalty's strength, from the strongest penalty to the weakest.
+CS = (1e-4, 1e-3, 1e-2, 1e-1, 1.0, 10.0, 100.0)
+# Share of each class's training images that is held out.
 HOLDOUT = 0.1
+# A fit has converged when no weight's gradient of the mean loss, in nats, is larger.
 TOLERANCE = 1e-5
-# After so many strengths in a row that are worse than the best, weaker ones, which take longest, are not tried.
-WORSE_IN_A_ROW = 2
-# Products of so few numbers are faster on one thread: where cores are busy, threads wait long for each other.
+# The search ends after this many values of C in a row that are worse than the best: weaker penalties take longest.
+PATIENCE = 2
+# Below this many multiplications per iteration one thread is faster: on busy cores, threads wait for each other.
 FEW_PRODUCTS = 5e7
 
 
 @dataclass(frozen=True)
 class Trial:
-    """One strength on the images held out.
+    """A hyperparameter's value, tried on held-out images.
 
     Attributes:
-        strength: C; of the SGD probe, the learning rate.
-        accuracy: per cent of the images held out.
-        converged: whether the solver came to its end.
+        hyperparameter: C of L-BFGS, the learning rate of SGD.
+        accuracy: per cent of the held-out images; None if L-BFGS did not converge.
+        converged: whether the solver converged.
     """
 
-    strength: float
-    accuracy: float
+    hyperparameter: float
+    accuracy: float | None
     converged: bool
 
 
@@ -47,160 +52,147 @@ class LinearProbe:
     """A linear classifier of standardised features.
 
     Attributes:
-        strength: the chosen C; None where no strength converged, and nothing can be predicted.
-        held_out: per cent of the held-out images that it got right before the last fit.
-        converged: whether the last fit did.
-        trials: all that were tried.
-        scaler: of the training images' mean and standard deviation.
-        classifier: fitted to all of them.
+        hyperparameter: the chosen C; None if no fit converged, and then there is no classifier.
+        held_out: accuracy in per cent of the held-out images, before the last fit.
+        converged: whether the last fit converged, the one to all training images.
+        trials: every value of C that was tried.
+        classifier: the last fit, from features (N, D) in float64.
     """
 
-    strength: float | None
+    hyperparameter: float | None
     held_out: float | None
     converged: bool
     trials: tuple[Trial, ...]
-    scaler: StandardScaler | None = None
-    classifier: LogisticRegression | None = None
+    classifier: Any = None
 
-    def predict(self, features: np.ndarray) -> np.ndarray:
+    def predict(self, features: Features) -> np.ndarray:
         """Features (N, D) to classes (N,)."""
-        return self.classifier.predict(self.scaler.transform(_in_memory(features)))
+        return self.classifier.predict(in_memory(features))
 
 
-def fit_linear(
-    train_x: np.ndarray,
-    train_y: np.ndarray,
-    *,
-    strengths: Sequence[float] = STRENGTHS,
-    holdout: float = HOLDOUT,
-    seed: int = 0,
-    max_iter: int = MAX_ITER,
-    tol: float = TOLERANCE,
-) -> LinearProbe:
-    """Logistic regression by L-BFGS; the penalty is chosen on images held out, then all are fitted with it.
+def fit_linear(train_x: Features, train_y: np.ndarray, *, seed: int = 0, max_iter: int = MAX_ITER) -> LinearProbe:
+    """Logistic regression by L-BFGS: C is chosen on held-out images, then the classifier is fitted to all images.
 
-    Features are standardised by the mean and the standard deviation of the images that are fitted. A strength with
-    which the solver does not converge is not chosen.
+    Features are standardised by the mean and the standard deviation of the images of each fit. Only a C whose fit
+    converged can be chosen.
 
     Args:
         train_x: features (N, D).
-        train_y: labels (N,), every class from 0 to the greatest.
-        strengths: values of C to choose from.
-        holdout: how much of each class is held out.
-        seed: decides which images.
-        max_iter: most steps of the solver.
-        tol: largest slope of the mean loss in nats, by any weight, that counts as converged.
+        train_y: labels (N,), with every class from 0 to the largest.
+        seed: determines which images are held out.
+        max_iter: largest number of iterations of a fit.
 
     Raises:
-        UserError: if a class has no images, or nothing can be held out.
+        UserError: if a class has no images, or too few to hold some out.
 
     Source: section 2.3 of the paper, whose linear probes are scikit-learn's.
     """
-    train_x, train_y = _in_memory(train_x), np.asarray(train_y)
+    train_x, train_y = in_memory(train_x), np.asarray(train_y)
     require_all_classes(train_y)
-    kept, held = hold_out(train_y, holdout, seed)
-    trials = _try(train_x[kept], train_y[kept], train_x[held], train_y[held], strengths, max_iter, tol)
-    best = best_trial(trials)
-    if best is None:
-        return LinearProbe(None, None, False, trials)
-    scaler = StandardScaler().fit(train_x)
-    classifier = new_classifier(max_iter, tol).set_params(C=best.strength)
-    converged = fit_until_converged(classifier, scaler.transform(train_x), train_y)
-    return LinearProbe(best.strength, best.accuracy, converged, trials, scaler, classifier)
-
-
-def _try(
-    x: np.ndarray,
-    y: np.ndarray,
-    held_x: np.ndarray,
-    held_y: np.ndarray,
-    strengths: Sequence[float],
-    max_iter: int,
-    tol: float,
-) -> tuple[Trial, ...]:
-    """Fit with each strength, from strong to weak, each fit starting where the one before ended."""
-    scaler = StandardScaler().fit(x)
-    x, held_x = scaler.transform(x), scaler.transform(held_x)
-    classifier = new_classifier(max_iter, tol)
-    trials, worse = [], 0
-    for strength in sorted(strengths):
-        converged = fit_until_converged(classifier.set_params(C=strength), x, y)
-        best = best_trial(trials)
-        trials.append(Trial(strength, percent(classifier.predict(held_x) == held_y), converged))
-        worse = worse + 1 if best is not None and trials[-1].accuracy < best.accuracy else 0
-        # A weaker penalty is never easier to converge with.
-        if worse == WORSE_IN_A_ROW or not converged:
+    trials, best, n_worse = [], 0.0, 0
+    for trial in try_penalties(train_x, train_y, [hold_out(train_y, HOLDOUT, seed)], max_iter):
+        trials.append(trial)
+        accuracy = trial.accuracy or 0.0
+        n_worse = n_worse + 1 if accuracy < best else 0
+        best = max(best, accuracy)
+        if n_worse == PATIENCE:
             break
-    return tuple(trials)
+    return fit_best(train_x, train_y, tuple(trials), max_iter)
+
+
+def try_penalties(
+    x: np.ndarray, y: np.ndarray, splits: Sequence[tuple[np.ndarray, np.ndarray]], max_iter: int
+) -> Iterator[Trial]:
+    """Trials from the strongest penalty on, up to the first that does not converge: weaker ones converge less easily.
+
+    scikit-learn's `LogisticRegressionCV` does the same, but does not say which fits converged.
+
+    Args:
+        x: features (N, D) float64.
+        y: labels (N,).
+        splits: rows to fit to and rows to test on, one pair per fold; each fit of a fold starts at its previous one.
+        max_iter: largest number of iterations of a fit.
+    """
+    folds = [(new_classifier(max_iter), x[kept], y[kept], x[held], y[held]) for kept, held in splits]
+    for c in CS:
+        right = []
+        for classifier, kept_x, kept_y, held_x, held_y in folds:
+            classifier[-1].set_params(C=c)
+            if not fit_until_converged(classifier, kept_x, kept_y):
+                yield Trial(c, None, False)
+                return
+            right.append(classifier.predict(held_x) == held_y)
+        yield Trial(c, percent(np.concatenate(right)), True)
 
 
 def best_trial(trials: Sequence[Trial]) -> Trial | None:
-    """The most accurate of those that converged; of equals the first, which has the stronger penalty."""
-    return max((trial for trial in trials if trial.converged), key=lambda trial: trial.accuracy, default=None)
+    """The most accurate converged trial; the first, which has the stronger penalty, of equals; None without any."""
+    return max((trial for trial in trials if trial.converged), key=lambda trial: trial.accuracy or 0.0, default=None)
 
 
-def new_classifier(max_iter: int = MAX_ITER, tol: float = TOLERANCE) -> LogisticRegression:
-    """Logistic regression that goes on from its last fit."""
-    return LogisticRegression(solver="lbfgs", max_iter=max_iter, tol=tol, warm_start=True)
+def fit_best(x: np.ndarray, y: np.ndarray, trials: tuple[Trial, ...], max_iter: int) -> LinearProbe:
+    """A classifier fitted to all of (N, D) and (N,) with the C of the best trial."""
+    best = best_trial(trials)
+    if best is None:
+        return LinearProbe(None, None, False, trials)
+    classifier = new_classifier(max_iter, best.hyperparameter)
+    converged = fit_until_converged(classifier, x, y)
+    return LinearProbe(best.hyperparameter, best.accuracy, converged, trials, classifier)
 
 
-def fit_until_converged(classifier: LogisticRegression, x: np.ndarray, y: np.ndarray) -> bool:
-    """Fit, and say whether the solver converged."""
+def new_classifier(max_iter: int, c: float = 1.0) -> Pipeline:
+    """Standardisation and a logistic regression that starts at its previous fit."""
+    regression = LogisticRegression(C=c, solver="lbfgs", max_iter=max_iter, tol=TOLERANCE, warm_start=True)
+    return make_pipeline(StandardScaler(), regression)
+
+
+def fit_until_converged(classifier: Pipeline, x: np.ndarray, y: np.ndarray) -> bool:
+    """Fit, and return whether the solver converged; if not, the classifier is of no use."""
     threads = 1 if x.size * len(np.unique(y)) < FEW_PRODUCTS else None
-    with threadpool_limits(threads), warnings.catch_warnings(record=True) as caught:
-        warnings.simplefilter("always", ConvergenceWarning)
-        classifier.fit(x, y)
-    told = False
-    for warning in caught:
-        if issubclass(warning.category, ConvergenceWarning):
-            told = True
-        else:
-            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-    return not told and int(classifier.n_iter_.max()) < classifier.max_iter
+    with threadpool_limits(threads), warnings.catch_warnings():
+        warnings.simplefilter("error", ConvergenceWarning)
+        try:
+            classifier.fit(x, y)
+        except ConvergenceWarning:
+            return False
+    return True
 
 
-def judge(
-    predict: Callable[[np.ndarray], np.ndarray],
-    looks: Sequence[np.ndarray],
-    labels: np.ndarray,
-    n_class: int,
-    seed: int = 0,
-) -> tuple[np.ndarray, float]:
-    """What is predicted of images (N,), and how much of it is right, in per cent.
+def predict_by_vote(
+    predict: Callable[[Features], np.ndarray], views: Sequence[Features], n_class: int, seed: int = 0
+) -> np.ndarray:
+    """The class (N,) that most views of each image are predicted as.
 
     Args:
-        predict: features (N, D) to classes (N,).
-        looks: features of the images, once or once for each of several masks; the class that most find is the answer.
-        labels: (N,).
+        predict: maps features (N, D) to classes (N,).
+        views: features (N, D) of the same images: one array, or one for each of several masks.
         n_class: number of classes.
-        seed: decides between classes that equally many find.
+        seed: breaks ties.
     """
-    predictions = np.stack([predict(look) for look in looks])
-    answers = vote(predictions, n_class, seed)
-    return answers, percent(answers == labels)
+    return vote(np.stack([predict(view) for view in views]), n_class, seed)
 
 
 def percent(right: np.ndarray) -> float:
-    """How many of (N,) booleans are true, in per cent, without the rounding of a mean."""
+    """The share of true values among booleans (N,), in per cent, without the rounding error of a mean."""
     return 100 * int(right.sum()) / len(right)
 
 
 def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:
-    """Refuse labels (N,) of a single class, or without images of some class from 0 to the greatest, or to n_class - 1.
+    """Require labels (N,) of at least two classes, with every class from 0 to the largest, or to n_class - 1.
 
     Raises:
-        UserError: for these.
+        UserError: if a class has no images.
     """
     found = np.unique(labels)
     if len(found) < 2:
-        raise UserError(f"expected images of at least 2 classes to fit to, found {len(found)}: give more images")
+        raise UserError(f"expected training images of at least 2 classes, got {len(found)}: give more images")
     wanted = int(found[-1]) + 1 if n_class is None else n_class
     missing = np.setdiff1d(np.arange(wanted), found)
     if len(missing):
         listed = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"expected images of all {wanted} classes to fit to, found none of {listed}: give more images")
+        raise UserError(f"expected training images of all {wanted} classes, got none of {listed}: give more images")
 
 
-def _in_memory(features: np.ndarray) -> np.ndarray:
-    """Features (N, D) as a float64 array: in float32 the solver stops short of its tolerance, and calls it the end."""
+def in_memory(features: Features) -> np.ndarray:
+    """Features (N, D) as a float64 array: in float32, L-BFGS stops before it reaches the tolerance."""
     return np.asarray(features[:], np.float64)

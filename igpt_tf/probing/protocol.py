@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
@@ -16,28 +17,35 @@ from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
-from igpt_tf.probing.features import check_layers, extract_features
+from igpt_tf.probing.features import Features, FeatureSettings, SideBySide, check_layers, extract_with
 from igpt_tf.probing.few_labels import LowData, low_data, require_enough
-from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, fit_linear, judge, require_all_classes
-from igpt_tf.probing.sgd import SGDProbe
+from igpt_tf.probing.linear import (
+    HOLDOUT,
+    LinearProbe,
+    Trial,
+    fit_linear,
+    percent,
+    predict_by_vote,
+    require_all_classes,
+)
 
 
 @dataclass(frozen=True)
 class LayerResult:
-    """What the features of a layer, or of several side by side, are worth.
+    """The probe of one layer, or of several whose features are concatenated.
 
     Attributes:
-        layers: which.
-        strength: the chosen C, or the learning rate of SGD; None where none converged.
-        held_out: per cent of the held-out training images, by which it was chosen.
-        accuracy: per cent of the test images; None where the solver did not converge.
-        converged: whether it did.
-        trials: all that were tried.
-        answers: (N,) the class found for each test image; None without an accuracy.
+        layers: their numbers.
+        hyperparameter: the chosen C, or learning rate of SGD; None if no fit converged.
+        held_out: accuracy in per cent of the held-out training images, by which it was chosen.
+        accuracy: per cent of the test images; None if the last fit did not converge.
+        converged: whether the last fit converged.
+        trials: every value of the hyperparameter that was tried.
+        answers: the predicted classes (N,) of the test images; None without an accuracy.
     """
 
     layers: tuple[int, ...]
-    strength: float | None
+    hyperparameter: float | None
     held_out: float | None
     accuracy: float | None
     converged: bool
@@ -49,15 +57,20 @@ class LayerResult:
         """The layers' numbers, "5" or "5+6+7"."""
         return "+".join(map(str, self.layers))
 
+    @property
+    def strength(self) -> float | None:
+        """The former name of `hyperparameter`."""
+        return self.hyperparameter
+
 
 @dataclass(frozen=True)
 class ProbeResult:
     """Linear probes of a model.
 
     Attributes:
-        results: of each layer.
-        low_data: of the best layer, for each number of labels that was asked for.
-        labels: (N,) of the test images.
+        results: one per layer, then the concatenated layers'.
+        low_data: probes of the best layer with few labels, one per number of labels per class.
+        labels: labels (N,) of the test images.
         n_class: number of classes C.
         classes: their names, or None.
     """
@@ -70,11 +83,15 @@ class ProbeResult:
 
     @property
     def best(self) -> LayerResult | None:
-        """The layer that is best on the held-out training images, not on the test images; None if none converged."""
-        return best_result(self.results)
+        """The converged layer with the best held-out accuracy, the first of equals; None if none converged.
+
+        The test images have no part in the choice.
+        """
+        converged = (one for one in self.results if one.converged)
+        return max(converged, key=lambda one: one.held_out or 0.0, default=None)
 
     def confusion(self) -> np.ndarray | None:
-        """(C, C) counts of the best layer's answers: row i has those for test images of class i."""
+        """Counts (C, C) of the best layer's predictions, true classes in rows; None if no layer converged."""
         if self.best is None:
             return None
         return confusion_matrix(self.labels, self.best.answers, labels=np.arange(self.n_class))
@@ -88,7 +105,7 @@ def probe(
     layers: Sequence[int] | None = None,
     concatenate: Sequence[int] = (),
     norm: str = "block",
-    fit: Callable[..., LinearProbe | SGDProbe] = fit_linear,
+    fit: Callable[..., LinearProbe] = fit_linear,
     labels_a_class: Sequence[int] = (),
     n_subsets: int = SUBSETS,
     max_iter: int = MAX_ITER,
@@ -100,101 +117,75 @@ def probe(
     progress: bool = False,
     tell: Callable[[LayerResult], None] = lambda result: None,
 ) -> ProbeResult:
-    """How well a linear classifier tells classes by a model's features, layer by layer.
+    """Fit a linear classifier to the features of each layer, and test it.
 
     Args:
-        model: what is probed; of a classifier, the model in it.
-        train: images and labels to fit to, or just tokens (N, T) and labels (N,).
-        test: images and labels to judge by.
-        layers: as in `extract_features`.
-        concatenate: layers whose features, side by side, are probed as well.
-        norm: as in `extract_features`.
-        fit: `fit_linear`, or `fit_sgd` for what L-BFGS cannot hold; with other arguments by `functools.partial`.
-        labels_a_class: probe the best layer, which all labels have chosen, also with so few of them, for each of these
-            numbers.
-        n_subsets: how many random subsets for each.
-        max_iter: most steps of the solver with few labels; `fit` has its own.
-        bert_masks: for BERT models: masks of each test image, of which the class that most find is the answer (the
-            paper: 5); the training images have one. 0 shows all tokens of both.
-        mask_probability: likewise: of a token to be hidden.
-        batch_size: images at a time, over all devices.
-        seed: decides what is held out, subsets, masks and votes.
+        model: the model to probe; for a classifier, its `image_gpt`.
+        train: images and labels to fit to, or a tuple of tokens (N, T) and labels (N,).
+        test: images and labels to test on, or a tuple of tokens (M, T) and labels (M,).
+        layers: numbers of layers, from 0, the embedding, to L, the last block's output; None: all.
+        concatenate: numbers of at least two layers whose concatenated features are probed too.
+        norm: the norm that is applied before the mean over positions, as in `extract_features`.
+        fit: `fit_linear` (L-BFGS), or `fit_sgd` for features that do not fit in memory; other settings of theirs by
+            `functools.partial`.
+        labels_a_class: also probe the best layer, chosen with all labels, with this many labels per class; one probe
+            per number.
+        n_subsets: random subsets per number of labels per class.
+        max_iter: largest number of L-BFGS iterations of the probes with few labels; `fit` has its own.
+        bert_masks: for BERT models, the number of random masks of each test image, over whose predictions a majority
+            votes (the paper: 5); each training image gets one mask. 0: all images are shown whole.
+        mask_probability: for BERT models, the probability that a token is masked.
+        batch_size: images per batch, over all devices.
+        seed: determines the held-out images, subsets, masks and broken ties.
         cache: where features are kept; None: in memory.
-        progress: show bars on standard error.
-        tell: called with each layer's result as it comes.
+        progress: show progress bars on standard error.
+        tell: called with each layer's result as soon as it is known.
 
     Raises:
-        UserError: if labels, layers or masks do not fit, a class has no training images, or there are too few.
+        UserError: if labels, layers or masks do not fit, or a class has too few training images.
 
     Source: sections 2.3, 4.6 (masks) and 4.7 (few labels) of the paper.
     """
     model = image_gpt_of(model)
     train, test = _labelled("training images", train), _labelled("test images", test)
-    layers = check_layers(model, layers)
-    concatenate = tuple(dict.fromkeys(check_layers(model, concatenate))) if len(concatenate) else ()
-    if len(concatenate) == 1:
-        raise UsageError(f"expected several layers to concatenate, found {concatenate[0]} alone")
+    groups = _groups(model, layers, concatenate)
     _check(model, train, test, bert_masks, labels_a_class)
-    known = tuple(sorted({*layers, *concatenate}))
+    known = tuple(sorted({layer for group in groups for layer in group}))
+    settings = FeatureSettings(known, norm, None, mask_probability, batch_size, progress)
 
-    def read(data: LabelledTokens, mask_seed: int | None) -> np.ndarray:
-        extract = extract_features if cache is None else cache.extract
-        options = {"norm": norm, "batch_size": batch_size, "progress": progress}
-        return extract(model, data.tokens, known, mask_seed=mask_seed, mask_probability=mask_probability, **options)
+    def read(data: LabelledTokens, mask_seed: int) -> dict[int, np.ndarray]:
+        how = dataclasses.replace(settings, mask_seed=mask_seed if bert_masks else None)
+        extract = cache.extract if cache is not None else extract_with
+        return dict(zip(known, extract(model, data.tokens, how), strict=True))
 
-    train_x = read(train, seed if bert_masks else None)
-    # Masks of their own: seed itself is the training images'.
-    looks = [read(test, mask_seed) for mask_seed in range(seed + 1, seed + 1 + bert_masks)] or [read(test, None)]
-
-    def columns(group: tuple[int, ...]) -> tuple[np.ndarray | SideBySide, list[np.ndarray | SideBySide]]:
-        first, *rest = (_columns(features, [known.index(layer) for layer in group]) for features in (train_x, *looks))
-        return first, rest
-
-    groups = [(layer,) for layer in dict.fromkeys(layers)] + ([concatenate] if concatenate else [])
+    # Each view of the test images has masks of its own seed; the seed itself is that of the training images' masks.
+    extracted = [read(train, seed), *(read(test, seed + 1 + view) for view in range(max(1, bert_masks)))]
     results = []
     for group in tqdm(groups, unit="probe", desc="probes", disable=not progress, leave=False):
-        x, group_looks = columns(group)
+        x, *views = (_concatenated(features, group) for features in extracted)
         fitted = fit(x, train.labels, seed=seed)
         answers = accuracy = None
         if fitted.converged:
-            answers, accuracy = judge(fitted.predict, group_looks, test.labels, train.n_class, seed)
-        results.append(
-            LayerResult(group, fitted.strength, fitted.held_out, accuracy, fitted.converged, fitted.trials, answers)
-        )
+            answers = predict_by_vote(fitted.predict, views, train.n_class, seed)
+            accuracy = percent(answers == test.labels)
+        found = fitted.hyperparameter, fitted.held_out, accuracy, fitted.converged, fitted.trials, answers
+        results.append(LayerResult(group, *found))
         tell(results[-1])
-    best, few = best_result(results), []
-    if best is not None:
-        x, best_looks = columns(best.layers)
-        shown = progress and len(labels_a_class) > 0
-        for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not shown, leave=False):
-            data = x, train.labels, best_looks, test.labels
-            few.append(low_data(*data, number, n_subsets=n_subsets, seed=seed, max_iter=max_iter))
-    return ProbeResult(tuple(results), tuple(few), test.labels, train.n_class, train.classes)
+    result = ProbeResult(tuple(results), (), test.labels, train.n_class, train.classes)
+    if result.best is None or not len(labels_a_class):
+        return result
+    x, *views = (_concatenated(features, result.best.layers) for features in extracted)
+    few = [
+        low_data(x, train.labels, views, test.labels, number, n_subsets=n_subsets, seed=seed, max_iter=max_iter)
+        for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not progress, leave=False)
+    ]
+    return dataclasses.replace(result, low_data=tuple(few))
 
 
-def best_result(results: Sequence[LayerResult]) -> LayerResult | None:
-    """The best of those that converged, by the held-out images; of equals the first."""
-    return max((one for one in results if one.converged), key=lambda one: one.held_out, default=None)
-
-
-class SideBySide:
-    """Features of several layers as one, (N, sum of D), of which no more is read than the rows asked for."""
-
-    def __init__(self, parts: Sequence[np.ndarray]) -> None:
-        self.parts = parts
-        self.shape = (len(parts[0]), sum(part.shape[1] for part in parts))
-
-    def __len__(self) -> int:
-        """N."""
-        return self.shape[0]
-
-    def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
-        """The features (n, sum of D) of these rows."""
-        return np.concatenate([part[rows] for part in self.parts], axis=1)
-
-
-def _columns(features: np.ndarray, places: list[int]) -> np.ndarray | SideBySide:
-    return features[places[0]] if len(places) == 1 else SideBySide([features[place] for place in places])
+def _concatenated(features: dict[int, np.ndarray], group: tuple[int, ...]) -> Features:
+    """The features (N, D) of a layer, or of several side by side."""
+    parts = [features[layer] for layer in group]
+    return parts[0] if len(parts) == 1 else SideBySide(parts)
 
 
 def _labelled(name: str, data: LabelledTokens | tuple[np.ndarray, np.ndarray]) -> LabelledTokens:
@@ -204,10 +195,21 @@ def _labelled(name: str, data: LabelledTokens | tuple[np.ndarray, np.ndarray]) -
     return LabelledTokens(name, tokens, np.asarray(labels))
 
 
+def _groups(model: ImageGPT, layers: Sequence[int] | None, concatenate: Sequence[int]) -> list[tuple[int, ...]]:
+    """The layers of each probe: one layer each, then those to concatenate."""
+    groups: list[tuple[int, ...]] = [(layer,) for layer in dict.fromkeys(check_layers(model, layers))]
+    if len(concatenate):
+        joined = tuple(dict.fromkeys(check_layers(model, concatenate)))
+        if len(joined) == 1:
+            raise UsageError(f"expected several layers to concatenate, got {joined[0]} alone")
+        groups.append(joined)
+    return groups
+
+
 def _check(
     model: ImageGPT, train: LabelledTokens, test: LabelledTokens, bert_masks: int, labels_a_class: Sequence[int]
 ) -> None:
-    """Refuse what would fail after the features are made, which may take hours."""
+    """Refuse what would fail only after the features are extracted, which may take hours."""
     if bert_masks < 0:
         raise UsageError(f"expected at least 0 masks, got {bert_masks}")
     if bert_masks and not model.config.bert:

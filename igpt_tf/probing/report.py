@@ -1,41 +1,45 @@
-"""What a probe found, as fields, as tables and as pictures."""
+"""The results of probes as JSON fields, tables and plots."""
 
 from __future__ import annotations
 
 import csv
 import io
 import warnings
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
+from sklearn.metrics import ConfusionMatrixDisplay
 
 from igpt_tf.probing.linear import Trial
 from igpt_tf.probing.protocol import LayerResult, ProbeResult
 from igpt_tf.storage.files import atomic_write
+from igpt_tf.storage.records import write_record
 
 COLUMNS = ("layer", "labels_a_class", "held_out_percent", "test_percent", "std", "strength", "converged")
-# More classes than this would be named on top of each other.
+# With more classes than this, their names in the plot would overlap.
 NAMED_CLASSES = 20
 
 
 def fields_of(result: ProbeResult, solver: str) -> dict:
-    """All that was found, of what JSON holds; accuracies in per cent.
+    """The result as JSON fields; accuracies in per cent.
 
-    `converged` is null for "sgd", which ends after its passes, unless the loss left the finite numbers.
+    `strength` is C of "lbfgs", the learning rate of "sgd". `converged` is null for "sgd", which always runs for the
+    same number of epochs, or false if its loss did not stay finite.
     """
     layers = [
         {
             "layer": one.name,
             "accuracy": one.accuracy,
             "held_out_accuracy": one.held_out,
-            "strength": one.strength,
+            "strength": one.hyperparameter,
             "converged": _converged(one, solver),
             "trials": [
                 {
-                    "strength": trial.strength,
+                    "strength": trial.hyperparameter,
                     "held_out_accuracy": trial.accuracy,
                     "converged": _converged(trial, solver),
                 }
@@ -65,18 +69,33 @@ def fields_of(result: ProbeResult, solver: str) -> dict:
     }
 
 
+def write_report(folder: Path, result: ProbeResult, fields: Mapping[str, Any], solver: str) -> None:
+    """Write the fields, the tables and the plots of a finished probe to a folder."""
+    write_record(folder / "probe.json", fields)
+    write_table(folder / "probe.csv", result, solver)
+    plot_layers(folder / "probe.png", result)
+    table, plot = folder / "confusion.csv", folder / "confusion.png"
+    counts = result.confusion()
+    if counts is not None:
+        names = result.classes or [str(number) for number in range(result.n_class)]
+        write_confusion(table, counts, names)
+        plot_confusion(plot, counts, names)
+    else:
+        # Those of an earlier probe would be taken for this one's.
+        for path in (table, plot):
+            path.unlink(missing_ok=True)
+
+
 def write_table(path: Path, result: ProbeResult, solver: str) -> None:
-    """A .csv with a row for each layer, then one for each number of labels; accuracies in per cent."""
+    """A .csv with a row per layer, then one per number of labels per class; columns as in `fields_of`."""
     rows: list[Sequence] = [COLUMNS]
-    rows += [
-        (one.name, "all", one.held_out, one.accuracy, None, one.strength, _converged(one, solver))
-        for one in result.results
-    ]
+    for one in result.results:
+        converged = _converged(one, solver)
+        rows.append((one.name, "all", one.held_out, one.accuracy, None, one.hyperparameter, converged))
     best = result.best
-    rows += [
-        (best.name, few.labels_a_class, None, few.mean, few.std, None, len(few.converged) == len(few.accuracies))
-        for few in result.low_data
-    ]
+    for few in result.low_data if best is not None else ():
+        converged = len(few.converged) == len(few.accuracies)
+        rows.append((best.name, few.labels_a_class, None, few.mean, few.std, None, converged))
     _write_rows(path, rows)
 
 
@@ -84,15 +103,13 @@ def _converged(one: LayerResult | Trial, solver: str) -> bool | None:
     return None if solver == "sgd" and one.converged else one.converged
 
 
-def write_confusion(path: Path, result: ProbeResult) -> None:
-    """A .csv of `ProbeResult.confusion`, with the classes' names in the first row and column."""
-    names = _names(result)
-    counts = result.confusion()
+def write_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
+    """A .csv of a confusion matrix (C, C), with the classes' names in the first row and column."""
     _write_rows(path, [["true class", *names], *([name, *row] for name, row in zip(names, counts, strict=True))])
 
 
 def plot_layers(path: Path, result: ProbeResult) -> None:
-    """A .png of the accuracy by layer; layers that were joined are a line across."""
+    """A .png of accuracy by layer; concatenated layers are a horizontal line."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
     single = [one for one in result.results if len(one.layers) == 1 and one.converged]
@@ -105,7 +122,7 @@ def plot_layers(path: Path, result: ProbeResult) -> None:
             axes.axhline(one.accuracy, color="C2", linestyle="--", label=f"layers {one.name}, test images")
     best = result.best
     if best is not None and len(best.layers) == 1:
-        axes.plot(best.layers, [best.accuracy], "*", color="C1", markersize=16, label="chosen by the held-out images")
+        axes.plot(best.layers, [best.accuracy], "*", color="C1", markersize=16, label="best on the held-out images")
     axes.set_xlabel("layer (0: the embedding)")
     axes.set_ylabel("accuracy of a linear probe, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -114,26 +131,20 @@ def plot_layers(path: Path, result: ProbeResult) -> None:
     _write_figure(path, figure)
 
 
-def plot_confusion(path: Path, result: ProbeResult) -> None:
-    """A .png of how the images of each class were classified, in per cent of the class."""
-    counts = result.confusion()
+def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
+    """A .png of a confusion matrix (C, C), in per cent of each true class."""
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(6.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    image = axes.imshow(shares, vmin=0, vmax=100, cmap="viridis")
-    figure.colorbar(image, label="% of the true class")
-    axes.set_xlabel("answer")
-    axes.set_ylabel("true class")
-    if result.n_class <= NAMED_CLASSES:
-        places = np.arange(result.n_class)
-        # A dollar in a name is no formula.
-        axes.set_xticks(places, _names(result), rotation=90, parse_math=False)
-        axes.set_yticks(places, _names(result), parse_math=False)
+    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    display.plot(include_values=False, ax=axes, xticks_rotation="vertical", im_kw={"vmin": 0, "vmax": 100})
+    display.im_.colorbar.set_label("% of the true class")
+    if len(names) > NAMED_CLASSES:
+        axes.set(xticks=[], yticks=[])
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        # Matplotlib would read a dollar sign in a name as the start of a formula.
+        label.set_parse_math(False)
     _write_figure(path, figure)
-
-
-def _names(result: ProbeResult) -> Sequence[str]:
-    return result.classes or [str(number) for number in range(result.n_class)]
 
 
 def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
@@ -145,6 +156,6 @@ def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
 
 def _write_figure(path: Path, figure: Figure) -> None:
     with atomic_write(path) as file, warnings.catch_warnings():
-        # Names may be in any script, and the font may not know it.
+        # Names may be in any script, and the font may lack it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")
         figure.savefig(file, format="png", dpi=120)

@@ -1,4 +1,4 @@
-"""A linear classifier by stochastic gradient descent, for more features than L-BFGS can hold in memory."""
+"""A linear classifier by stochastic gradient descent, for features that do not fit in memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from sklearn.preprocessing import StandardScaler
 from igpt_tf.backend.devices import jit_compile
 from igpt_tf.data.split import hold_out
 from igpt_tf.probing.defaults import EPOCHS
-from igpt_tf.probing.linear import HOLDOUT, Trial, best_trial, percent, require_all_classes
+from igpt_tf.probing.features import Features
+from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, best_trial, percent, require_all_classes
 
 LEARNING_RATES = (0.003, 0.01, 0.03, 0.1)
 BATCH_SIZE = 128
@@ -21,60 +22,48 @@ CHUNK_ROWS = 4096
 
 
 @dataclass(frozen=True)
-class SGDProbe:
-    """A linear classifier of standardised features; attributes as of `LinearProbe`.
+class SGDProbe(LinearProbe):
+    """A linear classifier of standardised features, by SGD.
 
-    Attributes:
-        strength: the chosen learning rate; None where the loss left the finite numbers with all of them.
-        held_out: per cent of the held-out images that it got right before the last fit.
-        converged: whether the loss of the last fit stayed finite; it always ends after the same number of steps.
-        trials: all that were tried.
-        classifier: fitted to all training images.
+    `hyperparameter` is the learning rate; `converged` means that the loss stayed finite, as SGD always runs for the
+    same number of steps; `classifier` is a Keras model.
     """
 
-    strength: float | None
-    held_out: float | None
-    converged: bool
-    trials: tuple[Trial, ...]
-    classifier: keras.Model | None = None
-
-    def predict(self, features: np.ndarray) -> np.ndarray:
-        """Features (N, D) to classes (N,), a part at a time."""
+    def predict(self, features: Features) -> np.ndarray:
+        """Features (N, D), in memory or on disk, to classes (N,)."""
         return _predict(self.classifier, features, np.arange(len(features)))
 
 
 def fit_sgd(
-    train_x: np.ndarray,
+    train_x: Features,
     train_y: np.ndarray,
     *,
     learning_rates: Sequence[float] = LEARNING_RATES,
-    holdout: float = HOLDOUT,
     seed: int = 0,
     epochs: int = EPOCHS,
     batch_size: int = BATCH_SIZE,
 ) -> SGDProbe:
-    """Softmax regression by SGD with momentum and a cosine schedule; the learning rate is chosen on images held out.
+    """Softmax regression by SGD with momentum and cosine decay; the learning rate is chosen on held-out images.
 
-    No more than a batch of the features is in memory. They are standardised as in `fit_linear`.
+    One batch of features is in memory at a time. They are standardised as in `fit_linear`.
 
     Args:
-        train_x: features (N, D), or anything with a length and `[rows]`; may lie on disk.
-        train_y: labels (N,), every class from 0 to the greatest.
-        learning_rates: to choose from; of equals the smallest is taken.
-        holdout: how much of each class is held out.
-        seed: decides which images, and the order of all others.
+        train_x: features (N, D), an array in memory or on disk.
+        train_y: labels (N,), with every class from 0 to the largest.
+        learning_rates: values to choose from; the smallest of equally accurate ones is chosen.
+        seed: determines which images are held out, and the order of the others.
         epochs: passes over the images in each fit.
-        batch_size: images a step.
+        batch_size: images per step.
 
     Raises:
-        UserError: as `fit_linear`.
+        UserError: if a class has no images, or too few to hold some out.
 
-    Source: section 3.4 of the paper, which probes ImageNet in this way.
+    Source: section 3.4 of the paper, whose linear probes of ImageNet are fitted by SGD.
     """
     train_y = np.asarray(train_y)
     require_all_classes(train_y)
     n_class = int(train_y.max()) + 1
-    kept, held = hold_out(train_y, holdout, seed)
+    kept, held = hold_out(train_y, HOLDOUT, seed)
 
     def fit(rows: np.ndarray, learning_rate: float) -> tuple[keras.Model, bool]:
         model = _new_model(train_x, rows, n_class)
@@ -96,14 +85,14 @@ def fit_sgd(
     best = best_trial(trials)
     if best is None:
         return SGDProbe(None, None, False, tuple(trials))
-    model, finite = fit(np.arange(len(train_y)), best.strength)
-    return SGDProbe(best.strength, best.accuracy, finite, tuple(trials), model)
+    model, finite = fit(np.arange(len(train_y)), best.hyperparameter)
+    return SGDProbe(best.hyperparameter, best.accuracy, finite, tuple(trials), model)
 
 
 class _Batches(keras.utils.PyDataset):
-    """Batches (features, labels) of some rows, in another order every pass; a pass drops none."""
+    """Batches (features, labels) of some rows in a new random order every epoch; all rows are used."""
 
-    def __init__(self, features: np.ndarray, labels: np.ndarray, rows: np.ndarray, batch_size: int, seed: int) -> None:
+    def __init__(self, features: Features, labels: np.ndarray, rows: np.ndarray, batch_size: int, seed: int) -> None:
         super().__init__()
         self.features = features
         self.labels = labels
@@ -113,32 +102,33 @@ class _Batches(keras.utils.PyDataset):
         self.on_epoch_end()
 
     def __len__(self) -> int:
-        """Batches a pass."""
+        """Batches per epoch."""
         return -(-len(self.rows) // self.batch_size)
 
     def __getitem__(self, item: int) -> tuple[np.ndarray, np.ndarray]:
-        """A batch, all of the same size: the last one goes on with the first rows of the pass."""
+        """A batch (B, D), (B,); the epoch's first rows fill up the last batch, so that all have one size."""
         places = np.arange(item * self.batch_size, (item + 1) * self.batch_size) % len(self.order)
         rows = self.order[places]
         return np.asarray(self.features[rows], np.float32), self.labels[rows]
 
     def on_epoch_end(self) -> None:
-        """Draw the next pass's order."""
+        """Draw the next epoch's order."""
         self.order = self.rng.permutation(self.rows)
 
 
-def _new_model(features: np.ndarray, rows: np.ndarray, n_class: int) -> keras.Model:
-    """Standardise by these rows' mean and standard deviation, then a linear map that begins at zero."""
+def _new_model(features: Features, rows: np.ndarray, n_class: int) -> keras.Model:
+    """Standardisation by these rows' mean and standard deviation, then a linear layer that starts at zero."""
     scaler = StandardScaler()
     for start in range(0, len(rows), CHUNK_ROWS):
         scaler.partial_fit(np.asarray(features[rows[start : start + CHUNK_ROWS]], np.float32))
-    # Of a feature that never changes, the scale is 1.
+    # A constant feature has a scale of 1, not a variance of 0.
     standardise = keras.layers.Normalization(mean=scaler.mean_, variance=scaler.scale_**2)
     head = keras.layers.Dense(n_class, kernel_initializer="zeros")
     return keras.Sequential([keras.Input((features.shape[1],)), standardise, head])
 
 
-def _predict(model: keras.Model, features: np.ndarray, rows: np.ndarray) -> np.ndarray:
+def _predict(model: keras.Model, features: Features, rows: np.ndarray) -> np.ndarray:
+    """Classes (n,) of some rows (n,) of features (N, D)."""
     classes = np.empty(len(rows), np.int64)
     for start in range(0, len(rows), CHUNK_ROWS):
         part = rows[start : start + CHUNK_ROWS]

@@ -66,10 +66,10 @@ def test_tables_plots_and_a_line_a_layer(capsys, tmp_path, preset, data, tiny_mo
     for found, one in zip(lines, expected.results, strict=False):
         assert found == (
             f"layer {one.name}: {one.accuracy:.2f} % of 60 test images, {one.held_out:.2f} % held out "
-            f"(strength {one.strength:g}, converged)"
+            f"(C {one.hyperparameter:g}, converged)"
         )
     best = expected.best
-    assert lines[4].startswith(f"4 labels a class: {expected.low_data[0].mean:.2f} % ± ")
+    assert lines[4].startswith(f"4 labels per class: {expected.low_data[0].mean:.2f} % ± ")
     assert lines[5] == f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)"
     assert lines[6:] == [str(tmp_path)]
     fields = json.loads((tmp_path / "probe.json").read_text())
@@ -113,7 +113,7 @@ def test_a_solver_that_gives_up_is_said_loudly(capsys, tmp_path, preset, data):
     assert code == 1
     assert out.splitlines() == ["layer 0: did not converge"]
     assert "run.py: layer 0: the solver DID NOT CONVERGE, so it has no accuracy; give a --max_iter above 1\n" in err
-    assert "run.py: no solver converged, so there is no accuracy: give a larger --max_iter" in err
+    assert "run.py: no fit converged, so there is no accuracy: give a larger --max_iter" in err
     row = rows_of(tmp_path / "probe.csv")[0]
     assert (row["test_percent"], row["converged"]) == ("", "False")
 
@@ -143,7 +143,7 @@ def test_any_name_of_a_class_is_plotted_as_it_is(tmp_path, tiny_model):
     (x, y), classes = pictures(60, 0), ("a$^$", "猫", "$")
     labelled = LabelledTokens("x", x, y, classes)
     result = probe(tiny_model, labelled, labelled, layers=[1])
-    report.plot_confusion(tmp_path / "confusion.png", result)
+    report.plot_confusion(tmp_path / "confusion.png", result.confusion(), classes)
     assert (tmp_path / "confusion.png").stat().st_size > 1000
 
 
@@ -161,7 +161,7 @@ def test_strengths_that_did_not_converge_are_said_too(capsys, tmp_path, preset, 
     fields = json.loads((tmp_path / "probe.json").read_text())
     trials = fields["layers"][0]["trials"]
     assert code == 0 and [one["converged"] for one in trials][-1] is False
-    assert "run.py: layer 0: the solver did not converge with strength" in err and "DID NOT" not in err
+    assert "run.py: layer 0: the solver did not converge with C" in err and "DID NOT" not in err
 
 
 @pytest.mark.slow
@@ -185,7 +185,7 @@ def test_openais_files_have_a_test_split(capsys, tmp_path, preset):
     assert code == 0, err
     assert json.loads(out)["test_data"] == f"{tmp_path / 'data'}:test"
     code, _, err = run(capsys, *line, "--data", f"{tmp_path / 'data'}:test")
-    assert code == 2 and "is the test split: name other images to judge by with --test_data" in err
+    assert code == 2 and "is the test split: name other test images with --test_data" in err
 
 
 def other_npz(path, **changes):
@@ -198,21 +198,21 @@ def other_npz(path, **changes):
 @pytest.mark.parametrize(
     ("changes", "options", "code", "message"),
     [
-        ({}, ["--layers", 3], 2, "expected layers from 0 to 2, found 3"),
+        ({}, ["--layers", 3], 2, "expected layers from 0 to 2, got 3"),
         ({}, ["--layers", "-1"], 2, "--layers: expected"),
-        ({}, ["--layers", "some"], 2, "--layers: expected all, or numbers from 0, found some"),
-        ({}, ["--concatenate", 1, 1], 2, "expected several layers to concatenate, found 1 alone"),
-        ({}, ["--concatenate", 1, 7], 2, "expected layers from 0 to 2, found 7"),
+        ({}, ["--layers", "some"], 2, "--layers: expected all, or numbers from 0, got some"),
+        ({}, ["--concatenate", 1, 1], 2, "expected several layers to concatenate, got 1 alone"),
+        ({}, ["--concatenate", 1, 7], 2, "expected layers from 0 to 2, got 7"),
         ({}, ["--bert_masks", 5], 2, "expected no masks, as this model is autoregressive"),
         ({}, ["--bert_mask_prob", 1], 2, "--bert_mask_prob: expected a probability between 0 and 1"),
-        ({}, ["--labels_a_class", 21], 2, "expected 2 to 20 labels a class"),
+        ({}, ["--labels_per_class", 21], 2, "expected 2 to 20 labels per class"),
         ({"y_train": None}, [], 1, "expected images with labels, got none"),
         ({"y_test": None}, [], 1, "expected images with labels, got none"),
         ({"x_test": None}, [], 1, "expected arrays named x_test, got x_train, y_train, y_test"),
         ({"y_test": np.arange(60) % 4}, [], 1, "expected labels from 0 to 2, got 3"),
         ({"y_train": np.zeros(60, int)}, [], 1, "expected images of at least 2 classes, got label 0 alone"),
-        ({}, ["--limit", 1], 1, "expected images of at least 2 classes to fit to, found 1"),
-        ({}, ["--limit", 2], 1, "expected images of all 3 classes to fit to, found none of"),
+        ({}, ["--limit", 1], 1, "expected training images of at least 2 classes, got 1"),
+        ({}, ["--limit", 2], 1, "expected training images of all 3 classes, got none of"),
         ({}, ["--limit", 4], 1, "expected enough images to hold out 10 %"),
         ({"x_train": np.zeros((60, 49), int)}, [], 1, "integers of shape (N, 64) for images of 8 pixels"),
         ({"x_test": np.full((60, 64), 11)}, [], 1, "expected tokens from 0 to 10, got 11"),
@@ -231,6 +231,6 @@ def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):
         imageio.imwrite(tmp_path / "pictures" / name / "1.png", np.zeros((8, 8, 3), "uint8"))
     line = ["--model", preset, "--out", tmp_path / "out", "--data"]
     code, _, err = run(capsys, *line, tmp_path / "pictures")
-    assert code == 2 and "has no test split: give images with labels to judge by with --test_data" in err
+    assert code == 2 and "has no test split: give test images with labels with --test_data" in err
     code, _, err = run(capsys, *line, tmp_path / "nowhere")
     assert code == 1 and "got nothing at" in err and err.count("\n") == 1

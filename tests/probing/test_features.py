@@ -12,7 +12,8 @@ from igpt_tf.errors import UserError
 from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.probing.features import BATCHES_A_CHUNK, extract_features
+from igpt_tf.probing.features import extract_features
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
 pytestmark = pytest.mark.both_backends
 
@@ -142,13 +143,13 @@ def test_nothing_half_written_is_left(tiny_model, many_tokens, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ({"layers": [0, 3]}, "expected layers from 0 to 2, found 3"),
-        ({"layers": [-1]}, "expected layers from 0 to 2, found -1"),
-        ({"layers": []}, "expected layers from 0 to 2, found none"),
-        ({"norm": "ln_1"}, "expected a norm of block, ln_2, ln_f, none, found 'ln_1'"),
+        ({"layers": [0, 3]}, "expected layers from 0 to 2, got 3"),
+        ({"layers": [-1]}, "expected layers from 0 to 2, got -1"),
+        ({"layers": []}, "expected layers from 0 to 2, got none"),
+        ({"norm": "ln_1"}, "expected a norm of block, ln_2, ln_f, none, got 'ln_1'"),
         ({"mask_seed": 0}, "masks are for BERT models, this one is autoregressive: leave mask_seed out"),
         ({"batch_size": 0}, "expected a batch size of at least 1, got 0"),
-        ({"out": np.empty((1, 2, 3))}, "expected an array of shape (3, 5, 16) for the features, found (1, 2, 3)"),
+        ({"out": np.empty((1, 2, 3))}, "expected an array of shape (3, 5, 16) for the features, got (1, 2, 3)"),
     ],
 )
 def test_mistakes(tiny_model, tokens, arguments, message):

@@ -44,5 +44,7 @@ def test_what_did_not_converge_is_in_no_mean():
 
 @pytest.mark.parametrize("k", [1, 6])
 def test_too_few_images(k):
-    with pytest.raises(UserError, match=f"expected 2 to 5 labels a class, as some class has no more, got {k}$"):
+    with pytest.raises(
+        UserError, match=f"expected 2 to 5 labels per class, as the smallest class has 5 images, got {k}$"
+    ):
         low_data(np.zeros((56, 2)), LABELS, [np.zeros((1, 2))], np.zeros(1), k)

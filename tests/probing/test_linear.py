@@ -8,7 +8,14 @@ from examples import clouds
 from igpt_tf.data.split import hold_out
 from igpt_tf.errors import UserError
 from igpt_tf.probing import linear
-from igpt_tf.probing.linear import Trial, best_trial, fit_linear, fit_until_converged, judge, require_all_classes
+from igpt_tf.probing.linear import (
+    Trial,
+    best_trial,
+    fit_linear,
+    fit_until_converged,
+    predict_by_vote,
+    require_all_classes,
+)
 
 N_CLASS = 3
 
@@ -25,8 +32,10 @@ def test_the_last_fit_is_of_all_images_standardised():
     x, y = clouds(90, distance=0.5)
     probe = fit_linear(x, y)
     mean, std = x.astype("f8").mean(0), x.astype("f8").std(0)
-    plain = LogisticRegression(C=probe.strength, max_iter=10_000, tol=1e-8).fit((x - mean) / np.where(std, std, 1), y)
-    np.testing.assert_allclose(probe.classifier.coef_, plain.coef_, atol=2e-3)
+    plain = LogisticRegression(C=probe.hyperparameter, max_iter=10_000, tol=1e-8).fit(
+        (x - mean) / np.where(std, std, 1), y
+    )
+    np.testing.assert_allclose(probe.classifier[-1].coef_, plain.coef_, atol=2e-3)
 
 
 def test_the_penalty_is_chosen_on_images_held_out():
@@ -35,33 +44,22 @@ def test_the_penalty_is_chosen_on_images_held_out():
     # As many coins as images: without a penalty they are learned by heart.
     x = np.concatenate([x, rng.normal(size=(200, 200)).astype("f4")], axis=1)
     probe = fit_linear(x, y)
-    accuracies = {trial.strength: trial.accuracy for trial in probe.trials}
-    assert probe.held_out == max(accuracies.values()) == accuracies[probe.strength]
-    assert probe.strength == min(strength for strength, one in accuracies.items() if one == probe.held_out)
+    accuracies = {trial.hyperparameter: trial.accuracy for trial in probe.trials}
+    assert probe.held_out == max(accuracies.values()) == accuracies[probe.hyperparameter]
+    assert probe.hyperparameter == min(strength for strength, one in accuracies.items() if one == probe.held_out)
 
 
 def test_weaker_penalties_are_left_out_once_they_do_harm(monkeypatch):
-    accuracies = iter([50, 60, 59, 60, 59, 58, 70])
-    x, y = clouds(60)
-
-    class Fake:
-        def set_params(self, **_):
-            self.right = next(accuracies) / 100
-            return self
-
-        def predict(self, x):
-            held = np.arange(100) % N_CLASS
-            return np.where(np.arange(len(x)) < 100 * self.right, held, -1)
-
-    monkeypatch.setattr(linear, "new_classifier", lambda *_: Fake())
-    monkeypatch.setattr(linear, "fit_until_converged", lambda *_: True)
-    held = np.zeros((100, x.shape[1])), np.arange(100) % N_CLASS
-    trials = linear._try(x, y, *held, linear.STRENGTHS, 1, 1)
-    assert [round(trial.accuracy) for trial in trials] == [50, 60, 59, 60, 59, 58]
+    accuracies = [50, 60, 59, 60, 59, 58, 70]
+    trials = [Trial(c, accuracy, True) for c, accuracy in zip(linear.CS, accuracies, strict=True)]
+    monkeypatch.setattr(linear, "try_penalties", lambda *_: iter(trials))
+    probe = fit_linear(*clouds(60))
+    assert probe.trials == tuple(trials[:6])
+    assert (probe.hyperparameter, probe.held_out) == (linear.CS[1], 60)
 
 
 def test_what_did_not_converge_is_not_chosen():
-    trials = [Trial(0.1, 70.0, True), Trial(1, 80.0, True), Trial(10, 90.0, False), Trial(100, 80.0, True)]
+    trials = [Trial(0.1, 70.0, True), Trial(1, 80.0, True), Trial(10, None, False), Trial(100, 80.0, True)]
     assert best_trial(trials) == trials[1]
     assert best_trial(trials[2:3]) is None
 
@@ -69,8 +67,8 @@ def test_what_did_not_converge_is_not_chosen():
 def test_a_solver_that_gives_up_gives_no_number(recwarn):
     x, y = clouds(300, distance=0.5)
     probe = fit_linear(x, y, max_iter=2)
-    assert not probe.converged and probe.strength is None and probe.held_out is None
-    assert [(trial.strength, trial.converged) for trial in probe.trials] == [(linear.STRENGTHS[0], False)]
+    assert not probe.converged and probe.hyperparameter is None and probe.held_out is None
+    assert [(trial.hyperparameter, trial.converged) for trial in probe.trials] == [(linear.CS[0], False)]
     assert not recwarn.list
 
 
@@ -78,7 +76,7 @@ def test_a_last_fit_that_gives_up_is_told(monkeypatch):
     x, y = clouds(300, distance=0.5)
     monkeypatch.setattr(linear, "fit_until_converged", lambda c, x, y: fit_until_converged(c, x, y) and len(x) < 300)
     probe = fit_linear(x, y)
-    assert probe.strength is not None and not probe.converged
+    assert probe.hyperparameter is not None and not probe.converged
 
 
 def test_the_seed_decides_what_is_held_out():
@@ -93,9 +91,9 @@ def test_the_seed_decides_what_is_held_out():
 @pytest.mark.parametrize(
     ("labels", "match"),
     [
-        (np.array([0, 2] * 20), "all 3 classes to fit to, found none of 1: give more"),
-        (np.array([0, 9] * 20), "found none of 1, 2, 3, 4, 5 and 3 more: give more"),
-        (np.zeros(40, int), "at least 2 classes to fit to, found 1"),
+        (np.array([0, 2] * 20), "all 3 classes, got none of 1: give more"),
+        (np.array([0, 9] * 20), "got none of 1, 2, 3, 4, 5 and 3 more: give more"),
+        (np.zeros(40, int), "at least 2 classes, got 1"),
         (np.array([0, 1]), "hold out 10 % and keep some of every class, got 2"),
     ],
 )
@@ -106,7 +104,7 @@ def test_too_few_images(labels, match):
 
 def test_classes_that_are_known_to_exist_must_be_there():
     require_all_classes(np.array([0, 1, 2]), 3)
-    with pytest.raises(UserError, match="all 4 classes to fit to, found none of 3"):
+    with pytest.raises(UserError, match="all 4 classes, got none of 3"):
         require_all_classes(np.array([0, 1, 2]), 4)
 
 
@@ -116,9 +114,7 @@ def test_two_classes():
     assert (fit_linear(x, y).predict(x) == y).mean() > 0.95
 
 
-def test_several_looks_vote():
-    looks = [np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]), np.array([1, 1, 1, 0])]
-    answers, accuracy = judge(lambda look: look, looks, np.array([0, 1, 1, 0]), 3)
-    assert (answers.tolist(), accuracy) == ([0, 1, 1, 2], 75)
-    answers, accuracy = judge(lambda look: look, looks[:1], looks[0], 3)
-    assert (answers.tolist(), accuracy) == (looks[0].tolist(), 100)
+def test_several_views_vote():
+    views = [np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]), np.array([1, 1, 1, 0])]
+    assert predict_by_vote(lambda view: view, views, 3).tolist() == [0, 1, 1, 2]
+    assert predict_by_vote(lambda view: view, views[:1], 3).tolist() == views[0].tolist()

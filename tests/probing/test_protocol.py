@@ -15,10 +15,10 @@ from igpt_tf.model.bert import vote
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER
-from igpt_tf.probing.features import extract_features
+from igpt_tf.probing.features import SideBySide, extract_features
 from igpt_tf.probing.few_labels import low_data
 from igpt_tf.probing.linear import LinearProbe, fit_linear
-from igpt_tf.probing.protocol import LayerResult, SideBySide, best_result, probe
+from igpt_tf.probing.protocol import LayerResult, ProbeResult, probe
 from igpt_tf.probing.sgd import fit_sgd
 
 N_CLASS = 3
@@ -43,7 +43,7 @@ def test_every_layer_is_judged_as_by_hand(tiny_model):
     test_x = [*test_x, np.concatenate([test_x[0], test_x[2]], axis=1)]
     for one, x, look in zip(result.results, train_x, test_x, strict=True):
         by_hand = fit_linear(x, TRAIN[1], seed=4)
-        assert (one.strength, one.held_out) == (by_hand.strength, by_hand.held_out)
+        assert (one.hyperparameter, one.held_out) == (by_hand.hyperparameter, by_hand.held_out)
         np.testing.assert_array_equal(one.answers, by_hand.predict(look))
         assert one.accuracy == pytest.approx(100 * (one.answers == TEST[1]).mean())
     # Three classes: by chance it would be 33 %.
@@ -60,8 +60,8 @@ def test_the_best_layer_is_chosen_without_the_test_images():
         LayerResult((2,), 1.0, 80.0, 60.0, True, (), None),
         LayerResult((3,), 1.0, 90.0, None, False, (), None),
     ]
-    assert best_result(results) is results[1]
-    assert best_result(results[3:]) is None
+    assert ProbeResult(tuple(results), (), TEST[1], N_CLASS).best is results[1]
+    assert ProbeResult(tuple(results[3:]), (), TEST[1], N_CLASS).best is None
 
 
 @pytest.mark.slow
@@ -108,7 +108,7 @@ def test_sgd_instead_from_features_on_disk(tiny_model, tmp_path):
     exact = probe(tiny_model, TRAIN, TEST, layers=[1], concatenate=[0, 1])
     result = probe(tiny_model, TRAIN, TEST, layers=[1], concatenate=[0, 1], fit=fit, cache=FeatureCache(tmp_path))
     for one, other in zip(result.results, exact.results, strict=True):
-        assert one.strength == 0.03 and abs(one.accuracy - other.accuracy) < 12
+        assert one.hyperparameter == 0.03 and abs(one.accuracy - other.accuracy) < 12
 
 
 @pytest.mark.slow
@@ -154,17 +154,17 @@ def test_side_by_side():
         (TRAIN, (TEST[0], TEST[1] - 1), {}, "test images: expected labels from 0, got -1"),
         (TRAIN, (TEST[0], TEST[1][:-1]), {}, r"for each of 60 images, got labels int64 \(59,\)"),
         (TRAIN, (TEST[0], TEST[1] / 1), {}, r"got labels float64 \(60,\)"),
-        ((TRAIN[0], TRAIN[1] * 2), TEST, {}, "all 5 classes to fit to, found none of 1, 3"),
-        ((TRAIN[0], TRAIN[1] * 0), (TEST[0], TEST[1] * 0), {}, "at least 2 classes to fit to, found 1"),
-        (TRAIN, TEST, {"layers": [3]}, "expected layers from 0 to 2, found 3"),
-        (TRAIN, TEST, {"concatenate": [-1, 1]}, "expected layers from 0 to 2, found -1"),
+        ((TRAIN[0], TRAIN[1] * 2), TEST, {}, "all 5 classes, got none of 1, 3"),
+        ((TRAIN[0], TRAIN[1] * 0), (TEST[0], TEST[1] * 0), {}, "at least 2 classes, got 1"),
+        (TRAIN, TEST, {"layers": [3]}, "expected layers from 0 to 2, got 3"),
+        (TRAIN, TEST, {"concatenate": [-1, 1]}, "expected layers from 0 to 2, got -1"),
         (TRAIN, TEST, {"bert_masks": 5}, "expected no masks, as this model is autoregressive, got 5"),
         (TRAIN, TEST, {"bert_masks": -1}, "expected at least 0 masks, got -1"),
-        (TRAIN, TEST, {"labels_a_class": [4, 101]}, "expected 2 to 100 labels a class"),
+        (TRAIN, TEST, {"labels_a_class": [4, 101]}, "expected 2 to 100 labels per class"),
     ],
 )
 def test_mistakes_are_told_before_the_work(tiny_model, monkeypatch, train, test, options, match):
-    monkeypatch.setattr("igpt_tf.probing.protocol.extract_features", lambda *_, **__: pytest.fail("too late"))
+    monkeypatch.setattr("igpt_tf.probing.protocol.extract_with", lambda *_, **__: pytest.fail("too late"))
     with pytest.raises(UserError, match=match) as caught:
         probe(tiny_model, train, test, **options)
     assert "\n" not in str(caught.value)

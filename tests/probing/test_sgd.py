@@ -19,7 +19,7 @@ def test_it_finds_what_the_exact_solver_finds(tmp_path):
     test_x, test_y = clouds(600, seed=1, distance=0.8)
     exact = (fit_linear(x, y).predict(test_x) == test_y).mean()
     probe = fit_sgd(on_disk, y, learning_rates=(0.01, 0.1), epochs=5, batch_size=32)
-    assert probe.converged and [trial.strength for trial in probe.trials] == [0.01, 0.1]
+    assert probe.converged and [trial.hyperparameter for trial in probe.trials] == [0.01, 0.1]
     assert abs((probe.predict(test_x) == test_y).mean() - exact) < 0.03
     assert probe.held_out == max(trial.accuracy for trial in probe.trials)
     again = fit_sgd(on_disk, y, learning_rates=(0.01, 0.1), epochs=5, batch_size=32)
@@ -43,9 +43,9 @@ def test_every_image_once_a_pass_in_batches_of_one_size():
 def test_a_loss_that_is_no_number_is_no_result():
     x, y = clouds(90)
     probe = fit_sgd(x, y, learning_rates=(1e38, 3e38), epochs=3, batch_size=8)
-    assert (probe.converged, probe.strength, probe.held_out) == (False, None, None)
+    assert (probe.converged, probe.hyperparameter, probe.held_out) == (False, None, None)
 
 
 def test_labels_are_checked():
-    with pytest.raises(UserError, match="found none of 1"):
+    with pytest.raises(UserError, match="got none of 1"):
         fit_sgd(np.zeros((40, 2)), np.array([0, 2] * 20))

@@ -95,7 +95,7 @@ def palette_for(
 
 def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None:
     """Say so where the images to judge by are those that are learned from."""
-    from igpt_tf.data.batches import fingerprint
+    from igpt_tf.data.tokens import fingerprint
 
     if fingerprint(learned.tokens) == fingerprint(judged.tokens):
         warn(f"{judged.name}: these are the images that are learned from, and say nothing of others")

@@ -1,4 +1,6 @@
-"""The errors for mistakes that the user can put right."""
+"""Errors for mistakes that the user can correct."""
+
+from __future__ import annotations
 
 import operator
 
@@ -6,27 +8,35 @@ import operator
 class UserError(ValueError):
     """A mistake in what the user gave: one line that says what was expected, what was found and what to do.
 
-    The command line prints the message alone, without a traceback.
+    The library names its own arguments and no flags. The command line prints the message alone, without a traceback,
+    behind the flag of `argument` where there is one.
+
+    Attributes:
+        argument: name of the argument that is wrong, if it is one; a command line has a flag of this name.
     """
+
+    def __init__(self, message: str = "", argument: str | None = None) -> None:
+        super().__init__(message)
+        self.argument = argument
 
 
 class UsageError(UserError):
-    """An argument that means nothing or contradicts another; the command line ends with exit code 2."""
+    """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
 
 
 def whole_number(name: str, value: object, least: int | None = None) -> int:
-    """An argument as an int: any whole number, NumPy's too.
+    """An argument as an int: any whole number, also NumPy's.
 
     Args:
-        name: of the argument, for the error.
-        value: what was given.
-        least: the smallest number that is allowed; None allows all.
+        name: the argument's name, for the error.
+        value: the argument's value.
+        least: the smallest allowed number; None allows all.
 
     Raises:
-        UsageError: if it is something else or too small.
+        UsageError: if it is not a whole number, or too small.
     """
     try:
-        # A truth value would pass for 0 or 1.
+        # A bool would pass as 0 or 1.
         number = None if isinstance(value, bool) else operator.index(value)
     except TypeError:
         number = None

@@ -90,6 +90,34 @@ def test_imports_follow_the_arrows(path):
         assert ranks[other] < ranks[module], f"{module} imports {other}"
 
 
+def modules_imported(path):
+    """Files of the package that a module imports, also in functions, and by the names that packages export."""
+    found = set()
+    for name in imports_of(TREES[path]):
+        parts = name.split(".")
+        for end in range(len(parts), 1, -1):
+            place = PACKAGE.joinpath(*parts[1:end])
+            if (file := place.with_suffix(".py")) in TREES or (file := place / "__init__.py") in TREES:
+                found.add(file)
+                break
+    return found - {path, PACKAGE / "__init__.py"}
+
+
+def test_no_module_imports_itself_by_way_of_others():
+    arrows = {path: modules_imported(path) for path in FILES}
+    # Whatever imports nothing that is left cannot be part of a circle.
+    while free := [path for path, others in arrows.items() if not others & arrows.keys()]:
+        for path in free:
+            del arrows[path]
+    assert not arrows, sorted(map(name_of, arrows))
+
+
+def test_no_module_has_the_name_of_a_public_function():
+    """Once imported, the module would hide the function, which the package finds only when it is first used."""
+    names = {path.stem for path in FILES if path.parent == PACKAGE} | {p.name for p in PACKAGE.iterdir() if p.is_dir()}
+    assert not names & set(igpt_tf.__all__)
+
+
 @pytest.mark.parametrize("path", [path for path in FILES if top_module(path) in MODEL_FREE], ids=name_of)
 def test_pictures_and_files_know_nothing_of_the_model(path):
     assert internal(imports_of(TREES[path])) <= MODEL_FREE

@@ -20,12 +20,12 @@ def list_gpus() -> list[str]:
         return [device.name for device in tf.config.list_logical_devices("GPU")]
     try:
         return keras.distribution.list_devices("gpu")
-    except RuntimeError:  # what JAX says where TensorFlow has an empty list
+    except RuntimeError:  # JAX raises where TensorFlow has an empty list
         return []
 
 
 def list_cpus() -> list[str]:
-    """Likewise the CPU devices: one, unless it was split into several."""
+    """Names of the CPU devices: one, unless it was split into several."""
     if on_tensorflow():
         import tensorflow as tf
 
@@ -34,14 +34,14 @@ def list_cpus() -> list[str]:
 
 
 def jit_compile() -> bool | str:
-    """Keras' `jit_compile` for training and evaluation: not on TensorFlow's CPUs, where XLA keeps to one core."""
+    """Keras' `jit_compile` for training and evaluation: off on TensorFlow's CPUs, where XLA uses one core only."""
     return False if on_tensorflow() and not list_gpus() else "auto"
 
 
 def choose_devices(n_gpu: int | None) -> list[str]:
-    """The devices for `--n_gpu`: that many GPUs, all of them for None, and the CPU where there is no GPU.
+    """This many GPUs, all of them for None, and the CPU where there is no GPU.
 
-    Several processes use the devices of all, whatever the kind.
+    Several processes use the devices of all of them, GPUs or not.
 
     Raises:
         UsageError: if there are fewer devices than asked for.
@@ -52,8 +52,8 @@ def choose_devices(n_gpu: int | None) -> list[str]:
     devices = gpus or cpus
     # One is always to be had: a machine without GPUs runs on its CPU, as the README says.
     if not 1 <= n_gpu <= len(devices):
-        kind = "GPU" if gpus else "CPU device (there is no GPU)"
-        raise UsageError(f"--n_gpu {n_gpu}: found {len(devices)} {kind}; give 1 to {len(devices)} or leave it out")
+        kind = "GPUs" if gpus else "CPU devices and no GPU"
+        raise UsageError(f"expected 1 to {len(devices)}, as there are {len(devices)} {kind}, got {n_gpu}", "n_gpu")
     return devices[:n_gpu]
 
 

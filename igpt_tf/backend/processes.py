@@ -13,7 +13,7 @@ import numpy as np
 from igpt_tf.backend import on_tensorflow
 from igpt_tf.errors import UsageError, UserError
 
-# Bytes of a message from process to process, all of the same length because arrays are what can be sent.
+# Bytes of a message between processes; all messages have this length, because only arrays can be sent.
 LONGEST_LINE = 4096
 
 
@@ -29,13 +29,14 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
         process_id: which this one is, from 0.
 
     Raises:
-        UsageError: on TensorFlow, or for an address or a number that means nothing.
+        UsageError: on TensorFlow, or for an invalid address or number.
         UserError: if the others cannot be reached.
     """
     if on_tensorflow():
         raise UsageError(
-            "several processes train on JAX alone, as Keras' fit does not run under TensorFlow's "
-            "MultiWorkerMirroredStrategy: give --backend jax"
+            "several processes need the JAX backend (KERAS_BACKEND=jax), as Keras' fit does not run under TensorFlow's "
+            "MultiWorkerMirroredStrategy",
+            "backend",
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
@@ -62,7 +63,7 @@ def process_share() -> tuple[int, int]:
 
 
 def from_first_process(message: Any) -> Any:
-    """What process 0 passes, anything that JSON holds, in every process."""
+    """The message of process 0, anything that JSON can hold, in every process."""
     if process_share()[1] == 1:
         return message
     from jax.experimental import multihost_utils
@@ -74,10 +75,10 @@ def from_first_process(message: Any) -> Any:
 
 @contextlib.contextmanager
 def all_or_none() -> Iterator[None]:
-    """A block that ends well in all processes or in none: with what one of them cannot do, all end.
+    """Run the block on all processes; if it raises `UserError` on one, raise it on all.
 
     Raises:
-        UserError: this process's own, or else that of the first that has one.
+        UserError: this process's own, or else that of the first process that has one.
     """
     own = None
     try:
@@ -93,7 +94,7 @@ def all_or_none() -> Iterator[None]:
 
 
 def _from_all_processes(text: str) -> list[str]:
-    """A line of every process, in their order."""
+    """The text of every process, in their order."""
     if process_share()[1] == 1:
         return [text]
     from jax.experimental import multihost_utils
@@ -103,7 +104,7 @@ def _from_all_processes(text: str) -> list[str]:
 
 
 def assign_from_first_process(variable: keras.Variable, value: np.ndarray | None) -> None:
-    """Give a variable, in every process, the value that process 0 passes; the others pass None."""
+    """Assign the value that process 0 passes, in every process; the others pass None."""
     if process_share()[1] > 1:
         from jax.experimental import multihost_utils
 

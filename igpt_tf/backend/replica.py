@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,9 @@ import numpy as np
 from igpt_tf.backend import on_tensorflow
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.errors import UserError
+
+# Threads that draw with one model make its programs once. Making one thing may need another.
+_MAKING = threading.RLock()
 
 
 class Replica:
@@ -38,7 +42,7 @@ class Replica:
         self.number = number
 
     def compile(self, function: Callable) -> Callable:
-        """`function` of arrays, compiled once a shape."""
+        """`function` of arrays, compiled once per shape."""
         if on_tensorflow():
             import tensorflow as tf
 
@@ -55,7 +59,7 @@ class Replica:
         return run
 
     def compile_with_variables(self, function: Callable) -> Callable:
-        """Likewise, of arrays and of the model's variables as they are at each call."""
+        """`function` of arrays and of the model's variables as they are at each call, compiled once per shape."""
 
         def stateless(values, *args):
             # Traced anew where LoRA or quantisation have added variables.
@@ -94,12 +98,13 @@ class Replica:
 
 
 def kept_with(model: keras.Model, name: str, make: Callable[[], Any]) -> Any:
-    """What `make` makes for a model, such as something compiled, made once and kept as long as the model lives.
+    """Something made for a model, such as a compiled program: made once and kept as long as the model lives.
 
-    It is made anew when LoRA or quantisation have added variables.
+    It is made again when LoRA or quantisation has added variables.
     """
     # In the instance's dictionary, where Keras does not look for layers.
     kept, key = vars(model), len(model.variables)
-    if name not in kept or kept[name][0] != key:
-        kept[name] = key, make()
-    return kept[name][1]
+    with _MAKING:
+        if name not in kept or kept[name][0] != key:
+            kept[name] = key, make()
+        return kept[name][1]

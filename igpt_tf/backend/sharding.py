@@ -26,7 +26,7 @@ def layout_map(devices: list[str], n_parts: int) -> keras.distribution.LayoutMap
 
     Args:
         devices: names as `keras.distribution.list_devices` gives them; copies take neighbours.
-        n_parts: devices a copy; divides the number of devices and the number of heads.
+        n_parts: devices per copy; divides the number of devices and the number of heads.
 
     Raises:
         UsageError: if it does not divide the number of devices.
@@ -46,15 +46,15 @@ def model_parallel_scope(devices: list[str], n_parts: int, n_head: int) -> conte
     The optimiser's slots are split like the weights they belong to. Batches are split between the copies.
 
     Args:
-        devices: as in `layout_map`.
-        n_parts: likewise.
+        devices: names as `keras.distribution.list_devices` gives them; copies take neighbours.
+        n_parts: devices per copy; divides the number of devices and of heads.
         n_head: attention heads of the model.
 
     Raises:
         UsageError: on TensorFlow, or if `n_parts` does not divide the devices or the heads.
     """
     if on_tensorflow():
-        raise UsageError("a model is split between devices on JAX alone: give --backend jax")
+        raise UsageError("splitting a model between devices needs the JAX backend (KERAS_BACKEND=jax)", "backend")
     if n_head % n_parts:
         raise UsageError(f"attention is split by heads: {n_parts} parts do not divide the model's {n_head} heads")
     layout = layout_map(devices, n_parts)

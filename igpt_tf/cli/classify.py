@@ -7,6 +7,7 @@ import json
 
 from igpt_tf.cli.opening import load_backend, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
+from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
 
 
@@ -31,7 +32,7 @@ def run(options: argparse.Namespace) -> None:
 
     preset = open_model(options)
     if preset.n_class is None:
-        raise UserError(f"{preset.source} has no trained classification head: make one with run.py finetune")
+        raise UserError(f"{preset.source} has no trained classification head: make one with {command('finetune')}")
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
     devices = choose_devices(options.n_gpu)

@@ -1,4 +1,4 @@
-"""`python download.py`: OpenAI's flags, progress and results."""
+"""`igpt-download` or `python download.py`: OpenAI's flags, progress and results."""
 
 import argparse
 import json
@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igpt_tf.cli.program import command as command_line
+from igpt_tf.cli.program import download_command, is_installed
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser
 from igpt_tf.errors import UserError
 
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from igpt_tf.download.batch import Outcome
     from igpt_tf.download.transfer import Meter
 
-EXAMPLE = "python download.py --model s --clusters"
+EXAMPLE = "--model s --clusters"
 # What the library advises, and the flag for it.
 FLAGS = {"another folder": "--download_dir", "another mirror": "--base_url"}
 
@@ -45,10 +47,10 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     from igpt_tf.download.openai import BASE_URL, DATASETS, SHARDS, STEPS
 
     parser = Parser(
-        prog="download.py",
+        prog="igpt-download" if is_installed() else "download.py",
         formatter_class=argparse.HelpFormatter,
         description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download resumes.",
-        epilog=f"Example: {EXAMPLE}",
+        epilog=f"Example: {download_command(EXAMPLE)}",
     )
     parser.add_argument("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
     parser.add_argument(
@@ -76,7 +78,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     if options.model is None and (options.ckpt is not None or options.bert):
         parser.error("expected --model s, m or l with --ckpt or --bert")
     if not (options.model or options.clusters or options.dataset):
-        parser.error(f"expected --model, --clusters or --dataset, got none: try {EXAMPLE}")
+        parser.error(f"expected --model, --clusters or --dataset, got none: try {download_command(EXAMPLE)}")
     if not options.base_url.startswith(("http://", "https://")):
         parser.error(f"expected --base_url to start with http:// or https://, got {options.base_url!r}")
     if options.jobs < 1 or options.retries < 0:
@@ -147,13 +149,13 @@ def _next_step(options: argparse.Namespace) -> str:
     palette = palette_file(options.download_dir).path
     place = f" --download_dir {shlex.quote(str(options.download_dir))}" if options.download_dir is not None else ""
     if not options.model:
-        return f"python download.py --model s{'' if palette.exists() else ' --clusters'}{place}"
+        return download_command(f"--model s{'' if palette.exists() else ' --clusters'}{place}")
     if not palette.exists():
-        return f"python download.py --clusters{place}"
+        return download_command(f"--clusters{place}")
     prefix = checkpoint_prefix(options.model, options.ckpt, options.bert, options.download_dir)
     # A BERT model cannot draw pixels one after another.
     command = "eval --data_path FOLDER_OF_PICTURES" if options.bert else "sample"
-    return f"python run.py {command} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}"
+    return command_line(f"{command} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}")
 
 
 class _Bar:

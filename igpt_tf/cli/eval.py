@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.opening import load_backend, open_model, palette_for
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
+from igpt_tf.cli.program import command
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data",
         required=True,
         help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or a token store, an .npy of "
-        "tokens or images, a folder of pictures, or any other source of run.py tokenize, such as cifar10:test",
+        f"tokens or images, a folder of pictures, or any other source of {command('tokenize')}, such as cifar10:test",
     )
     parser.add_argument("--limit", type=positive, help="only the first so many images of each split")
     parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability of a pixel to be hidden")

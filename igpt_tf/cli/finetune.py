@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.opening import open_model, palette_for, warn, warn_of_same_images
 from igpt_tf.cli.parser import add_model_options, positive
+from igpt_tf.cli.program import command
 from igpt_tf.cli.training import Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import FinetuneSettings
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument(
-        "--data", required=True, help="images with labels: a token store, or any source of run.py tokenize"
+        "--data", required=True, help=f"images with labels: a token store, or any source of {command('tokenize')}"
     )
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images with labels that are not trained on")

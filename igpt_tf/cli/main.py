@@ -1,4 +1,4 @@
-"""`python run.py COMMAND`: finds the command, runs it, and turns mistakes into one line."""
+"""`igpt COMMAND` or `python run.py COMMAND`: finds the command, runs it, and reports mistakes in one line."""
 
 from __future__ import annotations
 
@@ -6,17 +6,19 @@ import importlib
 import sys
 import warnings
 
+from igpt_tf import __version__
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
+from igpt_tf.cli.program import program
 from igpt_tf.errors import UsageError, UserError
 
 COMMANDS = {
     "eval": "losses of a model on images, in nats and bits per token",
     "sample": "draw images",
     "complete": "fill in the missing part of pictures",
-    "pretrain": "train a model on images of your own",
-    "finetune": "train a model to tell classes apart",
-    "classify": "name what pictures are of, with a fine-tuned model",
-    "probe": "what a model's features are worth to a linear classifier, layer by layer",
+    "pretrain": "train a model on your own images",
+    "finetune": "train a classifier, starting from a model",
+    "classify": "name the classes of pictures, with a fine-tuned model",
+    "probe": "measure a model's features by linear classifiers, layer by layer",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
 }
@@ -31,20 +33,26 @@ def main(arguments: list[str] | None = None) -> int:
         for one in _commands(arguments):
             _run(one)
     except UserError as error:
-        print(f"run.py: {error}", file=sys.stderr)
+        print(f"{program()}: {_with_flag(error)}", file=sys.stderr)
         return WRONG_USE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt as interrupt:
-        # A command may say what is kept and how to go on.
-        print(": ".join(["run.py: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
+        # A command may say what is kept and how to resume.
+        print(": ".join([f"{program()}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
     except SystemExit as end:
-        # argparse ends the process; whoever calls this function wants to go on.
+        # argparse ends the process; the caller of this function does not want that.
         return end.code if isinstance(end.code, int) else WRONG_USE
     return DONE
 
 
+def _with_flag(error: UserError) -> str:
+    """The message, behind the flag of the argument that is wrong, if the library says which."""
+    flag = f"--{error.argument}"
+    return str(error) if error.argument is None or flag in str(error) else f"{flag}: {error}"
+
+
 def _commands(arguments: list[str]) -> list[list[str]]:
-    """OpenAI's lines choose what to do by flags, several at once: `--eval --sample` means both, in that order."""
+    """OpenAI's command lines choose commands by flags: `--eval --sample` runs both, in that order."""
     arguments = [with_underscores(argument) for argument in arguments]
     flags = [flag for flag in ("--eval", "--sample") if flag in arguments]
     if not flags or arguments[0] in COMMANDS:
@@ -54,7 +62,7 @@ def _commands(arguments: list[str]) -> list[list[str]]:
 
 
 def _known_to(flag: str, rest: list[str]) -> list[str]:
-    """Without OpenAI's options that mean nothing for this flag, as its script takes them all at once."""
+    """The arguments without OpenAI's options for other commands, as its script takes them all at once."""
     foreign = {"--eval": ("--save_dir",), "--sample": ("--data_path", "--bert_mask_prob")}[flag]
     kept, skip = [], False
     for argument in rest:
@@ -69,7 +77,8 @@ def _known_to(flag: str, rest: list[str]) -> list[str]:
 
 
 def _run(arguments: list[str]) -> None:
-    parser = Parser(prog="run.py", description="Image GPT: evaluate, sample, complete and train.")
+    parser = Parser(prog=program(), description="Image GPT: evaluate, sample, complete and train.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"igpt_tf.cli.{name}")

@@ -10,9 +10,11 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.parser import SHAPE_OPTIONS
+from igpt_tf.cli.program import program
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
+    from igpt_tf.config import ImageGPTConfig
     from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.data.sources.open import Source
     from igpt_tf.data.store.store import TokenStore
@@ -54,13 +56,34 @@ def redirected(descriptor: int, to: int) -> Iterator[None]:
 
 def open_model(options: argparse.Namespace) -> Preset:
     """The preset that the options name; what was typed of its shape must be true."""
-    from igpt_tf.weights.presets import check_shape, open_preset
+    from igpt_tf.weights.presets import open_preset
 
     preset = open_preset(options.model)
     check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
     if options.clf and preset.n_class is None:
         raise UsageError(f"--clf was given, but {preset.source} has no trained classification head: leave it out")
     return preset
+
+
+def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
+    """Refuse a shape that the user typed and that is not the one of the weights.
+
+    Args:
+        config: the shape of the weights.
+        typed: what the user typed, under the names of the config's fields; None means nothing.
+
+    Raises:
+        UserError: if anything typed is something else in `config`.
+    """
+    wrong = {name: value for name, value in typed.items() if value not in (None, getattr(config, name))}
+    if wrong:
+        # A flag like --bert has no value.
+        flags = ", ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in wrong.items())
+        found = ", ".join(f"{name} {str(getattr(config, name)).lower()}" for name in wrong)
+        raise UsageError(
+            f"{flags}: the checkpoint has {found}; leave out {', '.join(f'--{name}' for name in wrong)} "
+            "(a checkpoint says its own shape), or give another checkpoint"
+        )
 
 
 def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
@@ -102,7 +125,7 @@ def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None
 
 
 def warn(line: str) -> None:
-    """Say something on standard error, above a progress bar if there is one."""
+    """Print a line on standard error, above a progress bar if there is one."""
     from tqdm import tqdm
 
-    tqdm.write(f"run.py: {line}", file=sys.stderr)
+    tqdm.write(f"{program()}: {line}", file=sys.stderr)

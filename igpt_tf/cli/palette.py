@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.parser import non_negative, positive
+from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source
 from igpt_tf.errors import UsageError, UserError
 
@@ -40,7 +41,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Fit the palette, write it and print its reconstruction error."""
     if options.action is None:
-        raise UsageError("palette: expected an action: run.py palette fit --data ...")
+        raise UsageError(f"palette: expected an action: {command('palette fit')} --data ...")
     from igpt_tf.pictures.imaging import to_grey
     from igpt_tf.pictures.palette import MAX_COLORS, Palette
     from igpt_tf.storage.files import require_writable

@@ -15,7 +15,7 @@ SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help with the defaults that say something."""
+    """Help that shows the defaults, unless they are None or off."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # Without one, the help says itself what happens; a switch is off.
@@ -24,7 +24,7 @@ class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser that says what is wrong in one line and takes `--n-gpu` for `--n_gpu`."""
+    """A parser that reports mistakes in one line and accepts `--n-gpu` for `--n_gpu`."""
 
     def __init__(self, **kwargs) -> None:
         kwargs.setdefault("formatter_class", HelpFormatter)
@@ -32,7 +32,8 @@ class Parser(argparse.ArgumentParser):
 
     def error(self, message: str) -> NoReturn:
         """End with one line; the usage is a page by itself and would hide it."""
-        self.exit(WRONG_USE, f"{self.prog}: {message}; see python {self.prog} --help\n")
+        how = f"python {self.prog}" if ".py" in self.prog else self.prog
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see {how} --help\n")
 
     def parse_args(self, args=None, namespace=None):
         """Parse, with dashes inside an option's name read as underscores."""
@@ -51,7 +52,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)"
     )
-    shape = parser.add_argument_group("shape", "a checkpoint knows its own; what is typed is compared with it")
+    shape = parser.add_argument_group("shape", "read from the checkpoint; what is typed must agree with it")
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=int, metavar="N", help=f"the checkpoint's {name}")
     shape.add_argument("--bert", action="store_true", help="the checkpoint is a BERT model")
@@ -59,20 +60,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
-    """How many devices, and how much each does at a time."""
+    """How many devices, and how many images each computes at once."""
     parser.add_argument("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
-    parser.add_argument("--n_sub_batch", type=positive, default=8, help="images at a time on each device")
+    parser.add_argument("--n_sub_batch", type=positive, default=8, help="images per batch on each device")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """What decides a drawn image, and where it goes."""
-    parser.add_argument("--temperature", type=float, default=1.0, help="below 1 is tamer; 0 takes the likeliest colour")
-    parser.add_argument("--top_k", type=int, help="draw from the k likeliest colours alone")
+    parser.add_argument(
+        "--temperature",
+        type=float,
+        default=1.0,
+        help="below 1: closer to the likeliest colours; 0: always the likeliest",
+    )
+    parser.add_argument("--top_k", type=int, help="draw only from the k likeliest colours")
     parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")
     parser.add_argument(
         "--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest"
     )
-    parser.add_argument("--seed", type=non_negative, default=42, help="decides the random numbers")
+    parser.add_argument("--seed", type=non_negative, default=42, help="seed of the random numbers")
     parser.add_argument("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
     parser.add_argument("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
     parser.add_argument("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")

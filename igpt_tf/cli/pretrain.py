@@ -7,8 +7,9 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.opening import open_palette
+from igpt_tf.cli.opening import check_shape, open_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
+from igpt_tf.cli.program import command
 from igpt_tf.cli.training import UNSET, Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
@@ -46,9 +47,11 @@ class ListRecipes(argparse.Action):
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; settings stay unset, so that what was typed can be told from a recipe."""
     parser.add_argument(
-        "--data", required=True, help="a token store, or any source of pictures: see run.py tokenize --help"
+        "--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}"
     )
-    parser.add_argument("--palette", "--color_cluster_path", type=Path, help="palette .npy, from: run.py palette")
+    parser.add_argument(
+        "--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}"
+    )
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
     parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, at random")
@@ -150,7 +153,7 @@ class Pretraining(Trainer):
 
 def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
     """The weights to begin with; what was typed of their shape must be true, and a recipe's too."""
-    from igpt_tf.weights.presets import check_shape, open_preset
+    from igpt_tf.weights.presets import open_preset
 
     preset = open_preset(options.init_from)
     if hasattr(options, "size"):

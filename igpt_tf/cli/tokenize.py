@@ -9,6 +9,7 @@ import time
 from pathlib import Path
 
 from igpt_tf.cli.parser import non_negative, positive
+from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source
 
 # At most this many of the images that could not be read are printed; a file in the store lists all.
@@ -18,7 +19,7 @@ NAMED = 10
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add_source_options(parser)
-    parser.add_argument("--palette", type=Path, required=True, help="palette .npy, as written by: palette fit")
+    parser.add_argument("--palette", type=Path, required=True, help=f"palette .npy, from: {command('palette fit')}")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
     parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to")
     parser.add_argument(

@@ -55,7 +55,7 @@ def apply_settings(classifier: ImageGPTClassifier, settings: FinetuneSettings) -
     """
     bert = classifier.image_gpt.config.bert
     if not bert and not settings.mask:
-        raise UsageError("mask=False is for BERT models: an autoregressive model has no masks")
+        raise UsageError("training without masks is for BERT models; an autoregressive model has none", "no_mask")
     ranks = {layer.lora_rank for layer in _adapted(classifier) if layer.lora_enabled}
     if not ranks <= {settings.lora_rank}:
         raise UsageError(

@@ -128,7 +128,7 @@ class Run:
                 f"got {settings.batch_size}"
             )
         if settings.patience is not None and self.validation is None:
-            raise UsageError("patience needs validation images")
+            raise UsageError("waiting for a better validation needs validation images", "patience")
         if on_tensorflow() and n_devices > 1 and settings.accumulate > 1:
             raise UsageError(
                 "accumulate on several devices needs the JAX backend, as Keras cannot accumulate gradients under "

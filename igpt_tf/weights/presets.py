@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -12,8 +11,9 @@ import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import Palette
+from igpt_tf.storage.digests import Digest
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, write_folder
 from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
@@ -43,18 +43,30 @@ class Preset:
     read: Callable[[str], np.ndarray]
     palette_paths: list[Path]
     classes: tuple[str, ...] | None = None
+    # The digest of the model's weights once they have been read; a list, because the rest never changes.
+    _digests: list[Digest] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
     def fingerprint(self) -> str:
-        """A short digest of all weights, the head's too."""
-        digest = hashlib.blake2b(digest_size=8)
-        for name in [*shape_table(self.config), *([] if self.n_class is None else [HEAD])]:
-            digest.update(np.ascontiguousarray(self.read(name), "<f4"))
-        return digest.hexdigest()
+        """A short digest of all weights, the head's too; those that `assign` has read are not read again."""
+        if not self._digests:
+            whole = Digest()
+            for name in shape_table(self.config):
+                whole.add(_bytes_of(self.read(name)))
+            self._digests.append(whole)
+        whole = self._digests[0].copy()
+        if self.n_class is not None:
+            whole.add(_bytes_of(self.read(HEAD)))
+        return str(whole)
 
     def assign(self, variables: Mapping[str, keras.Variable]) -> None:
-        """Give variables, by OpenAI's names without `model/`, their values, so that memory holds one array more."""
+        """Assign variables, by OpenAI's names without `model/`, one at a time: memory holds one array more."""
+        whole = Digest()
         for name, variable in variables.items():
-            variable.assign(self.read(name))
+            array = self.read(name)
+            whole.add(_bytes_of(array))
+            variable.assign(array)
+        if list(variables) == list(shape_table(self.config)):
+            self._digests[:] = [whole]
 
     def palette(self) -> Palette | None:
         """The palette that lies beside the weights, None where there is none of its size."""
@@ -96,7 +108,11 @@ def open_preset(preset: str | Path | Preset) -> Preset:
 
 
 def load_palette(preset: str | Path | Preset) -> Palette:
-    """The palette that belongs to a preset; a `UserError` says how to get one where there is none."""
+    """The palette that belongs to a preset.
+
+    Raises:
+        UserError: if there is none of its number of colours.
+    """
     opened = open_preset(preset)
     palette = opened.palette()
     if palette is None:
@@ -104,31 +120,11 @@ def load_palette(preset: str | Path | Preset) -> Palette:
         looked = ", ".join(dict.fromkeys(str(path) for path in opened.palette_paths))
         raise UserError(
             f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, found "
-            f"{', '.join(found) or f'none (looked for {looked})'}: "
-            "give one with --palette, or fetch OpenAI's 512 with: python download.py --clusters"
+            f"{', '.join(found) or f'none (looked for {looked})'}: give one; "
+            "OpenAI's 512 colours are fetched by igpt-download --clusters (python download.py --clusters)",
+            "palette",
         )
     return palette
-
-
-def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
-    """Refuse a shape that the user typed and that is not the one of the weights.
-
-    Args:
-        config: the shape of the weights.
-        typed: what the user typed, under the names of the config's fields; None means nothing.
-
-    Raises:
-        UserError: if anything typed is something else in `config`.
-    """
-    wrong = {name: value for name, value in typed.items() if value not in (None, getattr(config, name))}
-    if wrong:
-        # A flag like --bert has no value.
-        flags = ", ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in wrong.items())
-        found = ", ".join(f"{name} {str(getattr(config, name)).lower()}" for name in wrong)
-        raise UsageError(
-            f"{flags}: the checkpoint has {found}; leave out {', '.join(f'--{name}' for name in wrong)} "
-            "(a checkpoint says its own shape), or give another checkpoint"
-        )
 
 
 def write_preset(
@@ -154,6 +150,10 @@ def write_preset(
         (folder / PALETTE_FILE).unlink(missing_ok=True)
     else:
         palette.save(folder / PALETTE_FILE)
+
+
+def _bytes_of(array: np.ndarray) -> np.ndarray:
+    return np.ascontiguousarray(array, "<f4")
 
 
 def _open_folder(path: Path) -> Preset:

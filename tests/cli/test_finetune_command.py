@@ -110,7 +110,7 @@ def test_images_without_names_of_classes_are_taken_for_the_heads(capsys, tmp_pat
     line = ["finetune", "--model", classifier, "--data", tmp_path / "data.npz", "--out", tmp_path / "out"]
     code, _, err = run(capsys, *line, "--holdout", 0, "--steps", 1, "--batch_size", 4)
     assert code == 0, err
-    assert f"data.npz does not name its classes: taken for {classifier}'s, in their order\n" in err
+    assert f"data.npz does not name its classes: using {classifier}'s, in their order\n" in err
     assert open_preset(tmp_path / "out").classes == ("dark", "light")
 
 
@@ -153,8 +153,8 @@ MISTAKES = [
     (["--data", "{pictures}", "--freeze", "3"], 2, "expected to freeze 0 to 2 blocks of this model, got 3"),
     (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "leave out freeze"),
     (["--data", "{pictures}", "--generative_weight", "-1"], 2, "generative_weight"),
-    (["--data", "{pictures}", "--holdout", "0", "--patience", "2"], 2, "give images for validation"),
-    (["--data", "{pictures}", "--no_mask"], 2, "leave out no_mask"),
+    (["--data", "{pictures}", "--holdout", "0", "--patience", "2"], 2, "--patience: waiting for a better validation needs"),
+    (["--data", "{pictures}", "--no_mask"], 2, "--no_mask: training without masks is for BERT"),
     (["--data", "{huge}"], 1, "expected labels below"),
     (["--data", "{pictures}", "--n_px", "9"], 2, "--n_px 9"),
     (["--data", "{pictures}", "--model", "{pictures}"], 1, "{pictures}"),

@@ -268,7 +268,7 @@ def test_sample_grids_are_drawn_and_change_nothing(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_before_training(tmp_path):
-    with pytest.raises(UsageError, match="patience"):
+    with pytest.raises(UsageError, match="needs validation images"):
         pretrain(new_model(), stripes(), dataclasses.replace(SETTINGS, patience=1), tmp_path)
     with device_scope(list_cpus()[:2]):
         model = new_model()

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser
 from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import download_command, is_installed
-from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:

@@ -71,7 +71,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         "--temperature",
         type=float,
         default=1.0,
-        help="below 1: closer to the likeliest colours; 0: always the likeliest",
+        help="below 1 favours likely colours; 0 takes the likeliest",
     )
     parser.add_argument("--top_k", type=int, help="draw only from the k likeliest colours")
     parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")

@@ -49,9 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}"
     )
-    parser.add_argument(
-        "--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}"
-    )
+    parser.add_argument("--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}")
     parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
     parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, at random")

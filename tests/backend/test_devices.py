@@ -73,7 +73,7 @@ def test_a_model_split_over_four_devices_trains_like_one():
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="what TensorFlow refuses")
 def test_tensorflow_refuses_with_the_reason():
-    with pytest.raises(UsageError, match="MultiWorkerMirroredStrategy: give --backend jax"):
+    with pytest.raises(UsageError, match="several processes need the JAX backend"):
         join_processes("localhost:1234", 2, 0)
     with pytest.raises(UsageError, match="--backend jax"):
         model_parallel_scope(["cpu:0", "cpu:1"], 2, 4)

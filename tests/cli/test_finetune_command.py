@@ -153,7 +153,11 @@ MISTAKES = [
     (["--data", "{pictures}", "--freeze", "3"], 2, "expected to freeze 0 to 2 blocks of this model, got 3"),
     (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "leave out freeze"),
     (["--data", "{pictures}", "--generative_weight", "-1"], 2, "generative_weight"),
-    (["--data", "{pictures}", "--holdout", "0", "--patience", "2"], 2, "--patience: waiting for a better validation needs"),
+    (
+        ["--data", "{pictures}", "--holdout", "0", "--patience", "2"],
+        2,
+        "--patience: waiting for a better",
+    ),
     (["--data", "{pictures}", "--no_mask"], 2, "--no_mask: training without masks is for BERT"),
     (["--data", "{huge}"], 1, "expected labels below"),
     (["--data", "{pictures}", "--n_px", "9"], 2, "--n_px 9"),

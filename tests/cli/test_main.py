@@ -372,7 +372,7 @@ MISTAKES = [
     (["sample", "--model", "{preset}", "--temperature", "-1"], 2, "temperature"),
     (["sample", "--model", "{preset}", "--top_p", "2"], 2, "top_p"),
     (["sample", "--model", "{preset}", "--n", "0"], 2, "at least 1"),
-    (["sample", "--model", "{preset}", "--n_gpu", "9"], 2, "--n_gpu 9"),
+    (["sample", "--model", "{preset}", "--n_gpu", "9"], 2, "--n_gpu: expected 1 to 2"),
     (["sample", "--model", "{preset}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
     (["sample", "--wrong"], 2, "--wrong"),
     (["paint"], 2, "invalid choice"),

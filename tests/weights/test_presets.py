@@ -11,6 +11,7 @@ from checkpoint_files import in_scope, random_weights, training_state, write_che
 from safetensors.numpy import load_file, save_file
 
 from examples import TINY, randomise
+from igpt_tf.cli.opening import check_shape
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT, ImageGPTClassifier
@@ -18,7 +19,7 @@ from igpt_tf.model.initializers import placeholder_weights
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.weights import presets
 from igpt_tf.weights.names import HEAD, named_variables, shape_table
-from igpt_tf.weights.presets import check_shape, load_palette, open_preset
+from igpt_tf.weights.presets import load_palette, open_preset
 
 load_model, load_classifier = ImageGPT.from_preset, ImageGPTClassifier.from_preset
 

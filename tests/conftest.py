@@ -1,5 +1,6 @@
 """What every test shares: a tiny model with weights that tell a transposed matrix from a right one."""
 
+import dataclasses
 import gc
 import os
 import signal
@@ -24,8 +25,12 @@ if keras.backend.backend() == "tensorflow":
         tf.config.list_physical_devices("CPU")[0], [tf.config.LogicalDeviceConfiguration()] * 2
     )
 
-from examples import TINY, randomise
+from http_server import serving
+
+from examples import TINY, randomise, write_pictures
 from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.pictures.palette import Palette
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
 # Keras collects garbage for each layer that it quantises: what was imported need not be searched every time.
 gc.freeze()
@@ -40,10 +45,51 @@ def tiny_model():
     return randomise(ImageGPT(TINY))
 
 
+@pytest.fixture(scope="session")
+def bert_model():
+    """A BERT model of the same shape."""
+    return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
+
+
 @pytest.fixture
 def tokens():
     """Tokens (5, 64) for `tiny_model`."""
     return np.random.default_rng(1).integers(0, TINY.n_vocab, (5, TINY.n_tokens)).astype("int32")
+
+
+@pytest.fixture
+def many_tokens():
+    """More images than are read at a time in batches of 2."""
+    return np.random.default_rng(2).integers(0, TINY.n_vocab, (2 * BATCHES_A_CHUNK + 3, TINY.n_tokens))
+
+
+@pytest.fixture(scope="module")
+def palette():
+    """Colours that 8-bit images hold exactly."""
+    levels = np.random.default_rng(0).choice(256**3, TINY.n_vocab, replace=False)
+    colors = np.stack([levels // 256**2, levels // 256 % 256, levels % 256], axis=1)
+    return Palette(colors.astype("float32") / 127.5 - 1)
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory, palette):
+    """A preset folder of a tiny model and the palette."""
+    folder = tmp_path_factory.mktemp("preset")
+    randomise(ImageGPT(TINY)).save_to_preset(folder, palette)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, palette):
+    """A folder of three pictures in the palette's colours, which no conversion changes."""
+    return write_pictures(tmp_path_factory.mktemp("pictures"), palette, TINY)
+
+
+@pytest.fixture
+def server():
+    """An HTTP server on this machine that serves what a test puts into it."""
+    with serving() as server:
+        yield server
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import igpt_tf as igpt
-from examples import randomise, write_pictures
+from examples import randomise
 from examples import run as run_line
 from igpt_tf.cli import complete
 from igpt_tf.cli.complete import seeds_of
@@ -29,8 +29,8 @@ from igpt_tf.sampling.sampler import Drawn
 from igpt_tf.storage.files import held
 
 ROOT = Path(__file__).parents[2]
-# Compiled anew by every command.
-TINY = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=8, n_head=2, n_layer=1)
+# Smaller than the other tests' model: every command compiles it anew.
+SMALL = ImageGPTConfig(n_px=8, n_vocab=11, n_embd=8, n_head=2, n_layer=1)
 # Columns 2 to 5 and rows 3 to 4 are to be filled.
 HOLE = np.zeros((8, 8), bool)
 HOLE[3:5, 2:6] = True
@@ -39,7 +39,7 @@ HOLE[3:5, 2:6] = True
 @pytest.fixture(scope="module")
 def palette():
     """Colours that 8-bit images hold exactly, in five steps of grey so that GIFs do too."""
-    levels = np.linspace(0, 200, TINY.n_vocab).astype(int)
+    levels = np.linspace(0, 200, SMALL.n_vocab).astype(int)
     return Palette(levels.repeat(3).reshape(-1, 3).astype("float32") / 127.5 - 1)
 
 
@@ -47,7 +47,7 @@ def palette():
 def preset(tmp_path_factory, palette):
     """A tiny preset folder."""
     folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(TINY)).save_to_preset(folder, palette)
+    randomise(ImageGPT(SMALL)).save_to_preset(folder, palette)
     return folder
 
 
@@ -55,15 +55,8 @@ def preset(tmp_path_factory, palette):
 def other_preset(tmp_path_factory, palette):
     """Other weights of the same shape."""
     folder = tmp_path_factory.mktemp("other")
-    randomise(ImageGPT(TINY), seed=1).save_to_preset(folder, palette)
+    randomise(ImageGPT(SMALL), seed=1).save_to_preset(folder, palette)
     return folder
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory, palette):
-    """A folder of three pictures in the palette's colours."""
-    folder = tmp_path_factory.mktemp("pictures")
-    return write_pictures(folder, palette, TINY)
 
 
 @pytest.fixture
@@ -88,8 +81,8 @@ def scribble(monkeypatch, sample):
         for i in range(0, len(numbers), batch_size):
             batch = numbers[i : i + batch_size]
             rngs = [np.random.default_rng([number, *extra]) for number in batch]
-            drawn = np.stack([rng.integers(0, TINY.n_vocab, TINY.n_tokens) for rng in rngs])
-            yield Drawn(np.array(batch), TINY.n_px, drawn)
+            drawn = np.stack([rng.integers(0, SMALL.n_vocab, SMALL.n_tokens) for rng in rngs])
+            yield Drawn(np.array(batch), SMALL.n_px, drawn)
 
     monkeypatch.setattr(igpt.Sampler, "sample_rows", sample_rows)
     return sample

@@ -12,36 +12,13 @@ import numpy as np
 import pytest
 from http_server import Remote, serving
 
-from examples import TINY, randomise, run, write_pictures
+from examples import TINY, run
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.scoring.evaluation import evaluate
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ROOT = Path(__file__).parents[2]
-
-
-@pytest.fixture(scope="module")
-def palette():
-    """Colours that 8-bit images hold exactly."""
-    levels = np.random.default_rng(0).choice(256**3, TINY.n_vocab, replace=False)
-    colors = np.stack([levels // 256**2, levels // 256 % 256, levels % 256], axis=1)
-    return Palette(colors.astype("float32") / 127.5 - 1)
-
-
-@pytest.fixture(scope="module")
-def preset(tmp_path_factory, palette):
-    """A tiny preset folder."""
-    folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(TINY)).save_to_preset(folder, palette)
-    return folder
-
-
-@pytest.fixture(scope="module")
-def pictures(tmp_path_factory, palette):
-    """A folder of three pictures in the palette's colours, which no conversion changes."""
-    folder = tmp_path_factory.mktemp("pictures")
-    return write_pictures(folder, palette, TINY)
 
 
 def write_splits(folder, config_folder="ar", splits=("va", "te"), one_hot=True):

@@ -25,13 +25,6 @@ def run(capsys, *arguments):
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(TINY)).save_to_preset(folder)
-    return folder
-
-
-@pytest.fixture(scope="module")
 def data(tmp_path_factory):
     """An .npz of tokens with both splits."""
     (x_train, y_train), (x_test, y_test) = pictures(150, 0), pictures(60, 1)

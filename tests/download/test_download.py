@@ -10,18 +10,12 @@ from pathlib import Path
 
 import pytest
 from fetching import DATA, HASTY, NEW, PALETTE, ROOT, fetch, half_done, names, offer, offer_checkpoint, run
-from http_server import cut, serving
+from http_server import cut
 
 from igpt_tf.cli import download as cli
 from igpt_tf.download.batch import RemoteFile, fetch_all
 from igpt_tf.download.openai import SHARDS, checkpoint_files, checkpoint_prefix, dataset_files, download, palette_file
 from igpt_tf.errors import UserError
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
 
 
 def test_official_addresses_and_places():

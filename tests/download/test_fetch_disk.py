@@ -10,17 +10,11 @@ from pathlib import Path
 
 import pytest
 from fetching import DATA, PALETTE, fetch, half_done, names, offer, run, running, wait_for
-from http_server import serving, stall
+from http_server import stall
 
 from igpt_tf.download import partial
 from igpt_tf.download.batch import readable
 from igpt_tf.errors import UserError
-
-
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
 
 
 def test_disk_without_room(server, tmp_path, monkeypatch):

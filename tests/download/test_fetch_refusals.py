@@ -12,12 +12,6 @@ from igpt_tf.download.connection import Patience, backoff
 from igpt_tf.errors import UserError
 
 
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
 def test_bytes_damaged_on_the_way_are_fetched_again_once(server, tmp_path):
     offer(server, md5="auto")
     damaged = answer(200, server.files["/x"].tags(), NEW)

@@ -12,12 +12,6 @@ from igpt_tf.download import partial
 from igpt_tf.download.batch import RemoteFile, fetch_all
 
 
-@pytest.fixture
-def server():
-    with serving() as server:
-        yield server
-
-
 def test_cut_connection_is_continued(server, tmp_path):
     offer(server, md5="auto").faults = [cut(70_000), cut(50_000)]
     fetch(server, tmp_path)

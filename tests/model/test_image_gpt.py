@@ -19,11 +19,6 @@ pytestmark = pytest.mark.both_backends
 BERT = dataclasses.replace(TINY, bert=True)
 
 
-@pytest.fixture(scope="module")
-def bert_model():
-    return randomise(ImageGPT(BERT))
-
-
 def to_numpy(array):
     return ops.convert_to_numpy(array)
 

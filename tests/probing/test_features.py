@@ -1,7 +1,5 @@
 """Features are the means of each layer's normalised states, whatever the batch, the devices and where they go."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -13,20 +11,8 @@ from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.features import extract_features
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
 pytestmark = pytest.mark.both_backends
-
-
-@pytest.fixture(scope="module")
-def bert_model():
-    return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
-
-
-@pytest.fixture
-def many_tokens():
-    """More images than are read at a time in batches of 2."""
-    return np.random.default_rng(2).integers(0, TINY.n_vocab, (2 * BATCHES_A_CHUNK + 3, TINY.n_tokens))
 
 
 def rms(states, scale):

@@ -1,18 +1,15 @@
 """A probe of every layer: fitted to training images alone, judged on test images, BERT's answers put to the vote."""
 
-import dataclasses
 import functools
 
 import numpy as np
 import pytest
 
 import igpt_tf as igpt
-from examples import TINY, randomise
 from examples import labelled_pictures as pictures
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UserError
 from igpt_tf.model.bert import vote
-from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER
 from igpt_tf.probing.features import SideBySide, extract_features
@@ -25,11 +22,6 @@ N_CLASS = 3
 
 
 TRAIN, TEST = pictures(300, 0), pictures(60, 1)
-
-
-@pytest.fixture(scope="module")
-def bert_model():
-    return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
 
 
 @pytest.mark.slow

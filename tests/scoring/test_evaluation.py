@@ -1,7 +1,5 @@
 """Evaluation counts every image once, whatever the batch size and the devices, and tells mistakes in one line."""
 
-import dataclasses
-
 import keras
 import numpy as np
 import pytest
@@ -13,7 +11,6 @@ from igpt_tf.errors import UserError
 from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
 pytestmark = pytest.mark.both_backends
 N_CLASS = 3
@@ -21,19 +18,8 @@ LABELS = np.array([0, 2, 1, 1, 0])
 
 
 @pytest.fixture(scope="module")
-def bert_model():
-    return randomise(ImageGPT(dataclasses.replace(TINY, bert=True)))
-
-
-@pytest.fixture(scope="module")
 def classifier():
     return randomise(ImageGPTClassifier(ImageGPT(TINY), N_CLASS))
-
-
-@pytest.fixture
-def many_tokens():
-    """More images than are read at a time in batches of 2."""
-    return np.random.default_rng(2).integers(0, TINY.n_vocab, (2 * BATCHES_A_CHUNK + 3, TINY.n_tokens))
 
 
 def nats_of(model, tokens, mask=None):

@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 
 from igpt_tf.errors import UserError
+
+# Rows of tokens that are read at once to check them.
+CHECKED_ROWS = 4096
 
 
 @dataclasses.dataclass(frozen=True)
@@ -77,17 +81,29 @@ SIZES: dict[str, ImageGPTConfig] = {
 }
 
 
-def check_tokens(config: ImageGPTConfig, tokens: np.ndarray) -> None:
-    """Raise a `UserError` unless tokens are (B, T) integers that a model of this shape knows, B at least 1."""
+def check_tokens(config: ImageGPTConfig, tokens: Any) -> None:
+    """Check that tokens are (B, T) integers from 0 to n_vocab - 1, B at least 1.
+
+    Args:
+        config: the model's shape.
+        tokens: an array, or rows that lie on disk, of which a part at a time is read.
+
+    Raises:
+        UserError: if they are something else.
+    """
     shape = np.shape(tokens)
     if len(shape) != 2 or shape[1] != config.n_tokens or not shape[0]:
         raise UserError(
             f"expected tokens of shape (images, {config.n_tokens}), as the model's images are {config.n_px} pixels "
             f"wide, found {shape}"
         )
-    if not np.issubdtype(np.asarray(tokens[:1]).dtype, np.integer):
-        raise UserError(f"expected integer tokens, found {np.asarray(tokens[:1]).dtype}")
-    low, high = int(np.min(tokens)), int(np.max(tokens))
-    if low < 0 or high >= config.n_vocab:
-        found = low if low < 0 else high
-        raise UserError(f"expected tokens from 0 to {config.n_vocab - 1}, found {found}; made with another palette?")
+    for start in range(0, shape[0], CHECKED_ROWS):
+        part = np.asarray(tokens[start : start + CHECKED_ROWS])
+        if not np.issubdtype(part.dtype, np.integer):
+            raise UserError(f"expected integer tokens, found {part.dtype}")
+        low, high = int(part.min()), int(part.max())
+        if low < 0 or high >= config.n_vocab:
+            found = low if low < 0 else high
+            raise UserError(
+                f"expected tokens from 0 to {config.n_vocab - 1}, found {found}: made with another palette?"
+            )

@@ -15,6 +15,7 @@ from igpt_tf.errors import UsageError, UserError
 if TYPE_CHECKING:
     import numpy as np
 
+    from igpt_tf.data.tokens import Tokens
     from igpt_tf.scoring.evaluation import Evaluation
     from igpt_tf.weights.presets import Preset
 
@@ -32,15 +33,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or a token store, an .npy of "
         f"tokens or images, a folder of pictures, or any other source of {command('tokenize')}, such as cifar10:test",
     )
-    parser.add_argument("--limit", type=positive, help="only the first so many images of each split")
-    parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability of a pixel to be hidden")
+    parser.add_argument("--limit", type=positive, help="only this many images of each split, from the first")
+    parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability that a pixel is hidden")
     parser.add_argument(
         "--votes",
         type=non_negative,
         default=1,
         help="BERT with a head: masks of each image that vote on its class (the paper: 5); 0 shows the whole image",
     )
-    parser.add_argument("--seed", type=non_negative, default=42, help="BERT: decides which pixels are hidden")
+    parser.add_argument("--seed", type=non_negative, default=42, help="BERT: seed of the hidden pixels")
     add_device_options(parser)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
@@ -79,14 +80,16 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps({name: _fields(result) for name, result in results.items()}))
 
 
-def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[np.ndarray, np.ndarray | None]]:
+def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[Tokens, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
-    from igpt_tf.data.labelled import LabelledTokens
+    import numpy as np
+
+    from igpt_tf.data.labelled import LabelledTokens, TokenRows
     from igpt_tf.data.open import open_data, read_tokens
     from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
-    # Without a head to judge, nobody needs the labels to be there or right.
+    # Without a head to evaluate, the labels are not needed.
     found = {
         name: f"{prefix}_{short}X.npy" if preset.n_class is None else f"{prefix}:{name}"
         for short, name in SPLITS.items()
@@ -108,7 +111,8 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
                 preset.n_class, preset.classes
             )
             labels = images.labels[: options.limit]
-        splits[name] = (tokens[: options.limit], labels)
+        rows = np.arange(len(tokens))[: options.limit]
+        splits[name] = (tokens if options.limit is None else TokenRows(tokens, rows), labels)
     return splits
 
 

@@ -1,4 +1,4 @@
-"""The class that most of several looks at an image say it is of."""
+"""BERT models: masks, their weights, and majority votes over several masked views of an image."""
 
 import numpy as np
 from keras import ops
@@ -12,14 +12,14 @@ def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
     Args:
         predictions: (votes, N) integers from 0 to n_class - 1; column i are the votes on image i.
         n_class: number of classes C.
-        seed: decides between classes with equally many votes; image i of a seed is decided alike however many
+        seed: of the choice between classes with equally many votes; that of image i does not depend on how many
             images follow.
 
     Returns:
         (N,) int64.
 
     Raises:
-        UserError: if there are no votes, or some are for no class.
+        UserError: if there are no votes, or one is not for a class.
 
     Source: section 4.6 of the paper, where BERT models vote over 5 masks of an image.
     """
@@ -61,6 +61,21 @@ def draw_mask(seed: int, first: int, n_images: int, n_tokens: int, probability: 
         if masks[row].all():
             masks[row, rng.integers(n_tokens)] = 0
     return masks
+
+
+def vote_masks(seed: int, first: int, shape: tuple[int, ...], probability: float, votes: int) -> list[np.ndarray]:
+    """The masks (n, T) of the generative loss, then those of the other votes; for no votes, one that shows everything.
+
+    Args:
+        seed: of the masks.
+        first: number of the first image.
+        shape: (n, T).
+        probability: of a token to be hidden.
+        votes: masks of each image.
+    """
+    seeds = [seed, *(int(np.random.SeedSequence([seed, vote]).generate_state(1)[0]) for vote in range(1, votes))]
+    masks = [draw_mask(one, first, shape[0], shape[1], probability) for one in seeds]
+    return masks if votes else [*masks, np.ones(shape, np.uint8)]
 
 
 def masked_sample_weights(mask: np.ndarray) -> np.ndarray:

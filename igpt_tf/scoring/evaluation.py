@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 
 import keras
 import numpy as np
@@ -11,8 +12,9 @@ from tqdm import tqdm
 from igpt_tf.backend.devices import jit_compile, scope_of
 from igpt_tf.backend.replica import kept_with
 from igpt_tf.config import check_tokens
+from igpt_tf.data.tokens import Tokens
 from igpt_tf.errors import UserError
-from igpt_tf.model.bert import draw_mask, vote
+from igpt_tf.model.bert import vote, vote_masks
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.objectives import NATS_PER_BIT, token_nats
@@ -24,10 +26,10 @@ class Evaluation:
     """Means over all images of a data set.
 
     Attributes:
-        images: how many there were.
+        images: number of images.
         nats: generative loss in nats per token (per masked token for BERT).
         class_nats: loss of the classification head in nats, None without labels or a trained head.
-        accuracy: per cent of images that the head gets right, likewise.
+        accuracy: per cent of images that the head classifies correctly, None without labels or a trained head.
     """
 
     images: int
@@ -73,10 +75,10 @@ def score(
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
     Args:
-        model: the model that judges.
+        model: the model whose likelihoods are computed.
         tokens: (B, T) integers.
         mask: (B, T), for BERT models: 1 where a token is seen, 0 where it is hidden; None shows all.
-        batch_size: images at a time, over all devices.
+        batch_size: images per batch, over all devices.
 
     Raises:
         UserError: if the tokens or the mask do not fit the model.
@@ -93,7 +95,7 @@ def score(
 
 def evaluate(
     model: ImageGPT | ImageGPTClassifier,
-    tokens: np.ndarray,
+    tokens: Tokens,
     labels: np.ndarray | None = None,
     *,
     batch_size: int = 8,
@@ -105,15 +107,15 @@ def evaluate(
     """Mean losses over all images, whatever the batch size; the original's `evaluate`.
 
     Args:
-        model: a model, or a classifier, whose head is judged too where there are labels.
-        tokens: (N, T) integers; may be memory-mapped.
+        model: a model, or a classifier, whose head is evaluated too if there are labels.
+        tokens: (N, T) integers; on disk or not, a part at a time is read.
         labels: (N,) integers or (N, C) one-hot.
-        batch_size: images at a time, over all devices.
-        mask_probability: for BERT models: of a token to be hidden.
-        votes: for BERT classifiers: masks of each image, of which the class that most find is the answer (the paper: 5;
-            the original: 1, that of the generative loss); 0 shows the whole image instead. `class_nats` is the mean
-            over the masks.
-        seed: for BERT models: decides what is hidden, and between classes with equally many votes.
+        batch_size: images per batch, over all devices.
+        mask_probability: for BERT models: probability that a token is hidden.
+        votes: for BERT classifiers: masks of each image, whose majority is the predicted class (the paper: 5; the
+            original: 1, that of the generative loss); 0 shows the whole image instead. `class_nats` is the mean over
+            the masks.
+        seed: for BERT models: seed of the masks, and of the choice between classes with equally many votes.
         progress: show a bar on standard error.
 
     Raises:
@@ -121,48 +123,63 @@ def evaluate(
     """
     image_gpt = image_gpt_of(model)
     check_tokens(image_gpt.config, tokens)
-    classes = None
-    if isinstance(model, ImageGPTClassifier) and labels is not None:
-        classes = _class_numbers(labels, len(tokens), model.n_class)
-    batch_size = whole_batch(model, batch_size, len(tokens))
     if votes < 0:
         raise UserError(f"expected at least 0 votes, got {votes}")
     votes = votes if image_gpt.config.bert else 1
-    nats = class_nats = 0.0
-    predictions = np.empty((max(votes, 1), len(tokens)), np.int64)
+    n_images, nats, head = len(tokens), 0.0, None
+    if isinstance(model, ImageGPTClassifier) and labels is not None:
+        head = _HeadTally(_class_numbers(labels, n_images, model.n_class), model.n_class, max(votes, 1))
+    batch_size = whole_batch(model, batch_size, n_images)
     chunk = BATCHES_A_CHUNK * batch_size
-    with scope_of(model), tqdm(total=len(tokens), unit="image", disable=not progress, leave=False) as bar:
-        scorer = _scorer(model if classes is not None else image_gpt)
-        for start in range(0, len(tokens), chunk):
+    with scope_of(model), tqdm(total=n_images, unit="image", disable=not progress, leave=False) as bar:
+        scorer = _scorer(image_gpt if head is None else model)
+        for start in range(0, n_images, chunk):
             part = np.asarray(tokens[start : start + chunk], "int32")
-            masks: list[np.ndarray | None] = [None]
+            masks: Sequence[np.ndarray | None] = [None]
             if image_gpt.config.bert:
-                masks = _masks(seed, start, part.shape, mask_probability, votes if classes is not None else 1)
-            for look, mask in enumerate(masks):
+                masks = vote_masks(seed, start, part.shape, mask_probability, 1 if head is None else votes)
+            for number, mask in enumerate(masks):
                 inputs = {"tokens": part} | ({} if mask is None else {"mask": mask})
                 outputs = predict_padded(scorer, inputs, batch_size)
-                if not look:
+                if number == 0:
                     nats += _mean_by_image(outputs["nats"], mask).sum()
-                if classes is not None and (look or votes):
-                    logits, expected = outputs["class_logits"].astype(np.float64), classes[start : start + chunk]
-                    chosen = logits[np.arange(len(expected)), expected]
-                    class_nats += (np.logaddexp.reduce(logits, axis=1) - chosen).sum() / len(predictions)
-                    predictions[look if votes else 0, start : start + chunk] = logits.argmax(1)
+                # For no votes, the second mask is the one that shows everything.
+                if head is not None and (number or votes):
+                    head.add(start, number if votes else 0, outputs["class_logits"])
             bar.update(len(part))
-    n_images = len(tokens)
-    if classes is None:
+    if head is None:
         return Evaluation(n_images, nats / n_images)
-    answers = vote(predictions, model.n_class, seed)
-    return Evaluation(n_images, nats / n_images, class_nats / n_images, 100 * float((answers == classes).mean()))
+    return Evaluation(n_images, nats / n_images, head.loss / n_images, head.accuracy(seed))
+
+
+class _HeadTally:
+    """The loss of a classifier's head and its predictions, image by image and vote by vote."""
+
+    def __init__(self, classes: np.ndarray, n_class: int, n_votes: int) -> None:
+        self.classes = classes
+        self.n_class = n_class
+        self.loss = 0.0
+        self._predictions = np.empty((n_votes, len(classes)), np.int64)
+
+    def add(self, start: int, number: int, logits: np.ndarray) -> None:
+        """Count vote `number` of the images from `start` on: logits (n, C)."""
+        logits, stop = logits.astype(np.float64), start + len(logits)
+        expected = logits[np.arange(len(logits)), self.classes[start:stop]]
+        self.loss += (np.logaddexp.reduce(logits, axis=1) - expected).sum() / len(self._predictions)
+        self._predictions[number, start:stop] = logits.argmax(1)
+
+    def accuracy(self, seed: int) -> float:
+        """Per cent of the images whose vote is their class."""
+        return 100 * float((vote(self._predictions, self.n_class, seed) == self.classes).mean())
 
 
 def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
-    """The probability of each class: tokens (N, T) to float32 (N, C); of BERT models, shown whole images.
+    """The probability of each class: tokens (N, T) to float32 (N, C); BERT models see whole images.
 
     Args:
-        classifier: the classifier that judges.
+        classifier: the classifier.
         tokens: (N, T) integers.
-        batch_size: images at a time, over all devices.
+        batch_size: images per batch, over all devices.
 
     Raises:
         UserError: if the tokens do not fit the model.
@@ -175,13 +192,6 @@ def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int
     return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 
 
-def _masks(seed: int, first: int, shape: tuple[int, int], probability: float, votes: int) -> list[np.ndarray]:
-    """The mask of the generative loss, then those of the other votes; for no votes, one that shows everything."""
-    seeds = [seed, *(int(np.random.SeedSequence([seed, vote]).generate_state(1)[0]) for vote in range(1, votes))]
-    masks = [draw_mask(one, first, *shape, probability) for one in seeds]
-    return masks if votes else [*masks, np.ones(shape, np.uint8)]
-
-
 def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
     nats = nats.astype(np.float64)
     return nats.mean(axis=1) if mask is None else np.average(nats, axis=1, weights=1 - mask)
@@ -190,7 +200,7 @@ def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 def _class_numbers(labels: np.ndarray, n_images: int, n_class: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim not in (1, 2) or len(labels) != n_images:
-        raise UserError(f"expected one label an image, found labels of shape {labels.shape} and {n_images} images")
+        raise UserError(f"expected one label per image, found labels of shape {labels.shape} for {n_images} images")
     if labels.ndim == 2 and labels.shape[1] > 1:
         if labels.shape[1] != n_class:
             raise UserError(f"the head has {n_class} classes, found one-hot labels of {labels.shape[1]}")

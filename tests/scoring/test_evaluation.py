@@ -120,10 +120,10 @@ def test_tokens_may_stay_on_disk(tiny_model, tokens, tmp_path):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (LABELS[:4], "expected one label an image, found labels of shape (4,) and 5 images"),
+        (LABELS[:4], "expected one label per image, found labels of shape (4,) for 5 images"),
         (LABELS + 1, "the head has classes 0 to 2, found labels 1 to 3"),
         (LABELS - 1, "the head has classes 0 to 2, found labels -1 to 1"),
-        (LABELS.reshape(5, 1, 1), "expected one label an image, found labels of shape (5, 1, 1) and 5 images"),
+        (LABELS.reshape(5, 1, 1), "expected one label per image, found labels of shape (5, 1, 1) for 5 images"),
         (LABELS / 2, "expected labels that are integers or one-hot, found float64"),
         (np.eye(4)[LABELS], "the head has 3 classes, found one-hot labels of 4"),
     ],
@@ -142,7 +142,7 @@ def test_labels_that_do_not_fit_are_refused(classifier, tokens, labels, message)
         (lambda tokens: tokens.reshape(5, 8, 8), "expected tokens of shape (images, 64)"),
         (lambda tokens: tokens[:0], "expected tokens of shape (images, 64)"),
         (lambda tokens: tokens / 1, "expected integer tokens, found float64"),
-        (lambda tokens: tokens + 1, "expected tokens from 0 to 10, found 11; made with another palette?"),
+        (lambda tokens: tokens + 1, "expected tokens from 0 to 10, found 11: made with another palette?"),
         (lambda tokens: tokens - 1, "expected tokens from 0 to 10, found -1"),
     ],
 )
@@ -186,3 +186,28 @@ def test_a_bert_head_is_judged_on_whole_images_or_by_the_vote_of_several_masks(b
     assert len({result.nats for result in found.values()}) == 1, "the generative loss is that of one mask"
     with pytest.raises(UserError, match="at least 0 votes, got -1"):
         igpt.evaluate(classifier, many_tokens, labels, votes=-1)
+
+
+class OnDisk:
+    """Stands for tokens on disk; remembers how many rows were read at once."""
+
+    def __init__(self, tokens):
+        self.tokens = tokens
+        self.shape = tokens.shape
+        self.read = []
+
+    def __len__(self):
+        return len(self.tokens)
+
+    def __getitem__(self, rows):
+        self.read.append(len(self.tokens[rows]))
+        return self.tokens[rows]
+
+
+def test_tokens_on_disk_are_read_part_by_part(monkeypatch, tiny_model):
+    tokens = np.random.default_rng(3).integers(0, TINY.n_vocab, (70, TINY.n_tokens)).astype("uint16")
+    expected = igpt.evaluate(tiny_model, tokens, batch_size=2)
+    monkeypatch.setattr("igpt_tf.config.CHECKED_ROWS", 16)
+    on_disk = OnDisk(tokens)
+    assert igpt.evaluate(tiny_model, on_disk, batch_size=2) == expected
+    assert max(on_disk.read) == 16 and len(on_disk.read) < 15, "neither as a whole nor row by row"

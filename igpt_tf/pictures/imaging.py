@@ -12,7 +12,6 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import resize_and_crop
-from igpt_tf.pictures.writing import grid, write_gif, write_png  # noqa: F401
 
 # Files of a folder with these extensions are images.
 IMAGE_EXTENSIONS = (

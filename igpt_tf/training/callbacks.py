@@ -12,7 +12,7 @@ import keras
 import numpy as np
 
 from igpt_tf.backend.processes import all_or_none
-from igpt_tf.pictures.imaging import grid, write_png
+from igpt_tf.pictures.writing import grid, write_png
 from igpt_tf.sampling import sampler_of
 from igpt_tf.training.best import is_out_of_patience
 from igpt_tf.training.state import NotFiniteError

@@ -1,5 +1,8 @@
 """Models, pictures and command lines that many tests use."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import imageio.v3 as imageio
@@ -40,6 +43,18 @@ def run(capsys, *arguments):
     code = main([str(argument) for argument in arguments])
     captured = capsys.readouterr()
     return code, captured.out, captured.err
+
+
+def run_python(code, *arguments, **environment):
+    """Run code in a new process, from the root of the repository, with more environment variables."""
+    return subprocess.run(
+        [sys.executable, "-c", code, *map(str, arguments)],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
 
 
 class StopAfter(keras.callbacks.Callback):

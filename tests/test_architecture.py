@@ -1,14 +1,12 @@
 """The arrows between modules, and what an import may cost: rules that no other test would notice broken."""
 
 import ast
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 import igpt_tf
+from examples import run_python
 
 PACKAGE = Path(igpt_tf.__file__).parent
 FILES = sorted(PACKAGE.rglob("*.py"))
@@ -158,18 +156,6 @@ def test_nothing_that_is_read_can_run_code():
 @pytest.mark.parametrize("path", FILES, ids=name_of)
 def test_a_file_has_one_idea(path):
     assert len(path.read_text(encoding="utf-8").splitlines()) <= MOST_LINES
-
-
-def run_python(code, **environment):
-    """Run code in a new process, from the root of the repository."""
-    return subprocess.run(
-        [sys.executable, "-c", code],
-        cwd=PACKAGE.parent,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
 
 
 def test_the_package_alone_imports_neither_keras_nor_numpy():

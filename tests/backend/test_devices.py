@@ -1,27 +1,21 @@
 """One model on many devices: split between them it is the same model."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
 import keras
 import numpy as np
 import pytest
 
+from examples import run_python
 from igpt_tf.backend.processes import join_processes
 from igpt_tf.backend.sharding import layout_map, model_parallel_scope
 from igpt_tf.errors import UsageError
-
-ROOT = Path(__file__).parents[2]
 
 SPLIT = """
 import keras
 import numpy as np
 
 import igpt_tf as igpt
-from igpt_tf.backend import list_cpus, scope_of
-from igpt_tf.training.distribution import model_parallel_scope
+from igpt_tf.backend.devices import list_cpus, scope_of
+from igpt_tf.backend.sharding import model_parallel_scope
 
 config = igpt.ImageGPTConfig(n_px=8, n_vocab=11, n_embd=16, n_head=4, n_layer=2)
 tokens = np.random.default_rng(0).integers(0, 11, (8, 64)).astype("int32")
@@ -58,15 +52,7 @@ except igpt.UserError as error:
 
 @pytest.mark.slow
 def test_a_model_split_over_four_devices_trains_like_one():
-    environment = {"KERAS_BACKEND": "jax", "XLA_FLAGS": "--xla_force_host_platform_device_count=4"}
-    done = subprocess.run(
-        [sys.executable, "-c", SPLIT],
-        cwd=ROOT,
-        env={**os.environ, **environment},
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
+    done = run_python(SPLIT, KERAS_BACKEND="jax", XLA_FLAGS="--xla_force_host_platform_device_count=4")
     assert done.returncode == 0, done.stderr
     assert "save it and load it" in done.stdout
 

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from http_server import Remote, serving
 
-from examples import TINY, run
+from examples import TINY, run, run_python
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.scoring.evaluation import evaluate
@@ -437,4 +437,5 @@ def test_as_a_program_only_results_go_to_standard_output(tmp_path, preset):
 
 def test_help_starts_no_framework():
     code = "import sys; from igpt_tf.cli.main import main; main(['--help']); assert 'keras' not in sys.modules"
-    subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, cwd=ROOT)
+    ended = run_python(code)
+    assert ended.returncode == 0, ended.stderr

@@ -4,22 +4,19 @@ import csv
 import dataclasses
 import json
 import resource
-import subprocess
-import sys
 from pathlib import Path
 
 import keras
 import numpy as np
 import pytest
 
-from examples import SETTINGS, StopAfter, new_model, stripes
+from examples import SETTINGS, StopAfter, new_model, run_python, stripes
 from igpt_tf.errors import UserError
 from igpt_tf.training.best import best_interval
 from igpt_tf.training.checkpoint import RunFolder
 from igpt_tf.training.pretrain import pretrain
 
 pytestmark = pytest.mark.both_backends
-ROOT = Path(__file__).parents[2]
 FOUR = dataclasses.replace(SETTINGS, steps=8, save_every=2)
 
 
@@ -192,9 +189,7 @@ except UserError as error:
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_checkpoint_before(whole, tmp_path):
-    ended = subprocess.run(
-        [sys.executable, "-c", FULL_DISK, tmp_path], cwd=ROOT, capture_output=True, text=True, timeout=300, check=False
-    )
+    ended = run_python(FULL_DISK, tmp_path)
     assert ended.returncode == 0, ended.stderr
     assert "cannot write" in ended.stdout and "epoch-00003" in ended.stdout and len(ended.stdout.splitlines()) == 1
     assert names(tmp_path, "epoch-*.json") == ["epoch-00001.json", "epoch-00002.json"] and not names(tmp_path, ".*")

@@ -61,7 +61,7 @@ def test_a_model_split_over_four_devices_trains_like_one():
 def test_tensorflow_refuses_with_the_reason():
     with pytest.raises(UsageError, match="several processes need the JAX backend"):
         join_processes("localhost:1234", 2, 0)
-    with pytest.raises(UsageError, match="--backend jax"):
+    with pytest.raises(UsageError, match="needs the JAX backend"):
         model_parallel_scope(["cpu:0", "cpu:1"], 2, 4)
 
 

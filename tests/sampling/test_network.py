@@ -98,6 +98,7 @@ def test_any_network_is_drawn_by_the_same_code(grids, n_known, n_devices):
         np.testing.assert_array_equal(sampler.sample(7, seed=3), expected)
 
 
+@pytest.mark.slow
 def test_any_network_fills_holes_and_compares_candidates(grids):
     network = _Bigrams()
     sampler = igpt.Sampler([network])
@@ -177,6 +178,7 @@ def changes():
 
 
 @pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
+@pytest.mark.slow
 def test_every_change_of_the_weights_is_noticed(tiny_model, change, tmp_path):
     model = new_model(tiny_model)
     network = ImageGPTNetwork(model)

@@ -102,6 +102,7 @@ def test_other_data_of_the_same_size_are_refused(copied):
         pretrain(new_model(), stripes(seed=9), FOUR, copied)
 
 
+@pytest.mark.slow
 def test_a_change_is_accepted_only_where_it_is_asked_for(copied):
     truncate(copied / "epoch-00004.safetensors")
     slower = dataclasses.replace(FOUR, learning_rate=1e-3, clip_norm=1.0)

@@ -74,6 +74,7 @@ def test_classes_are_learned_and_their_names_kept(preset, tmp_path):
     assert (found == test.labels).mean() > 0.8
 
 
+@pytest.mark.slow
 def test_a_run_that_died_goes_on_exactly(preset, tmp_path):
     expected, whole = tuned(preset, tmp_path / "whole")
     with pytest.raises(KeyboardInterrupt):

@@ -413,6 +413,7 @@ def test_the_palette_beside_the_checkpoint_or_one_folder_up(prefix):
 
 @both_backends
 @pytest.mark.skipif(not Path("/proc/self/clear_refs").exists(), reason="the kernel's peak is read as Linux tells it")
+@pytest.mark.slow
 def test_memory_is_little_more_than_the_model(tmp_path):
     config = ImageGPTConfig(n_px=8, n_vocab=64, n_embd=512, n_head=8, n_layer=6)
     weights = random_weights(config)

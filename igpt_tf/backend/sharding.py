@@ -1,4 +1,4 @@
-"""Splitting a model that is too large for one device between several; JAX alone."""
+"""Splitting a model that is too large for one device between several; only on JAX."""
 
 from __future__ import annotations
 

@@ -49,5 +49,5 @@ def run(options: argparse.Namespace) -> None:
         print(json.dumps(found))
         return
     for one in found:
-        told = ", ".join(f"{a_class['name']} {100 * a_class['probability']:.1f} %" for a_class in one["classes"])
-        print(f"{one['picture']}: {told}")
+        shown = ", ".join(f"{a_class['name']} {100 * a_class['probability']:.1f} %" for a_class in one["classes"])
+        print(f"{one['picture']}: {shown}")

@@ -18,7 +18,7 @@ def add_distributed_options(parser: argparse.ArgumentParser) -> None:
     """Which backend, which of several processes this one is, and how many devices share a copy of the model."""
     group = parser.add_argument_group(
         "several machines",
-        "the same command on each, but for its --process_id; number 0 writes, and alone needs --out to outlast the run",
+        "the same command on each, except for --process_id; only number 0 writes, so only its --out must be kept",
     )
     group.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras' backend (default: KERAS_BACKEND)")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, which all can reach")
@@ -36,7 +36,7 @@ def check_distributed(options: argparse.Namespace) -> None:
     given = [name for name in TOGETHER if getattr(options, name) is not None]
     if given and len(given) < len(TOGETHER):
         missing = ", ".join(f"--{name}" for name in TOGETHER if name not in given)
-        raise UsageError(f"--{given[0]} needs {missing} too: several processes are told apart by all three")
+        raise UsageError(f"--{given[0]} needs {missing} too: several processes need all three")
     if _several(options) and options.n_gpu is not None:
         raise UsageError("--n_gpu is for one machine; several processes use all devices that each of them sees")
     if _several(options) and options.model_parallel > 1:

@@ -38,7 +38,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0.1,
         help="without --validation: how much of each class is held out of the data instead; 0 trains on everything",
     )
-    parser.add_argument("--validation_images", type=positive, default=2000, help="at most so many are validated on")
+    parser.add_argument("--validation_images", type=positive, default=2000, help="validation images, at most")
     add_model_options(parser)
     add_training_options(parser, FinetuneSettings)
 

@@ -70,7 +70,7 @@ def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
 
     Args:
         config: the shape of the weights.
-        typed: what the user typed, under the names of the config's fields; None means nothing.
+        typed: what the user typed, under the names of the config's fields; None: not typed.
 
     Raises:
         UserError: if anything typed is something else in `config`.
@@ -116,12 +116,12 @@ def palette_for(
     return open_palette(options, preset)
 
 
-def warn_of_same_images(learned: LabelledTokens, judged: LabelledTokens) -> None:
-    """Say so where the images to judge by are those that are learned from."""
+def warn_of_same_images(trained: LabelledTokens, tested: LabelledTokens) -> None:
+    """Warn if the test images are the training images."""
     from igpt_tf.data.tokens import fingerprint
 
-    if fingerprint(learned.tokens) == fingerprint(judged.tokens):
-        warn(f"{judged.name}: these are the images that are learned from, and say nothing of others")
+    if fingerprint(trained.tokens) == fingerprint(tested.tokens):
+        warn(f"{tested.name}: the test images are the training images; this accuracy says nothing about new images")
 
 
 def warn(line: str) -> None:

@@ -87,7 +87,7 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
 
 
 def controls_of(options: argparse.Namespace) -> Controls:
-    """What colours are drawn from; a `UsageError` for values that mean nothing."""
+    """How colours are drawn; a `UsageError` for invalid values."""
     from igpt_tf.sampling import Controls
 
     return Controls(options.temperature, options.top_k, options.top_p, options.min_p)

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from igpt_tf.training.recipes import Recipe
 
 UNSET = argparse.SUPPRESS
-# Two ways to give one length: whoever types one of them does not want the recipe's other.
+# Two ways to give one length: typing one of them overrides the recipe's other.
 INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
 # Images per step where neither the options nor a recipe give them.
 SUB_BATCH = 8
@@ -219,7 +219,7 @@ def with_batch(settings: Any, options: argparse.Namespace, recipe: Recipe | None
         accumulate = max(1, batch // (sub_batch * n_devices))
     accumulate = accumulate or (recipe.settings.accumulate if recipe else 1)
     if batch % (accumulate * n_devices) or sub_batch not in (None, batch // (accumulate * n_devices)):
-        each = "" if sub_batch is None else f", {sub_batch} images at a time on each"
+        each = "" if sub_batch is None else f", {sub_batch} images per batch on each"
         raise UsageError(
             f"a batch of {batch} images does not divide into {accumulate} micro-batches on {n_devices} devices{each}: "
             "batch_size must be n_sub_batch x devices x accumulate"

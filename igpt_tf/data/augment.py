@@ -42,7 +42,7 @@ class Augmentation:
         self.n_px = n_px
 
     def __call__(self, tokens: np.ndarray, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        """Tokens (n, T) augmented, each image by the numbers of its own generator alone, see `generators_of`.
+        """Tokens (n, T) augmented, each image with its own generator, see `generators_of`.
 
         Raises:
             UserError: tokens of another shape, or not one generator an image.
@@ -75,8 +75,7 @@ class Augmentation:
 def generators_of(seed: int, number: int, examples: Sequence[int] | np.ndarray) -> list[np.random.Generator]:
     """One generator for each example in pass `number` over the data.
 
-    They depend on the seed, the pass and the example alone, so neither a restart nor sharing the work over processes
-    changes what is drawn.
+    They depend only on the seed, the pass and the example, so neither resuming nor several processes change them.
     """
     # Counted from 1: a last 0 would be left out, and the first example share the numbers that order the pass.
     return [np.random.default_rng([seed, number, int(example) + 1]) for example in examples]

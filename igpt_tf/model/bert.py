@@ -33,7 +33,7 @@ def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
     if len(predictions) == 1:
         return predictions[0].astype(np.int64)
     counts = (predictions[..., None] == np.arange(n_class)).sum(axis=0)
-    # Less than one vote, so that it decides between equals alone; numbers of its own, not those of the masks.
+    # Less than one vote, so that it only breaks ties; not the same random numbers as the masks'.
     lots = np.random.default_rng(np.random.SeedSequence(seed, spawn_key=(1,))).random(counts.shape)
     return (counts + lots).argmax(axis=1)
 
@@ -45,14 +45,14 @@ def masked_weights(mask):
 
 
 def draw_mask(seed: int, first: int, n_images: int, n_tokens: int, probability: float = 0.15) -> np.ndarray:
-    """BERT masks (n_images, n_tokens) uint8, 0 with `probability`; image i of a seed has the same mask always.
+    """BERT masks (n_images, n_tokens) uint8, 0 with `probability`; image i of a seed always has the same mask.
 
     Args:
-        seed: decides the masks.
+        seed: of the masks.
         first: number of the first image.
-        n_images: how many.
-        n_tokens: tokens an image.
-        probability: of being masked. An image that would have no masked token gets one.
+        n_images: number of masks.
+        n_tokens: tokens per image.
+        probability: of a token to be masked. An image without a masked token gets one.
     """
     masks = np.empty((n_images, n_tokens), np.uint8)
     for row, image in enumerate(range(first, first + n_images)):

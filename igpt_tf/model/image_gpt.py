@@ -24,7 +24,7 @@ class ImageGPT(keras.Model):
     """The transformer of "Generative Pretraining from Pixels" (Chen et al., 2020); the original's `model`.
 
     An autoregressive model reads (B, T) integer tokens and returns (B, T, V) float32 logits, those of
-    position t from the tokens before t alone: `model.fit(tokens, tokens)` with a sparse categorical
+    position t depend only on the tokens before t: `model.fit(tokens, tokens)` with a sparse categorical
     cross-entropy is the paper's objective. A BERT model reads {"tokens": (B, T), "mask": (B, T)}, mask 1
     where a token is seen and 0 where it is to be predicted; without a mask everything is seen.
 
@@ -32,7 +32,7 @@ class ImageGPT(keras.Model):
         config: the model's shape.
 
     Raises:
-        UserError: if there are more tokens an image than n_px * n_px; fewer are the first of an image.
+        UserError: if there are more tokens per image than n_px * n_px; fewer are the first ones of an image.
     """
 
     def __init__(self, config: ImageGPTConfig, **kwargs) -> None:
@@ -108,7 +108,7 @@ class ImageGPT(keras.Model):
     def _tokens_and_mask(self, inputs):
         tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
         if mask is not None and not self.config.bert:
-            raise UserError("an autoregressive model takes tokens alone, got a mask as well; masks are for BERT models")
+            raise UserError("expected tokens without a mask, got a mask: masks are for BERT models")
         tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
         if len(tokens.shape) != 2 or (tokens.shape[1] is not None and tokens.shape[1] > self.config.n_tokens):
             raise UserError(

@@ -1,4 +1,4 @@
-"""What the models are trained for and judged by, in nats; bits are nats over ln 2."""
+"""The losses of both objectives, in nats; bits are nats over ln 2."""
 
 from __future__ import annotations
 
@@ -24,6 +24,6 @@ def autoregressive_loss(tokens, logits):
 def masked_loss(tokens, logits, mask):
     """Mean over images of the mean over their masked tokens, in nats; paper, equation 2.
 
-    `mask` (B, T) is 1 where a token was seen and 0 where it was to be predicted; every image has a 0.
+    `mask` (B, T) is 1 where a token is seen and 0 where it is to be predicted; every image has a 0.
     """
     return ops.mean(ops.sum(token_nats(tokens, logits) * masked_weights(mask), axis=1))

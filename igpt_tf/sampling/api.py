@@ -40,7 +40,7 @@ def sample(
         min_p: draw from colours at least this many times as likely as the likeliest; None draws from all.
         seed: image i of a seed draws the same random numbers whatever the batch size, n and the devices. A sequence
             has a seed for each image, which is then image 0 of its seed.
-        batch_size: images at a time, over all devices.
+        batch_size: images per batch, over all devices.
         progress: show a progress bar on standard error, by rows.
 
     Raises:
@@ -87,7 +87,7 @@ def complete(
         top_p: draw from the smallest set of colours with at least this probability; None draws from all.
         min_p: draw from colours at least this many times as likely as the likeliest; None draws from all.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
-        batch_size: images at a time, over all devices; particles are images. Those of an image are drawn together, so
+        batch_size: images per batch, over all devices; particles are images. Those of an image are drawn together, so
             that smc draws at least `n_particles` at a time on each device.
         method: "auto", "forced" or "smc".
         n_particles: particles of smc for each image; fewer need less memory.
@@ -125,7 +125,7 @@ def sample_batches(
         numbers: numbers of images under the seed, perhaps infinitely many.
         controls: temperature and filters; None leaves the model's distribution as it is.
         seed: decides the random numbers; image i is that of `sample`.
-        batch_size: images at a time, over all devices.
+        batch_size: images per batch, over all devices.
 
     Yields:
         (b,) integers, the numbers of a batch, and its tokens (b, T) int32. Batches come in any order.

@@ -159,7 +159,7 @@ class Sampler:
             numbers: numbers of images under the seed, perhaps infinitely many.
             controls: temperature and filters.
             seed: decides the random numbers; image i is that of `sample`.
-            batch_size: images at a time, over all devices.
+            batch_size: images per batch, over all devices.
 
         Raises:
             UserError: if a number is invalid; those of images are checked when they are drawn.
@@ -271,7 +271,7 @@ class Sampler:
         Args:
             batches: numbers and tokens of candidates, those of image i from i * best_of on, in any order.
             best_of: candidates of each image.
-            batch_size: images at a time, over all devices.
+            batch_size: images per batch, over all devices.
         """
         candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
         order = candidates.argsort()

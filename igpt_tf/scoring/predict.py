@@ -15,12 +15,12 @@ BATCHES_A_CHUNK = 8
 
 
 def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_size: int) -> Any:
-    """Keras' `predict`, with full batches alone: a device that was handed an empty part would fail.
+    """Keras' `predict` with full batches only: a device that gets an empty part would fail.
 
     Args:
-        wrapper: compiled; reads tokens, or what `inputs` has beside them.
+        wrapper: a compiled model of `inputs`.
         inputs: tokens (N, T) and perhaps masks.
-        batch_size: images at a time, which the devices divide.
+        batch_size: images per batch; a multiple of the number of devices.
     """
     n_images = len(inputs["tokens"])
     padding = -n_images % batch_size
@@ -30,7 +30,7 @@ def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_si
 
 
 def whole_batch(model: keras.Model, batch_size: int, n_images: int) -> int:
-    """A batch no larger than needed that every device gets an equal part of."""
+    """A batch size, no larger than needed, that the devices divide."""
     if batch_size < 1:
         raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     n_devices = count_devices(model)

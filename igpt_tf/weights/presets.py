@@ -26,15 +26,15 @@ _PACKAGE = Path(__file__).parents[1]
 
 @dataclasses.dataclass(frozen=True)
 class Preset:
-    """Weights that can be loaded, opened but not read yet; all of them are there and have the right shapes.
+    """Weights that are found but not read yet; all of them are there and have the right shapes.
 
     Attributes:
-        source: where they are, for messages.
+        source: where the weights are, for messages.
         config: the model's shape.
-        n_class: classes of the head, None where there is no trained one.
-        read: returns the array of one of OpenAI's names without `model/`.
-        palette_paths: where its palette may lie, in order.
-        classes: names of the head's classes, None where they have none.
+        n_class: number of classes of the trained head; None: there is none.
+        read: reads the array of one of OpenAI's names without `model/`.
+        palette_paths: where its palette is looked for, in this order.
+        classes: names of the head's classes; None: they have no names.
     """
 
     source: str
@@ -69,7 +69,7 @@ class Preset:
             self._digests[:] = [whole]
 
     def palette(self) -> Palette | None:
-        """The palette that lies beside the weights, None where there is none of its size."""
+        """The palette beside the weights; None if there is none of n_vocab colours."""
         for path in self.palette_paths:
             if path.is_file():
                 palette = Palette.load(path)

@@ -141,7 +141,7 @@ def test_only_some_blocks_on_two_devices(capsys, preset, pictures, tmp_path):
     code, out, err = run(capsys, *line, "--validation", pictures, "--steps", 2, "--batch_size", 4)
     assert code == 0, err
     assert "val_accuracy" in out
-    assert f"run.py: {pictures}: these are the images that are learned from, and say nothing of others\n" in err
+    assert f"run.py: {pictures}: the test images are the training images; this accuracy says nothing" in err
 
 
 MISTAKES = [

@@ -144,8 +144,8 @@ def test_images_judged_by_what_was_learned_are_said(capsys, tmp_path, preset, da
     line = ["--model", preset, "--data", data, "--out", tmp_path, "--layers", 1]
     code, _, err = run(capsys, *line, "--test_data", data, "--limit", 60, "--test_limit", 60)
     assert code == 0
-    assert f"run.py: {data}: these are the images that are learned from, and say nothing of others\n" in err
-    assert "learned from" not in run(capsys, *line)[2]
+    assert f"run.py: {data}: the test images are the training images; this accuracy says nothing" in err
+    assert "the training images" not in run(capsys, *line)[2]
 
 
 def test_strengths_that_did_not_converge_are_said_too(capsys, tmp_path, preset, data):

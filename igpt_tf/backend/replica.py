@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,29 @@ from igpt_tf.errors import UserError
 
 # Threads that draw with one model make its programs once. Making one thing may need another.
 _MAKING = threading.RLock()
+
+
+class Snapshot:
+    """The values that variables had, shared and not copied; equal to a later one only if none has changed since.
+
+    JAX's arrays never change: a variable with the same array has the same value. TensorFlow writes into a variable's
+    memory only while nobody else holds it, and gives the variable new memory otherwise: as long as a snapshot holds
+    the values, the same address means the same value. Variables that TensorFlow copies whenever they are read, as it
+    does after sparse updates, are compared value by value. After a change, the snapshot keeps the old values in memory.
+
+    Args:
+        values: one array per variable.
+    """
+
+    def __init__(self, values: list) -> None:
+        self.values = values
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Snapshot) or len(self.values) != len(other.values):
+            return False
+        return all(_unchanged(*pair) for pair in zip(self.values, other.values, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
 
 
 class Replica:
@@ -69,6 +93,11 @@ class Replica:
         compiled = self.compile(stateless)
         return lambda *args: compiled([self._here(variable.value) for variable in self.model.variables], *args)
 
+    def snapshot(self) -> Snapshot:
+        """The model's variables as they are on this device."""
+        values = [variable.value for variable in self.model.variables]
+        return Snapshot([self._here(value) for value in values] if on_tensorflow() else values)
+
     def put(self, array: np.ndarray) -> Any:
         """The array on this device."""
         if on_tensorflow():
@@ -95,6 +124,28 @@ class Replica:
         import tensorflow as tf
 
         return tf.device(self.model.distribute_strategy.extended.worker_devices[self.number])
+
+
+def _unchanged(before: Any, after: Any) -> bool:
+    """Whether a variable certainly has the value that it had."""
+    if before is after or not on_tensorflow():
+        return before is after
+    import tensorflow as tf
+
+    if before.shape != after.shape or before.dtype != after.dtype:
+        return False
+    return _address(before) == _address(after) or bool(tf.reduce_all(tf.equal(before, after)))
+
+
+def _address(tensor: Any) -> int:
+    """Where a TensorFlow tensor lies in its device's memory."""
+    import tensorflow as tf
+
+    capsule = tf.experimental.dlpack.to_dlpack(tensor)
+    get_pointer = ctypes.pythonapi.PyCapsule_GetPointer
+    get_pointer.restype, get_pointer.argtypes = ctypes.c_void_p, (ctypes.py_object, ctypes.c_char_p)
+    # The first field of DLPack's structure is the address of the data.
+    return ctypes.c_void_p.from_address(get_pointer(capsule, b"dltensor")).value or 0
 
 
 def kept_with(model: keras.Model, name: str, make: Callable[[], Any]) -> Any:

@@ -10,7 +10,6 @@ import igpt_tf as igpt
 from examples import TINY, randomise
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls
-from igpt_tf.sampling.checksum import checksum
 from igpt_tf.sampling.keys import draw_uniforms, key
 from igpt_tf.sampling.network import ImageGPTNetwork, networks_of
 
@@ -155,6 +154,11 @@ def changes():
         tokens = np.ones((2, TINY.n_tokens), "int32")
         model.fit(tokens, tokens, batch_size=2, verbose=0)
 
+    def fit_compiled(model, folder):
+        model.compile("adam", keras.losses.SparseCategoricalCrossentropy(from_logits=True), jit_compile=True)
+        tokens = np.ones((2, TINY.n_tokens), "int32")
+        model.fit(tokens, tokens, batch_size=2, verbose=0)
+
     def load(model, folder):
         randomise(ImageGPT(TINY), seed=3).save_weights(folder / "other.weights.h5")
         model.load_weights(folder / "other.weights.h5")
@@ -163,6 +167,9 @@ def changes():
         values = np.array(model.wpe)
         values[17, 3] = np.nextafter(values[17, 3], np.float32(9))
         model.wpe.assign(values)
+
+    def add(model, folder):
+        model.wpe.assign_add(np.full(model.wpe.shape, 1e-3))
 
     def swap(model, folder):
         values = np.array(model.wte)
@@ -174,7 +181,7 @@ def changes():
     def quantise(model, folder):
         model.blocks[1].mlp.c_fc.quantize("int8")
 
-    return [fit, load, assign, swap, adapt, quantise]
+    return [fit, fit_compiled, add, load, assign, swap, adapt, quantise]
 
 
 @pytest.mark.parametrize("change", changes(), ids=lambda change: change.__name__)
@@ -183,10 +190,14 @@ def test_every_change_of_the_weights_is_noticed(tiny_model, change, tmp_path):
     model = new_model(tiny_model)
     network = ImageGPTNetwork(model)
     before = network.version()
-    assert network.version() == before == ImageGPTNetwork(new_model(tiny_model)).version()
+    assert network.version() == before
+    kept = [np.array(value) for value in before.values]
     change(model, tmp_path)
     after = network.version()
     assert after != before and network.version() == after
+    if change.__name__ not in ("fit", "fit_compiled"):  # which may free them
+        for value, expected in zip(before.values, kept, strict=True):
+            np.testing.assert_array_equal(np.asarray(value), expected)
 
 
 def test_a_sampler_draws_with_the_weights_as_they_are(tiny_model, monkeypatch):
@@ -209,14 +220,6 @@ def test_a_sampler_draws_with_the_weights_as_they_are(tiny_model, monkeypatch):
         block.attn.q_proj.enable_lora(2)
     randomise(model, seed=5)
     np.testing.assert_array_equal(sampler.sample(2), igpt.Sampler(model).sample(2))
-
-
-@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16", "int8", "uint8", "int32"])
-def test_a_checksum_sees_a_bit_of_every_type(dtype):
-    values = np.arange(12).reshape(3, 4)
-    arrays = [ops.cast(values, dtype), ops.cast(values + (values == 7), dtype), ops.cast(values.T.reshape(3, 4), dtype)]
-    sums = {np.asarray(checksum([array])).tobytes() for array in arrays}
-    assert len(sums) == 3
 
 
 def test_networks_are_those_of_the_model_in_a_classifier(tiny_model):

@@ -45,7 +45,8 @@ class Sampler:
     """Draws images from a model, with its weights laid out and its programs compiled once.
 
     The laid-out weights are a second copy of the model in memory. It is kept as long as the weights stay the same,
-    which is checked when a drawing begins; weights must not change while images are being drawn.
+    which is checked when a drawing begins; weights must not change while images are being drawn. Before training,
+    `release` frees it, and the old weights with it.
 
     Args:
         model: an autoregressive `ImageGPT`, a classifier, which stands for the model in it, or a `Network` for each

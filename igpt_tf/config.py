@@ -42,7 +42,8 @@ class ImageGPTConfig:
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} must be a positive integer, got {value!r}")
-        if not isinstance(self.bert, bool):
+        # Fields may come from a JSON file, which nothing has checked yet.
+        if not isinstance(self.bert, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
             raise UserError(f"bert must be true or false, got {self.bert!r}")
         if self.n_embd % self.n_head:
             raise UserError(f"n_head must divide n_embd, got n_head={self.n_head} and n_embd={self.n_embd}")
@@ -62,7 +63,7 @@ class ImageGPTConfig:
         return dataclasses.asdict(self)
 
     @classmethod
-    def from_dict(cls, fields: dict) -> ImageGPTConfig:
+    def from_dict(cls, fields: dict[str, Any]) -> ImageGPTConfig:
         """A config from `to_dict`'s fields; a field that is not known is a `UserError`."""
         known = {field.name for field in dataclasses.fields(cls)}
         if set(fields) - known:

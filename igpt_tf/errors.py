@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from typing import Any
 
 
 class UserError(ValueError):
@@ -24,7 +25,7 @@ class UsageError(UserError):
     """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
 
 
-def whole_number(name: str, value: object, least: int | None = None) -> int:
+def whole_number(name: str, value: Any, least: int | None = None) -> int:
     """An argument as an int: any whole number, also NumPy's.
 
     Args:

@@ -16,8 +16,9 @@ class Digest:
     def add(self, part: str | bytes | np.ndarray) -> None:
         """Take in text, bytes, or the bytes of an array, row by row."""
         if isinstance(part, np.ndarray):
-            part = np.ascontiguousarray(part).reshape(-1).view(np.uint8)
-        self._hash.update(part.encode() if isinstance(part, str) else part)
+            self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
+        else:
+            self._hash.update(part.encode() if isinstance(part, str) else part)
 
     def copy(self) -> Digest:
         """A digest of the same parts, to which others can be added."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -15,7 +15,7 @@ from igpt_tf.errors import UserError
 
 
 @contextlib.contextmanager
-def atomic_write(path: str | os.PathLike) -> Iterator[BinaryIO]:
+def atomic_write(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None]:
     """Open a file that gets its name only when the block ends without an error.
 
     Missing parent folders are created. If anything fails, an older file of that name stays as it was.
@@ -66,7 +66,7 @@ def require_writable(folder: Path) -> None:
 
 
 @contextlib.contextmanager
-def held(path: str | os.PathLike) -> Iterator[bool]:
+def held(path: str | os.PathLike[str]) -> Generator[bool, None, None]:
     """Hold a lock file while the block runs. A process that is killed releases its lock, though the file stays.
 
     Args:
@@ -94,7 +94,7 @@ def held(path: str | os.PathLike) -> Iterator[bool]:
 
 
 @contextlib.contextmanager
-def exclusive(path: str | os.PathLike, busy: str) -> Iterator[None]:
+def exclusive(path: str | os.PathLike[str], busy: str) -> Generator[None, None, None]:
     """Hold a lock file while the block runs, or refuse to run it.
 
     Args:

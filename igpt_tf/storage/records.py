@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from igpt_tf.storage.files import atomic_write
 
@@ -42,13 +42,14 @@ def read_record(path: Path, fields: Mapping[str, type]) -> dict[str, Any] | None
         RecordError: if the file cannot be read or is no JSON object, or a field is missing or of another type.
     """
     try:
-        record = json.loads(path.read_bytes())
+        found: object = json.loads(path.read_bytes())
     except FileNotFoundError:
         return None
     except (OSError, ValueError, RecursionError) as error:
         raise RecordError(" ".join(str(error).split())) from error
-    if not isinstance(record, dict):
-        raise RecordError(f"expected a JSON object, got {type(record).__name__}")
+    if not isinstance(found, dict):
+        raise RecordError(f"expected a JSON object, got {type(found).__name__}")
+    record = cast("dict[str, Any]", found)
     for name, kind in fields.items():
         if name not in record:
             raise RecordError(f"{name} is missing")

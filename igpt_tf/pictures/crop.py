@@ -64,7 +64,7 @@ def random_resized_crop(image: np.ndarray, n_px: int, generator: np.random.Gener
     Source: section 3.1 of the paper.
     """
     image = _check_image(image)
-    height, width, _ = image.shape
+    height, width = (int(length) for length in image.shape[:2])
     side = int(generator.integers(LEAST_SIDE, GREATEST_SIDE + 1))
     scale = min(height, width) / side
     crop = CROP_SIDE * scale

@@ -28,7 +28,7 @@ def film(pictures: np.ndarray, known: np.ndarray, columns: int) -> list[np.ndarr
         columns: pictures in each row of a frame.
     """
     unknown = np.flatnonzero(~known)
-    frames = []
+    frames: list[np.ndarray] = []
     for count in np.unique(np.linspace(0, len(unknown), FRAMES).astype(int)):
         shown = known.copy()
         shown[unknown[:count]] = True

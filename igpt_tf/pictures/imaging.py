@@ -23,7 +23,7 @@ IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "ICO", "JPE
 WHITE = (255, 255, 255, 255)
 
 
-def read_image(source: str | os.PathLike | bytes) -> np.ndarray:
+def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     """Read an image as it would look on white paper.
 
     Transparent parts are composited on white, 16-bit channels keep their high byte, CMYK becomes RGB, a photograph is
@@ -87,7 +87,7 @@ def _decode(data: bytes) -> np.ndarray:
         return np.array(image.convert("RGB"))
 
 
-def find_images(path: str | os.PathLike) -> list[Path]:
+def find_images(path: str | os.PathLike[str]) -> list[Path]:
     """List the image files at a path.
 
     Args:
@@ -105,7 +105,7 @@ def find_images(path: str | os.PathLike) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise UserError(f"expected an image file or a folder of images, got nothing at {path}: check the path")
-    found = []
+    found: list[Path] = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         files = (Path(folder, name) for name in names if not name.startswith("."))
@@ -115,7 +115,7 @@ def find_images(path: str | os.PathLike) -> list[Path]:
     return sorted(found)
 
 
-def load_images(paths: Iterable[str | os.PathLike], n_px: int) -> np.ndarray:
+def load_images(paths: Iterable[str | os.PathLike[str]], n_px: int) -> np.ndarray:
     """Read, resize and crop image files.
 
     Args:

@@ -1,5 +1,8 @@
 """The colours of a palette, by k-means on pixels."""
 
+# SciPy, scikit-learn and threadpoolctl declare no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import numpy as np
@@ -90,7 +93,8 @@ def cluster(points: np.ndarray, weights: np.ndarray, n_centers: int, seed: int, 
     if len(points) <= FEW_POINTS:
         # On one thread, because the rounding of sums depends on the number of threads.
         with threadpool_limits(1):
-            kmeans = KMeans(n_centers, n_init=10, random_state=seed).fit(points, sample_weight=weights)
+            kmeans = KMeans(n_centers, n_init=10, random_state=seed)  # pyright: ignore[reportArgumentType]
+            kmeans.fit(points, sample_weight=weights)
         return kmeans.cluster_centers_.astype(np.float64)
     return _lloyd(points, weights, _start(points, weights, n_centers, seed), progress)
 
@@ -108,7 +112,7 @@ def _start(points: np.ndarray, weights: np.ndarray, n_centers: int, seed: int) -
 
 
 def _lloyd(points: np.ndarray, weights: np.ndarray, centers: np.ndarray, progress: bool) -> np.ndarray:
-    from scipy.spatial import cKDTree
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     n_centers, last = len(centers), np.inf
     with tqdm(total=MOST_PASSES, unit="pass", disable=not progress, leave=False, delay=1) as bar:

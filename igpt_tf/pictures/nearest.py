@@ -3,6 +3,9 @@
 A colour travels as one integer, its code: the first channel in the highest byte.
 """
 
+# SciPy declares no types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 import numpy as np
 
 # Far above float64's rounding of a distance, far below any difference that matters.
@@ -39,7 +42,7 @@ def nearest(codes: np.ndarray, colors: np.ndarray) -> np.ndarray:
     Returns:
         (n,) int32 indices from 0 to V - 1.
     """
-    from scipy.spatial import cKDTree
+    from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     colors = colors.astype(np.float64)
     points = scale(unpack(codes, colors.shape[1]))

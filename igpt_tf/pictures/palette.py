@@ -68,7 +68,7 @@ class Palette:
         return Palette, (self.colors,)
 
     @classmethod
-    def load(cls, path: str | os.PathLike) -> Palette:
+    def load(cls, path: str | os.PathLike[str]) -> Palette:
         """Read a palette from a .npy file, such as OpenAI's kmeans_centers.npy.
 
         Args:
@@ -83,7 +83,7 @@ class Palette:
         except UserError as error:
             raise UserError(f"{path}: {error}") from None
 
-    def save(self, path: str | os.PathLike) -> None:
+    def save(self, path: str | os.PathLike[str]) -> None:
         """Write the colours to a float32 .npy file, whole or not at all.
 
         Args:

@@ -24,7 +24,8 @@ def read_pictures(sources: Iterable[str], n_px: int, read_url: Callable[[str], b
     Raises:
         UserError: if a source is missing or no picture.
     """
-    paths, pictures = [], []
+    paths: list[str] = []
+    pictures: list[np.ndarray] = []
     for source in sources:
         if _is_address(source):
             try:

@@ -1,9 +1,13 @@
 """uint8 arrays to PNG files, animated GIFs and grids of images."""
 
+# imageio declares no types for its plugins' options.
+# pyright: reportUnknownMemberType=false
+
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from typing import cast
 
 import imageio.v3 as iio
 import numpy as np
@@ -49,7 +53,7 @@ def grid(rows: Sequence[Sequence[np.ndarray | None]], pad: int = 2, scale: int =
     return canvas
 
 
-def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """Write an image to a PNG file, whole or not at all; missing folders are created.
 
     Args:
@@ -65,7 +69,7 @@ def write_png(path: str | os.PathLike, image: np.ndarray) -> None:
 
 
 def write_gif(
-    path: str | os.PathLike,
+    path: str | os.PathLike[str],
     frames: Sequence[np.ndarray],
     duration_ms: int = 100,
     hold_ms: int = 2000,
@@ -95,8 +99,10 @@ def write_gif(
     tall = Image.fromarray(np.concatenate(frames)).quantize(256, dither=Image.Dither.NONE)
     indices = np.asarray(tall).reshape(len(frames), *sizes[0])
     images = [Image.fromarray(_enlarge(index, scale)) for index in indices]
+    # `quantize` has given it a palette.
+    palette = cast("list[int]", tall.getpalette())
     for image in images:
-        image.putpalette(tall.getpalette())
+        image.putpalette(palette)
     durations = [duration_ms] * (len(images) - 1) + [hold_ms]
     with atomic_write(path) as file:
         images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)

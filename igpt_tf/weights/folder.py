@@ -1,10 +1,14 @@
 """Preset folders, our own format: `config.json`, `model.safetensors` under OpenAI's names and `palette.npy`."""
 
+# safetensors declares too few types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import json
 import os
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 
@@ -49,7 +53,7 @@ class PresetFolder:
         with self._open() as arrays:
             return arrays.get_tensor(name)
 
-    def _open(self):
+    def _open(self) -> Any:
         from safetensors import SafetensorError, safe_open
 
         path = self.folder / WEIGHTS_FILE
@@ -73,10 +77,10 @@ class PresetFolder:
     def _check_config(self) -> None:
         """Hold `config.json` against the weights."""
         try:
-            found = infer_config(self.shapes).to_dict()
+            found: dict[str, int | None] = {**infer_config(self.shapes).to_dict()}
         except UserError as error:
             raise UserError(f"{self.folder / WEIGHTS_FILE}: {error}") from error
-        expected = self.config.to_dict()
+        expected: dict[str, int | None] = {**self.config.to_dict()}
         if self.n_class is not None or HEAD in self.shapes:
             expected["n_class"] = self.n_class
             found["n_class"] = next(iter(self.shapes.get(HEAD, ())), None)
@@ -88,7 +92,7 @@ class PresetFolder:
             )
 
 
-def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> None:
+def write_folder(folder: Path, fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write the weights and then the config that describes them, each whole or not at all.
 
     Args:
@@ -118,13 +122,14 @@ def write_folder(folder: Path, fields: dict, arrays: dict[str, np.ndarray]) -> N
 def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...] | None]:
     wanted = f"{path}: expected a JSON object with the model's shape"
     try:
-        fields = json.loads(path.read_text(encoding="utf-8"))
+        found: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise UserError(f"{wanted}, found no such file; copy it again") from error
     except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"{wanted}, found another kind of file ({error})") from error
-    if not isinstance(fields, dict):
-        raise UserError(f"{wanted}, found {type(fields).__name__}")
+    if not isinstance(found, dict):
+        raise UserError(f"{wanted}, found {type(found).__name__}")
+    fields = cast("dict[str, Any]", found)
     if "model_type" in fields or "architectures" in fields:
         raise UserError(
             f"{path.parent} is a Hugging Face folder, which cannot be read yet: "
@@ -145,5 +150,5 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...
         raise UserError(f"{path}: {error}") from error
 
 
-def _listed(fields: dict, names: list[str]) -> str:
+def _listed(fields: dict[str, Any], names: list[str]) -> str:
     return ", ".join(f"{name} {json.dumps(fields[name])}" for name in names)

@@ -1,11 +1,15 @@
 """One table between OpenAI's variable names and our Keras variables: names, paths and shapes."""
 
+# Keras declares too few types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import functools
 import math
 import re
 from collections.abc import Mapping
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -73,7 +77,7 @@ def named_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the model is quantised, for the original weights are lost then.
     """
-    arrays = {}
+    arrays: dict[str, np.ndarray] = {}
     for name, (path, _) in name_table(model.config).items():
         # By attribute: a layer's `kernel` has its LoRA update in it, the variable of that name has not.
         *layers, attribute = path.split("/")
@@ -82,9 +86,9 @@ def named_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     return arrays
 
 
-def float_array(name: str, values) -> np.ndarray:
+def float_array(name: str, values: Any) -> np.ndarray:
     """A variable's values as a float32 array; a `UserError` names it where they are quantised."""
-    array = keras.ops.convert_to_numpy(values)
+    array = cast("np.ndarray", keras.ops.convert_to_numpy(values))
     if np.issubdtype(array.dtype, np.integer):
         raise UserError(f"expected float weights, found {array.dtype} in {name}: save the model before quantising it")
     return np.ascontiguousarray(array, "float32")

@@ -1,5 +1,8 @@
 """OpenAI's checkpoints: TensorFlow 1 format, any number of shards."""
 
+# TensorFlow declares too few types.
+# pyright: reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import glob
@@ -106,7 +109,7 @@ def find_prefix(path: str | Path) -> Path:
 
 def find_shards(prefix: Path) -> list[Path]:
     """The data files of a checkpoint; a `UserError` names what is missing of it."""
-    found = defaultdict(set)
+    found: defaultdict[int, set[int]] = defaultdict(set)
     for file in prefix.parent.glob(f"{glob.escape(prefix.name)}.data-*"):
         if shard := _SHARD.fullmatch(file.name):
             found[int(shard["count"])].add(int(shard["index"]))

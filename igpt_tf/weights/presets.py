@@ -1,11 +1,15 @@
 """The one front door to weights: bundled names, official names, preset folders and OpenAI's checkpoints."""
 
+# Keras declares too few types.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
+
 from __future__ import annotations
 
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -128,7 +132,7 @@ def load_palette(preset: str | Path | Preset) -> Palette:
 
 
 def write_preset(
-    folder: str | Path, fields: dict, arrays: dict[str, np.ndarray], palette: Palette | None = None
+    folder: str | Path, fields: dict[str, Any], arrays: dict[str, np.ndarray], palette: Palette | None = None
 ) -> None:
     """Write a preset folder: `config.json`, `model.safetensors` under OpenAI's names and `palette.npy`.
 

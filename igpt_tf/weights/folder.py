@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-import os
+from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,6 +15,7 @@ import numpy as np
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.storage.files import atomic_write
+from igpt_tf.storage.tensors import write_tensors
 from igpt_tf.weights.names import HEAD, infer_config
 
 CONFIG_FILE = "config.json"
@@ -92,29 +93,27 @@ class PresetFolder:
             )
 
 
+def is_folder(path: Path) -> bool:
+    """Whether a path is a preset folder, even an incomplete one, and not a checkpoint's folder with a config in it."""
+    if (path / WEIGHTS_FILE).is_file():
+        return True
+    return (path / CONFIG_FILE).is_file() and not any(path.glob("[!.]*.index"))
+
+
 def write_folder(folder: Path, fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
     """Write the weights and then the config that describes them, each whole or not at all.
 
     Args:
         folder: created if needed; a preset in it is replaced.
         fields: what `config.json` holds.
-        arrays: the weights under OpenAI's names without `model/`.
+        arrays: float32 weights under OpenAI's names without `model/`.
 
     Raises:
         UserError: if the folder cannot be written.
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
-    with atomic_write(folder / WEIGHTS_FILE) as file:
-        try:
-            # By name, because that streams; into an open file only a second copy of the weights in memory could go.
-            mode = os.fstat(file.fileno()).st_mode
-            save_file(arrays, file.name)
-            # The library puts a file in its place that nobody but the owner may read.
-            os.chmod(file.name, mode)
-        except SafetensorError as error:
-            raise UserError(f"cannot write {folder / WEIGHTS_FILE}: {error}") from error
+    # `partial` and not a lambda, which would see the last array only.
+    tensors = [(name, "float32", array.shape, partial(np.asarray, array)) for name, array in arrays.items()]
+    write_tensors(folder / WEIGHTS_FILE, tensors)
     with atomic_write(folder / CONFIG_FILE) as file:
         file.write((json.dumps(fields, indent=2) + "\n").encode())
 

@@ -18,7 +18,7 @@ from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
-from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, write_folder
+from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, write_folder
 from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 
@@ -104,9 +104,7 @@ def open_preset(preset: str | Path | Preset) -> Preset:
         path = _find(str(preset))
         if path.name in (CONFIG_FILE, WEIGHTS_FILE) and path.is_file():
             path = path.parent
-        if (path / WEIGHTS_FILE).is_file() or ((path / CONFIG_FILE).is_file() and not checkpoints_in(path)):
-            return _open_folder(path)
-        return _open_checkpoint(path)
+        return next(open_it for is_ours, open_it in FORMATS if is_ours(path))(path)
     except OSError as error:
         raise UserError(f"{preset}: cannot be read: {error.strerror or error}") from error
 
@@ -212,3 +210,11 @@ def _unknown_name(name: str) -> str:
     bundled = sorted({path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")})
     known = ", ".join([*bundled, "igpt-s, igpt-m, igpt-l (after python download.py)"])
     return f"{name!r}: no such model; expected a preset folder, an OpenAI checkpoint's prefix, or one of {known}"
+
+
+# The formats of weights: whether a path is of a format, and what opens it. They are asked in this order; the last one
+# takes whatever no other does, and reports what is missing.
+FORMATS: list[tuple[Callable[[Path], bool], Callable[[Path], Preset]]] = [
+    (is_folder, _open_folder),
+    (lambda path: True, _open_checkpoint),
+]

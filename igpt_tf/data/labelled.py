@@ -68,7 +68,7 @@ class LabelledTokens:
                 f"{self.name}: expected labels from 0 to {n_class - 1}, got {self.labels.max()}: "
                 "are these images of other classes?"
             )
-        if None not in (classes, self.classes) and classes != self.classes:
+        if classes is not None and self.classes is not None and classes != self.classes:
             raise UserError(
                 f"{self.name}: expected the classes {_listed(classes)}, got {_listed(self.classes)}: "
                 "give images of the same classes, in the same order"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 
@@ -55,11 +56,12 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
         return data
     if data.are_tokens:
         n_vocab = n_vocab if palette is None else len(palette)
-        if isinstance(data.items, np.memmap) and data.items.flags.c_contiguous:
-            tokens = FileTokens(Path(data.items.filename))
+        items = cast("np.ndarray", data.items)
+        if isinstance(items, np.memmap) and items.flags.c_contiguous:
+            tokens = FileTokens(Path(cast("str", items.filename)))
             tokens.check(n_px, n_vocab)
             return tokens
-        return check_tokens(data.name, data.items, n_px, n_vocab)
+        return check_tokens(data.name, items, n_px, n_vocab)
     if palette is None:
         raise UserError(f"{data.name}: images need a palette to become tokens", "palette")
     tokens = np.empty((len(data), n_px**2), np.uint16)

@@ -199,7 +199,7 @@ def _understand(url: str, error: requests.RequestException, patience: Patience) 
     if isinstance(error, requests.exceptions.SSLError):
         return UnreachableError("it does not speak TLS (https) as it should")
     if _never_connected(error):
-        return UnreachableError(getattr(reason.__cause__, "strerror", None) or "no connection")
+        return UnreachableError(getattr(getattr(reason, "__cause__", None), "strerror", None) or "no connection")
     if isinstance(error, requests.Timeout):
         return PassingError(f"nothing came for {patience.read_s:g} s")
     if isinstance(error, requests.ConnectionError):

@@ -19,7 +19,7 @@ MAX_CLASSES = 1_000_000
 CHECKED_ROWS = 4096
 
 
-def read_array(path: str | Path) -> np.ndarray:
+def read_array(path: str | Path) -> np.memmap:
     """Memory-map an `.npy` file; raise a `UserError` if it is missing, damaged or would need pickle."""
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)

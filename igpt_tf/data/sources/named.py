@@ -12,6 +12,7 @@ import tarfile
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO, cast
 
 import numpy as np
 
@@ -99,7 +100,7 @@ def load_named(name: str, split: str, file: Path | None = None) -> Arrays:
         images, labels = read_npz(_cached(f"{KERAS_FILES}/mnist.npz", MNIST_SHA256), split)
     else:
         images, labels = read_idx(file or _cached_fashion_mnist(split), split)
-    return images, labels.astype(np.int32), MNISTS[name]
+    return images, cast("np.ndarray", labels).astype(np.int32), MNISTS[name]
 
 
 def _cached_fashion_mnist(split: str) -> Path:
@@ -189,7 +190,7 @@ def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
             for member in archive:
                 name = member.name.rpartition("/")[2]
                 if name in names and member.isfile():
-                    found[name] = archive.extractfile(member).read()
+                    found[name] = cast("IO[bytes]", archive.extractfile(member)).read()
     except FileNotFoundError as error:
         raise UserError(f"{path}: no such file") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:

@@ -57,23 +57,25 @@ class Source:
     @property
     def are_tokens(self) -> bool:
         """Whether the items are tokens already."""
-        return not self.are_files and not holds_pictures(self.items)
+        return isinstance(self.items, np.ndarray) and not holds_pictures(self.items)
 
     def part(self, examples: np.ndarray) -> list[Path] | np.ndarray:
         """The items of these examples (n,), in memory."""
-        return [self.items[i] for i in examples] if self.are_files else np.array(self.items[examples])
+        if isinstance(self.items, np.ndarray):
+            return np.array(self.items[examples])
+        return [self.items[i] for i in examples]
 
     def fingerprint(self) -> str:
         """A short digest of names and sizes of files, or of rows of an array; stores record it: keep it as it is."""
         digest = hashlib.sha256()
-        if self.are_files:
-            for path in self.items:
-                size = path.stat().st_size if path.is_file() else -1
-                digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
-        else:
+        if isinstance(self.items, np.ndarray):
             digest.update(f"{self.items.shape} {self.items.dtype}".encode())
             rows = np.unique(np.linspace(0, len(self) - 1, SAMPLED_ROWS).astype(int))
             digest.update(np.ascontiguousarray(self.items[rows]).tobytes())
+        else:
+            for path in self.items:
+                size = path.stat().st_size if path.is_file() else -1
+                digest.update(f"{path.name}\0{size}\0".encode("utf-8", "surrogateescape"))
         digest.update(b"" if self.labels is None else self.labels.tobytes())
         digest.update(repr(self.classes).encode())
         return digest.hexdigest()[:16]

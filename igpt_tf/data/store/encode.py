@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import numpy as np
 
@@ -119,7 +119,8 @@ def encode(
     try:
         for start in range(0, len(examples), CHUNK):
             chunk = examples[start : start + CHUNK]
-            waiting.append(pool.submit(encoder, chunk, source.part(chunk)))
+            # Callers pair a source with the encoder of what it holds.
+            waiting.append(pool.submit(encoder, chunk, cast("Any", source.part(chunk))))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:

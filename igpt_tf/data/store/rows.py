@@ -69,7 +69,7 @@ class FileTokens:
                     if first == last:
                         continue
                     file.seek(self._start + int(numbers[first]) * width)
-                    waiting = memoryview(tokens[first:last]).cast("B")
+                    waiting = tokens[first:last].data.cast("B")
                     while waiting:
                         count = file.readinto(waiting)
                         if not count:

@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 import numpy as np
 
@@ -66,7 +66,9 @@ class StoreWriter:
     def __init__(self, folder: Path, request: dict, with_labels: bool) -> None:
         self._folder = folder
         self._request = request
-        self._shapes = {TOKENS: (np.dtype(np.uint16), (request["n_px"] ** 2,))}
+        self._shapes: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
+            TOKENS: (np.dtype(np.uint16), (request["n_px"] ** 2,))
+        }
         if with_labels:
             self._shapes[LABELS] = (np.dtype(np.int32), ())
         self.done = self.rows = self.skipped = 0
@@ -89,7 +91,7 @@ class StoreWriter:
         lines = "".join(" ".join(line.splitlines()) + "\n" for line in problems)
         data = {TOKENS: tokens.tobytes(), SKIPPED: lines.encode("utf-8", "backslashreplace")}
         if LABELS in self._shapes:
-            data[LABELS] = labels.astype(np.int32).tobytes()
+            data[LABELS] = cast("np.ndarray", labels).astype(np.int32).tobytes()
         for name, some in data.items():
             self._files[name].write(some)
         self._chain = hashlib.sha256(self._chain.encode() + data[TOKENS] + data.get(LABELS, b"")).hexdigest()

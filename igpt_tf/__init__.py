@@ -38,7 +38,7 @@ _MODULES = {
     "extract_features": "probing.features",
     "probe": "probing.protocol",
 }
-__all__ = ["__version__", *_MODULES]
+__all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 
 
 def __getattr__(name: str) -> object:

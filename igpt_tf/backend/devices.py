@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
+from typing import Any, cast
 
 import keras
 
@@ -33,7 +34,8 @@ def list_cpus() -> list[str]:
     return keras.distribution.list_devices("cpu")
 
 
-def jit_compile() -> bool | str:
+# Any, because the type that Keras infers for its argument is text alone.
+def jit_compile() -> Any:
     """Keras' `jit_compile` for training and evaluation: off on TensorFlow's CPUs, where XLA uses one core only."""
     return False if on_tensorflow() and not list_gpus() else "auto"
 
@@ -79,7 +81,9 @@ def device_scope(devices: list[str]) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def distribution_scope(distribution: keras.distribution.Distribution) -> Iterator[None]:
+def distribution_scope(
+    distribution: keras.distribution.DataParallel | keras.distribution.ModelParallel,
+) -> Iterator[None]:
     """Create models in this scope to have them distributed in Keras' own way, which JAX understands."""
     before = keras.distribution.distribution()
     keras.distribution.set_distribution(distribution)
@@ -98,8 +102,9 @@ def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
     sharding = model.variables[0].value.sharding
     if not isinstance(sharding, jax.sharding.NamedSharding):
         return contextlib.nullcontext()
-    names = [f"{device.platform}:{device.id}" for device in sharding.mesh.devices.flat]
-    mesh = keras.distribution.DeviceMesh(sharding.mesh.devices.shape, sharding.mesh.axis_names, names)
+    devices = cast("Any", sharding.mesh.devices)
+    names = [f"{device.platform}:{device.id}" for device in devices.flat]
+    mesh = keras.distribution.DeviceMesh(devices.shape, sharding.mesh.axis_names, names)
     if len(mesh.shape) == 1:
         return distribution_scope(keras.distribution.DataParallel(mesh, auto_shard_dataset=False))
     # Where each variable lies was decided when the model was made.

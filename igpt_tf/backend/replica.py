@@ -154,7 +154,7 @@ def kept_with(model: keras.Model, name: str, make: Callable[[], Any]) -> Any:
     It is made again when LoRA or quantisation has added variables.
     """
     # In the instance's dictionary, where Keras does not look for layers.
-    kept, key = vars(model), len(model.variables)
+    kept, key = model.__dict__, len(model.variables)
     with _MAKING:
         if name not in kept or kept[name][0] != key:
             kept[name] = key, make()

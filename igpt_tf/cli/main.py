@@ -82,6 +82,7 @@ def _run(arguments: list[str]) -> None:
     parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"igpt_tf.cli.{name}")
-        module.add_options(parsers.add_parser(name, help=summary, description=module.__doc__.strip().splitlines()[0]))
+        description = (module.__doc__ or "").strip().splitlines()[0]
+        module.add_options(parsers.add_parser(name, help=summary, description=description))
     options = parser.parse_args(arguments)
     importlib.import_module(f"igpt_tf.cli.{options.command}").run(options)

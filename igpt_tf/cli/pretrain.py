@@ -121,7 +121,9 @@ class Pretraining(Trainer):
         from igpt_tf.training.callbacks import SampleGrids
 
         every = self.options.sample_every
-        return [] if every is None else [SampleGrids(folder, self.palette, every, writes=writes)]
+        if every is None or self.palette is None:
+            return []
+        return [SampleGrids(folder, self.palette, every, writes=writes)]
 
     def run(
         self,

@@ -7,7 +7,7 @@ import argparse
 import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
 from igpt_tf.cli.opening import warn
@@ -237,8 +237,9 @@ def progress_bar(accumulate: int) -> keras.callbacks.Callback:
         async_safe = True
 
         def on_train_begin(self, logs=None) -> None:
-            self.steps = self.params["steps"] // accumulate
-            self.bar = tqdm(total=self.params["epochs"] * self.steps, unit="step")
+            params = cast("dict[str, Any]", self.params)
+            self.steps = params["steps"] // accumulate
+            self.bar = tqdm(total=params["epochs"] * self.steps, unit="step")
 
         def on_epoch_begin(self, epoch, logs=None) -> None:
             self.bar.update(epoch * self.steps - self.bar.n)
@@ -275,4 +276,4 @@ def tensorboard(folder: Path) -> keras.callbacks.Callback:
     if importlib.util.find_spec("tensorboard") is None:
         raise UserError("--log_dir needs the package tensorboard, which is not installed: pip install tensorboard")
     require_writable(folder)
-    return keras.callbacks.TensorBoard(folder, write_graph=False)
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)

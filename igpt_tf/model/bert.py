@@ -1,5 +1,8 @@
 """BERT models: masks, their weights, and majority votes over several masked views of an image."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOperatorIssue=false
+
 import numpy as np
 from keras import ops
 

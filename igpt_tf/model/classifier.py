@@ -1,5 +1,8 @@
 """Image GPT with a linear head on the mean of its last features."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 from collections.abc import Sequence

@@ -1,9 +1,12 @@
 """Image GPT: palette tokens in, logits over the palette out."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 import keras
 from keras import ops
@@ -109,7 +112,7 @@ class ImageGPT(keras.Model):
         tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
         if mask is not None and not self.config.bert:
             raise UserError("expected tokens without a mask, got a mask: masks are for BERT models")
-        tokens = ops.cast(ops.convert_to_tensor(tokens), "int32")
+        tokens = cast("Any", ops.cast(ops.convert_to_tensor(tokens), "int32"))
         if len(tokens.shape) != 2 or (tokens.shape[1] is not None and tokens.shape[1] > self.config.n_tokens):
             raise UserError(
                 f"expected tokens of shape (B, {self.config.n_tokens}) for images of {self.config.n_px} pixels, "
@@ -164,4 +167,4 @@ def image_gpt_of(model: keras.Model) -> ImageGPT:
 
     A function, because Keras' `save` walks through properties and would follow one that returns its model for ever.
     """
-    return getattr(model, "image_gpt", model)
+    return cast("ImageGPT", getattr(model, "image_gpt", model))

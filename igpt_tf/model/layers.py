@@ -3,7 +3,12 @@
 Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S tokens that are attended to.
 """
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from __future__ import annotations
+
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -60,8 +65,8 @@ def causal_attention(queries, keys, values):
     for i, end in enumerate(ends):
         first = end - chunks[0][i].shape[2]
         hidden = np.arange(first, end)[:, None] < np.arange(end)
-        seen = [ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:]]
-        outputs.append(weighted_values(chunks[0][i], *seen, np.where(hidden, -1e10, 0.0)))
+        seen_keys, seen_values = (ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:])
+        outputs.append(weighted_values(chunks[0][i], seen_keys, seen_values, np.where(hidden, -1e10, 0.0)))
     return ops.concatenate(outputs, axis=2)
 
 
@@ -84,7 +89,8 @@ class Attention(keras.layers.Layer):
         merge = {"equation": "bshe,hef->bsf", "output_shape": (None, n_embd)}
 
         def projection(name, shapes, stddev):
-            initializer = InitialNormal(stddev=stddev)
+            # Keras' inferred type knows an initializer's name only.
+            initializer = cast("Any", InitialNormal(stddev=stddev))
             return keras.layers.EinsumDense(
                 **shapes, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )
@@ -143,7 +149,8 @@ class MLP(keras.layers.Layer):
         self.n_embd = n_embd
 
         def dense(name, units):
-            initializer = InitialNormal(stddev=0.02)
+            # Keras' inferred type knows an initializer's name only.
+            initializer = cast("Any", InitialNormal(stddev=0.02))
             return keras.layers.Dense(
                 units, use_bias=False, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
             )

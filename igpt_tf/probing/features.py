@@ -183,7 +183,7 @@ def write_features(path: str | Path, shape: tuple[int, int, int], parts: Iterato
         for part in parts:
             for layer in range(n_layers):
                 file.seek(start + 4 * width * (layer * n_images + done))
-                file.write(np.ascontiguousarray(part[layer], "<f4"))
+                file.write(np.ascontiguousarray(part[layer], "<f4").data)
             done += part.shape[1]
 
 

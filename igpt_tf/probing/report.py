@@ -7,7 +7,7 @@ import io
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from matplotlib.figure import Figure
@@ -93,9 +93,10 @@ def write_table(path: Path, result: ProbeResult, solver: str) -> None:
         converged = _converged(one, solver)
         rows.append((one.name, "all", one.held_out, one.accuracy, None, one.hyperparameter, converged))
     best = result.best
-    for few in result.low_data if best is not None else ():
-        converged = len(few.converged) == len(few.accuracies)
-        rows.append((best.name, few.labels_a_class, None, few.mean, few.std, None, converged))
+    if best is not None:
+        for few in result.low_data:
+            converged = len(few.converged) == len(few.accuracies)
+            rows.append((best.name, few.labels_a_class, None, few.mean, few.std, None, converged))
     _write_rows(path, rows)
 
 
@@ -115,14 +116,25 @@ def plot_layers(path: Path, result: ProbeResult) -> None:
     single = [one for one in result.results if len(one.layers) == 1 and one.converged]
     single.sort(key=lambda one: one.layers)
     numbers = [one.layers[0] for one in single]
-    axes.plot(numbers, [one.accuracy for one in single], "o-", label="test images")
-    axes.plot(numbers, [one.held_out for one in single], ".:", color="grey", label="held-out training images")
+    axes.plot(numbers, np.array([one.accuracy for one in single], float), "o-", label="test images")
+    axes.plot(
+        numbers, np.array([one.held_out for one in single], float), ".:", color="grey", label="held-out training images"
+    )
     for one in result.results:
         if len(one.layers) > 1 and one.converged:
-            axes.axhline(one.accuracy, color="C2", linestyle="--", label=f"layers {one.name}, test images")
+            axes.axhline(
+                cast("float", one.accuracy), color="C2", linestyle="--", label=f"layers {one.name}, test images"
+            )
     best = result.best
     if best is not None and len(best.layers) == 1:
-        axes.plot(best.layers, [best.accuracy], "*", color="C1", markersize=16, label="best on the held-out images")
+        axes.plot(
+            best.layers,
+            np.array([best.accuracy], float),
+            "*",
+            color="C1",
+            markersize=16,
+            label="best on the held-out images",
+        )
     axes.set_xlabel("layer (0: the embedding)")
     axes.set_ylabel("accuracy of a linear probe, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
@@ -138,7 +150,7 @@ def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None
     axes = figure.subplots()
     display = ConfusionMatrixDisplay(shares, display_labels=names)
     display.plot(include_values=False, ax=axes, xticks_rotation="vertical", im_kw={"vmin": 0, "vmax": 100})
-    display.im_.colorbar.set_label("% of the true class")
+    cast("Any", display.im_).colorbar.set_label("% of the true class")
     if len(names) > NAMED_CLASSES:
         axes.set(xticks=[], yticks=[])
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import keras
 import numpy as np
@@ -70,11 +71,11 @@ def fit_sgd(
         batches = _Batches(train_x, train_y, rows, batch_size, seed)
         schedule = keras.optimizers.schedules.CosineDecay(learning_rate, epochs * len(batches))
         model.compile(
-            keras.optimizers.SGD(schedule, momentum=MOMENTUM),
+            keras.optimizers.SGD(schedule, momentum=MOMENTUM),  # pyright: ignore[reportArgumentType]
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
             jit_compile=jit_compile(),
         )
-        losses = model.fit(batches, epochs=epochs, shuffle=False, verbose=0).history["loss"]
+        losses = model.fit(batches, epochs=epochs, shuffle=False, verbose=0).history["loss"]  # pyright: ignore[reportArgumentType]
         return model, bool(np.isfinite(losses).all()) and all(np.isfinite(one).all() for one in model.get_weights())
 
     trials = []
@@ -122,7 +123,7 @@ def _new_model(features: Features, rows: np.ndarray, n_class: int) -> keras.Mode
     for start in range(0, len(rows), CHUNK_ROWS):
         scaler.partial_fit(np.asarray(features[rows[start : start + CHUNK_ROWS]], np.float32))
     # A constant feature has a scale of 1, not a variance of 0.
-    standardise = keras.layers.Normalization(mean=scaler.mean_, variance=scaler.scale_**2)
+    standardise = keras.layers.Normalization(mean=scaler.mean_, variance=cast("np.ndarray", scaler.scale_) ** 2)
     head = keras.layers.Dense(n_class, kernel_initializer="zeros")
     return keras.Sequential([keras.Input((features.shape[1],)), standardise, head])
 

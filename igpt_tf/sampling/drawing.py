@@ -1,5 +1,8 @@
 """A batch of images drawn row by row on one device."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOptionalSubscript=false
+
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator

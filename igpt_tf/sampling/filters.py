@@ -1,5 +1,8 @@
 """From logits to a token: temperature, filters and the draw."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from __future__ import annotations
 
 import dataclasses

@@ -6,10 +6,13 @@ image is one product as well: each head's query stands in a column of its own, z
 multiplies with many zeros, but products batched over the heads would keep to one core.
 """
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOptionalMemberAccess=false, reportOptionalSubscript=false, reportOptionalOperand=false
+
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 import keras
 import numpy as np
@@ -126,7 +129,7 @@ class ImageGPTNetwork:
 
     def loop(self, count: int, body: Callable, state: tuple) -> tuple:
         """`keras.ops.fori_loop` from 0."""
-        return ops.fori_loop(0, count, body, state)
+        return cast("tuple", ops.fori_loop(0, count, body, state))
 
     def score(self, tokens: np.ndarray, batch_size: int) -> np.ndarray:
         """Nats (B, T) of each token, computed on all devices of the model."""

@@ -79,7 +79,7 @@ def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
 
 def is_prefix(known: np.ndarray) -> np.ndarray:
     """Whether each image's known tokens precede all unknown ones: booleans (B,) from booleans (B, T)."""
-    return np.asarray(known[:, 1:] <= known[:, :-1]).all(axis=1)
+    return np.asarray((known[:, 1:] <= known[:, :-1]).all(axis=1))
 
 
 def check_images(

@@ -25,7 +25,8 @@ def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_si
     n_images = len(inputs["tokens"])
     padding = -n_images % batch_size
     padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
-    outputs = wrapper.predict(padded if len(padded) > 1 else padded["tokens"], batch_size=batch_size, verbose=0)
+    given = padded if len(padded) > 1 else padded["tokens"]
+    outputs = wrapper.predict(given, batch_size=batch_size, verbose=0)  # pyright: ignore[reportArgumentType]
     return keras.tree.map_structure(lambda array: array[:n_images], outputs)
 
 

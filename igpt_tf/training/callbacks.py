@@ -6,7 +6,7 @@ import contextlib
 import math
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import keras
 import numpy as np
@@ -103,7 +103,7 @@ class ValidateAverage(keras.callbacks.Callback):
 
     def on_test_begin(self, logs: dict[str, float] | None = None) -> None:
         """Put the averages in."""
-        self._scope.enter_context(averaged_weights(self.model))
+        self._scope.enter_context(averaged_weights(cast("keras.Model", self.model)))
 
     def on_test_end(self, logs: dict[str, float] | None = None) -> None:
         """Put the weights back."""
@@ -126,7 +126,7 @@ class EarlyStop(keras.callbacks.Callback):
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Stop, or not."""
         if is_out_of_patience(self.history, self.patience):
-            self.model.stop_training = True
+            cast("keras.Model", self.model).stop_training = True
 
 
 class SampleGrids(keras.callbacks.Callback):
@@ -156,8 +156,9 @@ class SampleGrids(keras.callbacks.Callback):
         """Draw, with the averaged weights where there are any."""
         if (epoch + 1) % self.every:
             return
-        sampler = sampler_of(self.model)
-        with averaged_weights(self.model):
+        model = cast("keras.Model", self.model)
+        sampler = sampler_of(model)
+        with averaged_weights(model):
             tokens = sampler.sample(self.n, seed=self.seed, batch_size=self.n)
         # Training needs the memory of the second copy.
         sampler.release()

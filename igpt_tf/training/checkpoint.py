@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 
@@ -181,8 +181,9 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Write the checkpoint of a save interval, which Keras counts as an epoch."""
-        require_finite(self.model, (epoch + 1) * self.steps_per_interval)
-        learning_rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+        model = cast("keras.Model", self.model)
+        require_finite(model, (epoch + 1) * self.steps_per_interval)
+        learning_rate = float(cast("Any", keras.ops.convert_to_numpy(model.optimizer.learning_rate)))
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({**values, "learning_rate": learning_rate})
         self.seconds.append(round(time.monotonic() - self._began, 3))
@@ -193,7 +194,7 @@ class RunCheckpoint(keras.callbacks.Callback):
 
     def _write(self, number: int) -> None:
         path = self._record_of(number)
-        size = save_state(path.with_suffix(WEIGHTS_SUFFIX), self.model)
+        size = save_state(path.with_suffix(WEIGHTS_SUFFIX), cast("keras.Model", self.model))
         write_record(path, {"bytes": size, "course": self.identity, "history": self.history, "seconds": self.seconds})
         self._write_log()
         self._delete_old()

@@ -1,5 +1,8 @@
 """The paper's Adam, and the learning rate of every step."""
 
+# Keras' inferred types allow None where it never returns it.
+# pyright: reportOperatorIssue=false
+
 from __future__ import annotations
 
 import keras
@@ -17,7 +20,7 @@ def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.opt
     if settings.ema is not None:
         average = {"use_ema": True, "ema_momentum": settings.ema}
     return DenseAdam(
-        InMicroBatches(schedule, accumulate) if accumulate > 1 else schedule,
+        InMicroBatches(schedule, accumulate) if accumulate > 1 else schedule,  # pyright: ignore[reportArgumentType]
         beta_1=0.9,
         beta_2=0.95,
         global_clipnorm=settings.clip_norm,

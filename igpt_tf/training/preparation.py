@@ -85,4 +85,5 @@ def validation_inputs(tokens: np.ndarray, settings: PretrainSettings, masked: bo
     tokens = np.asarray(tokens, "int32")
     if not masked:
         return tokens
-    return {"tokens": tokens, "mask": draw_mask(VALIDATION_MASKS, 0, *tokens.shape, settings.bert_mask_prob)}
+    n_images, n_tokens = tokens.shape
+    return {"tokens": tokens, "mask": draw_mask(VALIDATION_MASKS, 0, n_images, n_tokens, settings.bert_mask_prob)}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import keras
 import numpy as np
@@ -155,7 +155,7 @@ def share_of(validation: Validation, n_devices: int, share: Share) -> Validation
     def part(array: np.ndarray) -> np.ndarray:
         return np.pad(array, [(0, missing)] + [(0, 0)] * (array.ndim - 1))[mine]
 
-    inputs, targets = keras.tree.map_structure(part, (inputs, targets))
+    inputs, targets = cast("Any", keras.tree.map_structure(part, (inputs, targets)))
     return inputs, targets, part(weights * (whole / n_examples)).astype("float32")
 
 

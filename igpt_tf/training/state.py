@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 from pathlib import Path
+from typing import Any, cast
 
 import keras
 
@@ -44,7 +45,7 @@ def save_state(path: Path, model: keras.Model) -> int:
                 name,
                 keras.backend.standardize_dtype(variable.dtype),
                 tuple(int(n) for n in variable.shape),
-                lambda variable=variable: keras.ops.convert_to_numpy(variable),
+                lambda variable=variable: cast("Any", keras.ops.convert_to_numpy(variable)),
             )
             for name, variable in run_variables(model).items()
         ),

@@ -9,8 +9,8 @@ from typing import Any
 class UserError(ValueError):
     """A mistake in what the user gave: one line that says what was expected, what was found and what to do.
 
-    The library names its own arguments and no flags. The command line prints the message alone, without a traceback,
-    behind the flag of `argument` where there is one.
+    The library knows no flags: a message names arguments in backticks. The command line prints the message without a
+    traceback, puts flags in place of these names, and begins with the flag of `argument` if there is one.
 
     Attributes:
         argument: name of the argument that is wrong, if it is one; a command line has a flag of this name.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import re
 import sys
 import warnings
 
@@ -46,9 +47,10 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def _with_flag(error: UserError) -> str:
-    """The message, behind the flag of the argument that is wrong, if the library says which."""
+    """The message with flags for arguments: behind that of the argument that is wrong, and in place of `names`."""
+    message = re.sub(r"`(\w+)`", r"--\1", str(error))
     flag = f"--{error.argument}"
-    return str(error) if error.argument is None or flag in str(error) else f"{flag}: {error}"
+    return message if error.argument is None or flag in message else f"{flag}: {message}"
 
 
 def _commands(arguments: list[str]) -> list[list[str]]:

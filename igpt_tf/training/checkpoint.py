@@ -236,7 +236,7 @@ class RunCheckpoint(keras.callbacks.Callback):
             raise UserError(f"{found}: give its settings to resume it, or use another folder")
         if not self.folder.accept_changes:
             raise UserError(
-                f"{found}: give its settings to resume it, accept the changes (accept_changes), or use another folder"
+                f"{found}: give its settings to resume it, accept the changes (`accept_changes`), or use another folder"
             )
 
 

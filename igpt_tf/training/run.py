@@ -162,10 +162,10 @@ def share_of(validation: Validation, n_devices: int, share: Share) -> Validation
 def _advice(checkpoint: RunCheckpoint, settings: RunSettings) -> str:
     """What to do after a loss that is not finite."""
     done = len(checkpoint.history)
-    change = f"a learning_rate below {settings.learning_rate:g}, or clip_norm"
+    change = f"a `learning_rate` below {settings.learning_rate:g}, or `clip_norm`"
     if not done:
         return f"There is no checkpoint yet: start again with {change}"
     return (
         f"The last good checkpoint, of step {done * checkpoint.steps_per_interval}, is untouched: "
-        f"resume from it with accept_changes and {change}"
+        f"resume from it with `accept_changes` and {change}"
     )

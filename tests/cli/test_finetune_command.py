@@ -110,7 +110,7 @@ def test_images_without_names_of_classes_are_taken_for_the_heads(capsys, tmp_pat
     line = ["finetune", "--model", classifier, "--data", tmp_path / "data.npz", "--out", tmp_path / "out"]
     code, _, err = run(capsys, *line, "--holdout", 0, "--steps", 1, "--batch_size", 4)
     assert code == 0, err
-    assert f"data.npz does not name its classes: using {classifier}'s, in their order\n" in err
+    assert f"data.npz does not name its classes: using {classifier}'s names, in their order\n" in err
     assert open_preset(tmp_path / "out").classes == ("dark", "light")
 
 
@@ -132,7 +132,7 @@ def test_names_stay_with_their_head(classifier):
 
 def test_classify_needs_a_head(capsys, preset, pictures):
     code, out, err = run(capsys, "classify", pictures, "--model", preset)
-    assert (code, out) == (1, "") and "has no trained classification head: make one with run.py finetune" in err
+    assert (code, out) == (1, "") and "has no trained classification head: make one with python run.py finetune" in err
 
 
 @pytest.mark.slow

@@ -336,7 +336,7 @@ def test_a_damaged_checkpoint_is_told_and_made_again(capsys, tmp_path):
     (tmp_path / "m/training/epoch-00003.safetensors").write_bytes(b"half")
     code, again, err = run(capsys, *line, "--n_sub_batch", 2)
     assert (code, again) == (0, out)
-    assert "run.py: " in err and "going back to the checkpoint before it" in err
+    assert "run.py: " in err and "resuming from the checkpoint before it" in err
 
 
 PRETRAIN = ["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--n_px", "8"]

@@ -106,7 +106,7 @@ def test_other_data_of_the_same_size_are_refused(copied):
 def test_a_change_is_accepted_only_where_it_is_asked_for(copied):
     truncate(copied / "epoch-00004.safetensors")
     slower = dataclasses.replace(FOUR, learning_rate=1e-3, clip_norm=1.0)
-    with pytest.raises(UserError, match=r"learning_rate was 0.01 and is now 0.001, .*accept_changes"):
+    with pytest.raises(UserError, match=r"learning_rate was 0.01 and is now 0.001, .*`accept_changes`"):
         pretrain(new_model(), stripes(), slower, RunFolder(copied, warn=lambda line: None))
     assert (
         len(pretrain(new_model(), stripes(), slower, RunFolder(copied, accept_changes=True, warn=lambda line: None)))
@@ -142,7 +142,7 @@ def test_a_loss_that_is_not_a_number_ends_the_run_and_spoils_nothing(whole, tmp_
         UserError, match=f"the loss became NaN or infinite by step {step}.*step {(step - 1) // 2 * 2}, is"
     ) as error:
         pretrain(new_model(), stripes(), FOUR, tmp_path, callbacks=[Poison(step)])
-    assert "a learning_rate below 0.01" in str(error.value) and "\n" not in str(error.value)
+    assert "a `learning_rate` below 0.01" in str(error.value) and "\n" not in str(error.value)
     found = pretrain(new_model(), stripes(), FOUR, tmp_path)
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in whole[0]], rtol=1e-6)
 

@@ -139,6 +139,7 @@ def train(
     from igpt_tf.storage.files import require_writable
     from igpt_tf.training.checkpoint import RunFolder
 
+    # Of several processes that train together, all stop if one of them cannot begin.
     with all_or_none():
         job = trainer(options, recipe)
         devices = choose_devices(options.n_gpu)
@@ -197,6 +198,7 @@ def choose_settings(options: argparse.Namespace, kind: type[RunSettings], recipe
         typed["augment"] = tuple(typed["augment"])
     settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
     settings |= {INSTEAD[name]: defaults[INSTEAD[name]] for name in typed if name in INSTEAD}
+    # The batch and its micro-batches depend on the devices: `with_batch` decides them together.
     return kind(**{**settings, **typed, "accumulate": 1})
 
 

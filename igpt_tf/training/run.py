@@ -101,6 +101,7 @@ class Run:
         validation = None
         if self.validation is not None:
             validation = share_of(self.validation, count_devices(self.model), share)
+        # One of Keras' steps is a micro-batch, and one of its epochs a save interval.
         self.model.fit(
             self.batches(done * micro_batches, share),
             shuffle=False,

@@ -99,3 +99,18 @@ def clouds(n, seed=0, distance=2.0, width=6):
     features = centres[labels] + rng.normal(size=(n, width))
     # In units so different that the solver would crawl if they were not standardised.
     return np.concatenate([features * 10.0 ** np.arange(width) + 1e3, np.full((n, 1), 7.0)], 1).astype("f4"), labels
+
+
+def random_image(*shape, seed=0):
+    """An image of random colours."""
+    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
+
+
+def photograph(height, width):
+    """Four flat quarters of different colours: nothing turned or mirrored looks the same."""
+    image = np.zeros((height, width, 3), np.uint8)
+    image[: height // 2, : width // 2] = (200, 30, 30)
+    image[: height // 2, width // 2 :] = (30, 200, 30)
+    image[height // 2 :, : width // 2] = (30, 30, 200)
+    image[height // 2 :, width // 2 :] = (220, 220, 220)
+    return image

@@ -88,7 +88,7 @@ class Pretraining(Trainer):
         if options.sample_every is None:
             return
         if self.palette is None or self.config.bert:
-            reason = "needs --palette, to colour what is drawn" if self.palette is None else "is not for BERT models"
+            reason = "needs --palette, to colour the samples" if self.palette is None else "is not for BERT models"
             raise UsageError(f"--sample_every {reason}")
         if options.model_parallel > 1:
             raise UsageError("--sample_every needs a model that is whole on each device: leave out --model_parallel")

@@ -1,4 +1,4 @@
-"""Figures of images that are being drawn: what is given, rows of a grid, and the frames of a film."""
+"""Figures of images while they are drawn: their given pixels, the rows of a grid, and the frames of a film."""
 
 from __future__ import annotations
 

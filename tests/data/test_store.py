@@ -202,7 +202,7 @@ def test_a_run_that_is_killed_anywhere_goes_on(tmp_path, pictures, few):
 
 
 def stop_after(monkeypatch, examples):
-    """Make encoding fail after so many examples; count those that it is called with."""
+    """Make encoding fail after N examples, and count the examples it gets."""
     inner = encode.Encoder.__call__
     counted = []
 

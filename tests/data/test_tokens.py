@@ -1,4 +1,4 @@
-"""Tokens are told apart by the same short name everywhere, and by the same as before: runs under way record it."""
+"""Tokens have the same fingerprint everywhere, and the same as before, because runs record it."""
 
 from types import SimpleNamespace
 

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
+from examples import photograph, random_image
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import imaging
 
@@ -27,20 +28,6 @@ def encode(image, kind="PNG", **options):
 def pixels(*colors):
     """Return one row of colours as (1, n, channels) uint8."""
     return np.array([colors], np.uint8)
-
-
-def random_image(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def photograph(height, width):
-    """Four flat quarters of different colours: nothing turned or mirrored looks the same."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[: height // 2, : width // 2] = (200, 30, 30)
-    image[: height // 2, width // 2 :] = (30, 200, 30)
-    image[height // 2 :, : width // 2] = (30, 30, 200)
-    image[height // 2 :, width // 2 :] = (220, 220, 220)
-    return image
 
 
 def png_16_bit_rgb(image):

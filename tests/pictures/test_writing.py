@@ -6,23 +6,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from examples import photograph, random_image
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import writing
 from igpt_tf.pictures.imaging import read_image
-
-
-def random_image(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def photograph(height, width):
-    """Four flat quarters of different colours: nothing turned or mirrored looks the same."""
-    image = np.zeros((height, width, 3), np.uint8)
-    image[: height // 2, : width // 2] = (200, 30, 30)
-    image[: height // 2, width // 2 :] = (30, 200, 30)
-    image[height // 2 :, : width // 2] = (30, 30, 200)
-    image[height // 2 :, width // 2 :] = (220, 220, 220)
-    return image
 
 
 def one_line_error(function, *args, match, **kwargs):

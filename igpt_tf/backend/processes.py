@@ -34,15 +34,15 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
     """
     if on_tensorflow():
         raise UsageError(
-            "several processes need the JAX backend (KERAS_BACKEND=jax), as Keras' fit does not run under TensorFlow's "
-            "MultiWorkerMirroredStrategy",
+            "expected the JAX backend for several processes, got TensorFlow, whose "
+            "MultiWorkerMirroredStrategy does not run Keras' fit: set KERAS_BACKEND=jax",
             "backend",
         )
     host, _, port = coordinator.rpartition(":")
     if not host or not port.isdigit():
-        raise UsageError(f"expected the coordinator as HOST:PORT, the address of process 0, found {coordinator!r}")
+        raise UsageError(f"expected the coordinator as HOST:PORT, the address of process 0, got {coordinator!r}")
     if not 0 <= process_id < n_processes:
-        raise UsageError(f"expected a process id from 0 to {n_processes - 1}, found {process_id}")
+        raise UsageError(f"expected a process id from 0 to {n_processes - 1}, got {process_id}")
     try:
         keras.distribution.initialize(coordinator, n_processes, process_id)
     except RuntimeError as error:

@@ -59,7 +59,7 @@ class Replica:
     def __init__(self, model: keras.Model, number: int) -> None:
         if not on_tensorflow() and not all(variable.value.is_fully_replicated for variable in model.variables):
             raise UserError(
-                "expected a model that is whole on each device, found one split between several: save it and load it "
+                "expected a model that is whole on each device, got one split between several: save it and load it "
                 "without model parallelism to draw from it"
             )
         self.model = model

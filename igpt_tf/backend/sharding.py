@@ -32,7 +32,7 @@ def layout_map(devices: list[str], n_parts: int) -> keras.distribution.LayoutMap
         UsageError: if it does not divide the number of devices.
     """
     if n_parts < 1 or len(devices) % n_parts:
-        raise UsageError(f"expected a number of parts that divides the {len(devices)} devices, found {n_parts}")
+        raise UsageError(f"expected a number of parts that divides the {len(devices)} devices, got {n_parts}")
     mesh = keras.distribution.DeviceMesh((len(devices) // n_parts, n_parts), (BATCH, MODEL), devices)
     layout = keras.distribution.LayoutMap(mesh)
     for path, axes in SHARDED.items():
@@ -54,8 +54,11 @@ def model_parallel_scope(devices: list[str], n_parts: int, n_head: int) -> conte
         UsageError: on TensorFlow, or if `n_parts` does not divide the devices or the heads.
     """
     if on_tensorflow():
-        raise UsageError("splitting a model between devices needs the JAX backend (KERAS_BACKEND=jax)", "backend")
+        raise UsageError(
+            "expected the JAX backend to split a model between devices, got TensorFlow: set KERAS_BACKEND=jax",
+            "backend",
+        )
     if n_head % n_parts:
-        raise UsageError(f"attention is split by heads: {n_parts} parts do not divide the model's {n_head} heads")
+        raise UsageError(f"expected a number of parts that divides the model's {n_head} heads, got {n_parts}")
     layout = layout_map(devices, n_parts)
     return distribution_scope(keras.distribution.ModelParallel(layout_map=layout, auto_shard_dataset=False))

@@ -35,9 +35,9 @@ class Augmentation:
     def __init__(self, names: Sequence[str], n_px: int) -> None:
         unknown = [name for name in names if name not in NAMES]
         if unknown:
-            raise UsageError(f"expected augmentations among {', '.join(NAMES)}, found {unknown[0]!r}")
+            raise UsageError(f"expected augmentations among {', '.join(NAMES)}, got {unknown[0]!r}")
         if "crop" in names and n_px <= PAD:
-            raise UserError(f"crops need images wider than {PAD} pixels, found n_px {n_px}; leave the crop out")
+            raise UserError(f"expected images wider than {PAD} pixels for crops, got n_px {n_px}: leave the crop out")
         self.names = tuple(name for name in NAMES if name in names)
         self.n_px = n_px
 
@@ -50,7 +50,7 @@ class Augmentation:
         if tokens.ndim != 2 or tokens.shape[1] != self.n_px**2 or len(generators) != len(tokens):
             raise UserError(
                 f"expected tokens (n, {self.n_px**2}) and n generators, "
-                f"found {tokens.shape} and {len(generators)} generators"
+                f"got {tokens.shape} and {len(generators)} generators"
             )
         if not self.names or not len(tokens):
             return tokens

@@ -63,7 +63,7 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
             return tokens
         return check_tokens(data.name, items, n_px, n_vocab)
     if palette is None:
-        raise UserError(f"{data.name}: images need a palette to become tokens", "palette")
+        raise UserError(f"{data.name}: expected a palette to turn images into tokens, got none", "palette")
     tokens = np.empty((len(data), n_px**2), np.uint16)
     for start in range(0, len(data), CHUNK):
         part = data.part(np.arange(start, min(start + CHUNK, len(data))))

@@ -87,11 +87,9 @@ def check_answer(url: str, response: requests.Response) -> None:
         raise PassingError(f"the server answers {name}", _retry_after(response.headers.get("Retry-After", "")))
     if status in (404, 410):
         advice = "perhaps it was never published: check what you asked for, or use another mirror"
-        raise FetchError(url, f"no such file on the server ({name}): {advice}")
+        raise FetchError(url, f"expected the file, got {name}: {advice}")
     if status not in (200, 206, 416):
-        raise FetchError(
-            url, f"expected the file, the server answers {name}: use another mirror, or check the proxy, if any"
-        )
+        raise FetchError(url, f"expected the file, got {name}: use another mirror, or check the proxy, if any")
     # A 416 brings no file, only the news that there is nothing beyond what we have.
     if status != 416:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()

@@ -214,7 +214,7 @@ class _Batch:
             free = shutil.disk_usage(places[device]).free
             if count > free:
                 raise UserError(
-                    f"not enough room in {places[device]}: {readable(count)} still to fetch, {readable(free)} free: "
+                    f"{places[device]}: expected room for {readable(count)} still to fetch, got {readable(free)}: "
                     f"free some space or use another folder, then {AGAIN}"
                 )
 
@@ -238,8 +238,8 @@ class _Batch:
 
 def _in_the_way(path: Path, expected: str, found: str) -> UserError:
     return UserError(
-        f"{path} is in the way, perhaps from another checkpoint: expected {expected}, got {found}; "
-        "nothing was overwritten: use another folder, or remove it"
+        f"{path} is in the way, perhaps from another checkpoint: expected {expected}, got {found}: "
+        "use another folder, or remove it"
     )
 
 

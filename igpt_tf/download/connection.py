@@ -179,7 +179,7 @@ class Connection:
         with self.request("GET", url, {"Range": "bytes=0-0"}) as response:
             identity = identity_of(response, source, url)
         if identity.size == 0:
-            raise FetchError(url, "the file on the server is empty: use another mirror, or tell its owner")
+            raise FetchError(url, "expected data, got an empty file: use another mirror, or tell its owner")
         return identity
 
 

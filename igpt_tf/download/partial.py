@@ -216,8 +216,8 @@ def _explain(path: Path, error: OSError) -> str:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return f"the disk is full, cannot write {path}: what was fetched is kept, free some space, then {AGAIN}"
     if error.errno == errno.EFBIG:
-        return f"{path} grew larger than this file system or a limit (ulimit -f) allows; use another folder"
+        return f"{path} grew larger than this file system or a limit (ulimit -f) allows: use another folder"
     if error.errno in (errno.EEXIST, errno.ENOTDIR):
-        return f"{path} cannot be a folder, because a file is in the way; use another folder"
+        return f"{path} cannot be a folder, because a file is in the way: use another folder"
     reason = error.strerror or str(error)
     return f"cannot use {path}: {reason}: use another folder, which exists or can be made, and is writable"

@@ -69,5 +69,5 @@ def _read(connection: Connection, url: str) -> bytes:
         for chunk in connection.body(response):
             data += chunk
             if len(data) > LIMIT:
-                raise FetchError(url, f"expected at most {LIMIT // 2**20} MiB: download it and give the file")
+                raise FetchError(url, f"expected at most {LIMIT // 2**20} MiB, got more: download it and give the file")
     return bytes(data)

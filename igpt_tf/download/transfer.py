@@ -81,7 +81,7 @@ class Transfer:
                 self._part.discard()
                 if last:
                     advice = "the damage is on the way or on the server: use another network or another mirror"
-                    raise FetchError(url, f"{error}, twice, and was thrown away; {advice}") from None
+                    raise FetchError(url, f"{error}, twice: {advice}") from None
 
     def _check_start(self) -> None:
         """Refuse a web page even where it came in pieces too small to tell."""
@@ -144,7 +144,7 @@ class Transfer:
     def _check_range(self, response: requests.Response, offset: int) -> None:
         start, total = content_range(response)
         if start is None or start != offset or not offset:
-            raise MisplacedError(f"asked for byte {offset} on, the server sends from {start}")
+            raise MisplacedError(f"expected bytes from {offset} on, got them from {start}")
         # Some servers do not know If-Range, and send the rest of a file that is another by now.
         if self.identity.differs(self._answered(response)) or (total and self.identity.size not in (None, total)):
             raise MisplacedError("the file changed on the server")
@@ -170,12 +170,12 @@ class Transfer:
         before, now = self.identity, self._answered(response)
         if not before.differs(now):
             if before.size and now.size and before.size != now.size:
-                raise PassingError(f"the server announced {before.size} bytes, and now {now.size}")
+                raise PassingError(f"expected {before.size} bytes, got {now.size} announced")
             told = {name: value for name, value in dataclasses.asdict(now).items() if value is not None}
             now = dataclasses.replace(before, **told)
         if now.size is None and now.md5 is None and response.headers.get("Transfer-Encoding", "").lower() != "chunked":
             advice = "so a cut would go unseen: use another mirror"
-            raise FetchError(now.url, f"the server says neither length nor checksum, {advice}")
+            raise FetchError(now.url, f"expected a length or a checksum, got neither, {advice}")
         return now
 
     def _append(self, chunks: Iterable[bytes], offset: int) -> None:
@@ -183,7 +183,7 @@ class Transfer:
         with self._part.appending() as append:
             for chunk in chunks:
                 if size is not None and offset + len(chunk) > size:
-                    raise DamagedError(f"expected {size} bytes, the server sends more")
+                    raise DamagedError(f"expected {size} bytes, got more")
                 append(chunk)
                 offset += len(chunk)
                 self._meter.add(len(chunk))
@@ -191,7 +191,7 @@ class Transfer:
             self._meter.expect(offset)
             self.identity = dataclasses.replace(self.identity, size=offset)
         elif offset < size:
-            raise PassingError(f"only {offset} of {size} bytes came")
+            raise PassingError(f"expected {size} bytes, got {offset}")
 
 
 def _start_in_one_piece(chunks: Iterator[bytes]) -> Iterator[bytes]:

@@ -43,25 +43,29 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"expected an image file, got nothing at {name}: check the path") from None
+        raise UserError(f"{name}: expected an image file, got nothing: check the path") from None
     except OSError as error:
-        raise UserError(f"expected an image file, cannot read {name}: {error.strerror or error}") from None
+        raise UserError(
+            f"{name}: expected an image file, got one that cannot be read ({error.strerror or error})"
+        ) from None
     if not data:
-        raise UserError(f"expected an image file, got an empty one: {name}")
+        raise UserError(f"{name}: expected an image file, got an empty one")
     try:
         return _decode(data)
     except UnidentifiedImageError:
         raise UserError(
-            f"expected an image file such as PNG or JPEG, got something else: {name}: convert it to PNG"
+            f"{name}: expected an image file such as PNG or JPEG, got something else: convert it to PNG"
         ) from None
     except (Image.DecompressionBombError, Image.DecompressionBombWarning):
         raise UserError(
-            f"expected an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels, got a larger one: {name}: shrink it"
+            f"{name}: expected an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels, got a larger one: shrink it"
         ) from None
     # Each decoder fails in its own ways, from SyntaxError and struct.error to RuntimeError.
     except Exception as error:
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"expected a whole image file, cannot decode {name}: {reason}: get it again") from error
+        raise UserError(
+            f"{name}: expected a whole image file, got one that cannot be decoded ({reason}): get it again"
+        ) from error
 
 
 def _decode(data: bytes) -> np.ndarray:
@@ -75,7 +79,7 @@ def _decode(data: bytes) -> np.ndarray:
             raise Image.DecompressionBombError
         is_16_bit = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM"))
         if opened.mode in ("I", "F") and not is_16_bit:
-            raise ValueError("its pixels are 32-bit numbers whose white is unknown, expected 8 or 16 bits")
+            raise ValueError("expected 8 or 16 bits per channel, got 32, whose white is unknown")
         image = ImageOps.exif_transpose(opened)
         if is_16_bit:
             # The high byte, as Pillow does for 16-bit RGB; its own conversion of 16-bit grey clips instead.
@@ -104,14 +108,14 @@ def find_images(path: str | os.PathLike[str]) -> list[Path]:
     if path.is_file():
         return [path]
     if not path.is_dir():
-        raise UserError(f"expected an image file or a folder of images, got nothing at {path}: check the path")
+        raise UserError(f"{path}: expected an image file or a folder of images, got nothing: check the path")
     found: list[Path] = []
     for folder, subfolders, names in os.walk(path):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         files = (Path(folder, name) for name in names if not name.startswith("."))
         found += [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file()]
     if not found:
-        raise UserError(f"expected a folder with images, got none in {path}: put PNG or JPEG files there")
+        raise UserError(f"{path}: expected a folder with images, got none: put PNG or JPEG files there")
     return sorted(found)
 
 

@@ -186,7 +186,7 @@ class Palette:
         if tokens.ndim != 3:
             raise UserError(
                 f"expected tokens of shape (N, T) or (N, height, width), got {tokens.shape}: "
-                "give one image as tokens[None]."
+                "give one image as tokens[None]"
             )
         if tokens.size and (tokens.min() < 0 or tokens.max() >= len(self)):
             bad = tokens.min() if tokens.min() < 0 else tokens.max()
@@ -281,27 +281,27 @@ def _check_colors(colors: ArrayLike) -> np.ndarray:
 
 def _read_npy(path: Path) -> np.ndarray:
     """Return the plain array in a .npy file; nothing in the file can run code."""
-    wanted = "expected a palette, a .npy file of (V, 3) or (V, 1) float32"
+    wanted = f"{path}: expected a palette, a .npy file of (V, 3) or (V, 1) float32"
     try:
         with open(path, "rb") as file:
             start = file.read(512)
     except FileNotFoundError:
-        raise UserError(f"{wanted}, got no file {path}: check the path or download it first") from None
+        raise UserError(f"{wanted}, got nothing: check the path or download it first") from None
     except OSError as error:
-        raise UserError(f"{wanted}, cannot read {path}: {error.strerror or error}.") from None
+        raise UserError(f"{wanted}, got one that cannot be read ({error.strerror or error})") from None
     if not start.startswith(b"\x93NUMPY"):
         kind = "a web page" if start.lstrip().startswith(b"<") else "another kind of file" if start else "an empty file"
-        raise UserError(f"{wanted}, got {kind} at {path}: download it again")
+        raise UserError(f"{wanted}, got {kind}: download it again")
     try:
         # Mapped, because then a header that promises more than the file holds is refused before memory is taken.
         return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
     except (ValueError, OSError, EOFError) as error:
         if "object" in str(error).lower():
             raise UserError(
-                f"{wanted}, got pickled Python objects in {path}, which are never loaded because they can run code: "
+                f"{wanted}, got pickled Python objects, which are never loaded because they can run code: "
                 "save it again with Palette.save"
             ) from None
-        raise UserError(f"{wanted}, got a damaged one at {path}: download it again") from None
+        raise UserError(f"{wanted}, got a damaged one: download it again") from None
 
 
 def quantize(palette: Palette, images: np.ndarray) -> np.ndarray:

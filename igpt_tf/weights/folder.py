@@ -61,9 +61,11 @@ class PresetFolder:
         try:
             return safe_open(path, framework="numpy")
         except FileNotFoundError as error:
-            raise UserError(f"{path}: expected the preset's weights, found no such file; copy it again") from error
+            raise UserError(f"{path}: expected the preset's weights, got nothing: copy them again") from error
         except (OSError, SafetensorError) as error:
-            raise UserError(f"{path}: the weights are truncated or damaged, copy them again ({error})") from error
+            raise UserError(
+                f"{path}: expected whole weights, got truncated or damaged ones ({error}): copy them again"
+            ) from error
 
     def _read_shapes(self) -> dict[str, tuple[int, ...]]:
         with self._open() as arrays:
@@ -72,7 +74,7 @@ class PresetFolder:
             f"{found.get_dtype()} in {name}" for name, found in slices.items() if found.get_dtype() not in _FLOATS
         ]
         if strange:
-            raise UserError(f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights, found {strange[0]}")
+            raise UserError(f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights, got {strange[0]}")
         return {name: tuple(found.get_shape()) for name, found in slices.items()}
 
     def _check_config(self) -> None:
@@ -88,8 +90,8 @@ class PresetFolder:
         wrong = [name for name in expected if expected[name] != found[name]]
         if wrong:
             raise UserError(
-                f"{self.folder}: {CONFIG_FILE} says {_listed(expected, wrong)}, {WEIGHTS_FILE} has "
-                f"{_listed(found, wrong)}; copy both files again from the same preset"
+                f"{self.folder}: expected {_listed(expected, wrong)} as {CONFIG_FILE} says, "
+                f"got {_listed(found, wrong)} in {WEIGHTS_FILE}: copy both files again from the same preset"
             )
 
 
@@ -123,11 +125,11 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...
     try:
         found: object = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise UserError(f"{wanted}, found no such file; copy it again") from error
+        raise UserError(f"{wanted}, got nothing: copy it again") from error
     except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{wanted}, found another kind of file ({error})") from error
+        raise UserError(f"{wanted}, got another kind of file ({error})") from error
     if not isinstance(found, dict):
-        raise UserError(f"{wanted}, found {type(found).__name__}")
+        raise UserError(f"{wanted}, got {type(found).__name__}")
     fields = cast("dict[str, Any]", found)
     if "model_type" in fields or "architectures" in fields:
         raise UserError(
@@ -136,12 +138,14 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...
         )
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 2):
-        raise UserError(f"{path}: n_class must be an integer from 2 on, got {n_class!r}")
+        raise UserError(f"{path}: expected n_class as an integer from 2 on, got {n_class!r}")
     classes = fields.pop("classes", None)
     if classes is not None:
         good = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
         if not good or len(classes) != n_class:
-            raise UserError(f"{path}: classes must be a list of {n_class} names, as many as n_class, got {classes!r}")
+            raise UserError(
+                f"{path}: expected classes as a list of {n_class} names, as many as n_class, got {classes!r}"
+            )
         classes = tuple(classes)
     try:
         return ImageGPTConfig.from_dict(fields), n_class, classes

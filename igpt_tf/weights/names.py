@@ -90,7 +90,7 @@ def float_array(name: str, values: Any) -> np.ndarray:
     """A variable's values as a float32 array; a `UserError` names it where they are quantised."""
     array = cast("np.ndarray", keras.ops.convert_to_numpy(values))
     if np.issubdtype(array.dtype, np.integer):
-        raise UserError(f"expected float weights, found {array.dtype} in {name}: save the model before quantising it")
+        raise UserError(f"expected float weights, got {array.dtype} in {name}: save the model before quantising it")
     return np.ascontiguousarray(array, "float32")
 
 
@@ -108,14 +108,14 @@ def infer_config(shapes: Mapping[str, Shape]) -> ImageGPTConfig:
     except (KeyError, ValueError) as error:
         raise UserError(
             "expected the variables of an Image GPT (wpe, wtet and h0/attn/q_proj tell its shape), "
-            f"found {describe(shapes) or 'none'}"
+            f"got {describe(shapes) or 'none'}"
         ) from error
     n_px = math.isqrt(n_tokens)
     if n_px**2 != n_tokens:
-        raise UserError(f"wpe has {n_tokens} positions, which is no square of pixels")
+        raise UserError(f"expected a square number of positions in wpe, got {n_tokens}")
     if len(layers) <= max(layers):
         lost = next(i for i in range(max(layers)) if i not in layers)
-        raise UserError(f"expected blocks h0 to h{max(layers)}, h{lost} is missing")
+        raise UserError(f"expected blocks h0 to h{max(layers)}, got none named h{lost}")
     return ImageGPTConfig(n_px, n_vocab, n_embd, n_head, len(layers), bert="sos" not in shapes)
 
 
@@ -134,8 +134,8 @@ def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
     extra = {name: shape for name, shape in shapes.items() if wanted.get(name) != shape}
     if missing or extra:
         raise UserError(
-            f"the weights do not fit an Image GPT of n_px {config.n_px}, n_vocab {config.n_vocab}, n_embd "
-            f"{config.n_embd}, n_head {config.n_head}, n_layer {config.n_layer}: missing "
+            f"expected the weights of an Image GPT of n_px {config.n_px}, n_vocab {config.n_vocab}, n_embd "
+            f"{config.n_embd}, n_head {config.n_head}, n_layer {config.n_layer}, got others: missing "
             f"{describe(missing) or 'nothing'}; left over {describe(extra) or 'nothing'}"
         )
 

@@ -42,12 +42,12 @@ class OpenAICheckpoint:
             import tensorflow as tf
         except ImportError as error:
             raise UserError(
-                f"{self.prefix} is in TensorFlow's format: "
+                f"{self.prefix}: expected TensorFlow, whose format it has, got none: "
                 "install tensorflow, or save it as a preset where that is installed"
             ) from error
         if "[" in str(self.prefix):
             raise UserError(
-                f"{self.prefix}: TensorFlow takes [ in a path for a pattern; rename the folder or the files"
+                f"{self.prefix}: expected a path without [, which TensorFlow takes for a pattern: rename it"
             )
         # A file that ends too early, for one, is an IndexError.
         self._read_errors = (tf.errors.OpError, RuntimeError, ValueError, LookupError, TypeError)
@@ -64,7 +64,7 @@ class OpenAICheckpoint:
         strange = [f"{dtypes[name].name} in {name}" for name in weights if not dtypes[name].is_floating]
         if strange or len(self.shapes) < len(weights):
             found = strange[0] if strange else f"names both with and without {_SCOPE}"
-            raise UserError(f"{self.prefix}: expected float weights of an Image GPT, found {found}")
+            raise UserError(f"{self.prefix}: expected float weights of an Image GPT, got {found}")
 
     def read(self, name: str) -> np.ndarray:
         """The array of a name in `shapes`.
@@ -82,14 +82,14 @@ class OpenAICheckpoint:
         found = sum(shard.stat().st_size for shard in shards)
         if found < expected:
             raise UserError(
-                f"{self.prefix}: a shard is truncated: expected {expected} bytes in {len(shards)} shards, "
-                f"found {found}; download them again"
+                f"{self.prefix}: expected {expected} bytes in {len(shards)} shards, got {found}, so one is truncated: "
+                "download them again"
             )
 
     @staticmethod
     def _damaged(what: str, error: Exception) -> UserError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        return UserError(f"{what}: the checkpoint is damaged or cannot be read, download it again ({reason})")
+        return UserError(f"{what}: expected a whole checkpoint, got a damaged one ({reason}): download it again")
 
 
 def find_prefix(path: str | Path) -> Path:
@@ -98,8 +98,8 @@ def find_prefix(path: str | Path) -> Path:
     if path.is_dir():
         prefixes = checkpoints_in(path)
         if len(prefixes) != 1:
-            found = f"{len(prefixes)} ({_listed(prefixes)}); name one, as in {prefixes[0]}" if prefixes else "none"
-            raise UserError(f"{path}: expected a folder with one checkpoint (*.index), found {found}")
+            found = f"{len(prefixes)} ({_listed(prefixes)}): name one, as in {prefixes[0]}" if prefixes else "none"
+            raise UserError(f"{path}: expected a folder with one checkpoint (*.index), got {found}")
         return prefixes[0]
     shard = _SHARD.fullmatch(path.name)
     if shard:
@@ -116,13 +116,13 @@ def find_shards(prefix: Path) -> list[Path]:
     if not Path(f"{prefix}.index").is_file():
         raise UserError(_no_index(prefix, sum(map(len, found.values()))))
     if not found:
-        raise UserError(f"{prefix}: all its shards ({prefix.name}.data-*) are missing; download them again")
+        raise UserError(f"{prefix}: expected its shards ({prefix.name}.data-*), got none: download them again")
     # Another number of shards may be left from an older save; the set that lacks least is meant.
     count = min(found, key=lambda count: (count - len(found[count]), count))
     shards = [prefix.with_name(f"{prefix.name}.data-{i:05d}-of-{count:05d}") for i in range(count)]
     missing = [shard for i, shard in enumerate(shards) if i not in found[count]]
     if missing:
-        raise UserError(f"{prefix}: {len(missing)} of {count} shards missing ({_listed(missing)}); download them again")
+        raise UserError(f"{prefix}: expected {count} shards, got all but {_listed(missing)}: download them again")
     return shards
 
 
@@ -133,14 +133,14 @@ def checkpoints_in(folder: Path) -> list[Path]:
 
 def _no_index(prefix: Path, n_shards: int) -> str:
     if n_shards:
-        return f"{prefix}.index is missing beside {n_shards} shards; download it again"
+        return f"{prefix}.index: expected the index of {n_shards} shards, got nothing: download it again"
     if prefix.is_file():
-        return f"{prefix}: expected an OpenAI checkpoint's prefix or a preset folder, found a file of another kind"
+        return f"{prefix}: expected an OpenAI checkpoint's prefix or a preset folder, got a file of another kind"
     if not prefix.parent.is_dir():
-        return f"{prefix}: no checkpoint of this name; there is no folder {prefix.parent}"
+        return f"{prefix}: expected a checkpoint, got no folder {prefix.parent}"
     others = checkpoints_in(prefix.parent)
     folder = prefix.parent.absolute()
-    return f"{prefix}: no checkpoint of this name; {folder} holds {_listed(others) or 'none'}"
+    return f"{prefix}: expected a checkpoint, got none of this name: {folder} holds {_listed(others) or 'none'}"
 
 
 def _listed(paths: list[Path], most: int = 3) -> str:

@@ -106,7 +106,9 @@ def open_preset(preset: str | Path | Preset) -> Preset:
             path = path.parent
         return next(open_it for is_ours, open_it in FORMATS if is_ours(path))(path)
     except OSError as error:
-        raise UserError(f"{preset}: cannot be read: {error.strerror or error}") from error
+        raise UserError(
+            f"{preset}: expected a model, got one that cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def load_palette(preset: str | Path | Preset) -> Palette:
@@ -144,7 +146,7 @@ def write_preset(
         UserError: if the palette is of another size, or the folder cannot be written.
     """
     if palette is not None and len(palette) != fields["n_vocab"]:
-        raise UserError(f"expected a palette of {fields['n_vocab']} colours, found {len(palette)}")
+        raise UserError(f"expected a palette of {fields['n_vocab']} colours, got {len(palette)}")
     folder = Path(folder).expanduser()
     write_folder(folder, fields, arrays)
     if palette is None:
@@ -189,7 +191,7 @@ def _find(preset: str) -> Path:
     try:
         path = Path(preset).expanduser()
     except RuntimeError as error:  # ~somebody, where there is no such user
-        raise UserError(f"{preset}: no such folder: {error}") from error
+        raise UserError(f"{preset}: expected a folder, got nothing ({error})") from error
     if not preset:
         raise UserError(_unknown_name(preset))
     if len(path.parts) > 1 or path.exists() or ".ckpt" in preset or Path(f"{path}.index").exists():
@@ -206,10 +208,10 @@ def _unknown_name(name: str) -> str:
     if official:
         bert = " --bert" if official["bert"] else ""
         command = f"python download.py --model {official['size']} --ckpt 1000000{bert} --clusters"
-        return f"{name} is not downloaded yet, or not completely: {command}"
+        return f"{name}: expected a downloaded checkpoint, got none, or part of one: {command}"
     bundled = sorted({path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")})
     known = ", ".join([*bundled, "igpt-s, igpt-m, igpt-l (after python download.py)"])
-    return f"{name!r}: no such model; expected a preset folder, an OpenAI checkpoint's prefix, or one of {known}"
+    return f"{name!r}: expected a preset folder, an OpenAI checkpoint's prefix, or one of {known}, got no such model"
 
 
 # The formats of weights: whether a path is of a format, and what opens it. They are asked in this order; the last one

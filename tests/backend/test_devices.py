@@ -59,9 +59,9 @@ def test_a_model_split_over_four_devices_trains_like_one():
 
 @pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="what TensorFlow refuses")
 def test_tensorflow_refuses_with_the_reason():
-    with pytest.raises(UsageError, match="several processes need the JAX backend"):
+    with pytest.raises(UsageError, match="expected the JAX backend for several processes"):
         join_processes("localhost:1234", 2, 0)
-    with pytest.raises(UsageError, match="needs the JAX backend"):
+    with pytest.raises(UsageError, match="expected the JAX backend to split a model"):
         model_parallel_scope(["cpu:0", "cpu:1"], 2, 4)
 
 
@@ -79,7 +79,7 @@ def test_addresses_and_numbers_that_mean_nothing(coordinator, n_processes, proce
 @pytest.mark.both_backends
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone")
 def test_parts_that_do_not_divide():
-    with pytest.raises(UsageError, match="divides the 2 devices, found 4"):
+    with pytest.raises(UsageError, match="divides the 2 devices, got 4"):
         layout_map(["cpu:0", "cpu:1"], 4)
     with pytest.raises(UsageError, match="4 heads"):
         model_parallel_scope(["cpu:0", "cpu:1"], 3, 4)

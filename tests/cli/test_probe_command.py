@@ -226,4 +226,4 @@ def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):
     code, _, err = run(capsys, *line, tmp_path / "pictures")
     assert code == 2 and "has no test split: give test images with labels with --test_data" in err
     code, _, err = run(capsys, *line, tmp_path / "nowhere")
-    assert code == 1 and "got nothing at" in err and err.count("\n") == 1
+    assert code == 1 and "got nothing: check the path" in err and err.count("\n") == 1

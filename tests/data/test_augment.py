@@ -58,11 +58,11 @@ def test_names_in_any_order_are_one_augmentation():
 
 
 def test_mistakes():
-    with pytest.raises(UsageError, match="among flip, crop, found 'rotate'"):
+    with pytest.raises(UsageError, match="among flip, crop, got 'rotate'"):
         Augmentation(["rotate"], N_PX)
-    with pytest.raises(UserError, match="wider than 4 pixels, found n_px 4"):
+    with pytest.raises(UserError, match="wider than 4 pixels for crops, got n_px 4"):
         Augmentation(["crop"], 4)
     with pytest.raises(UserError, match=r"\(n, 64\)"):
         Augmentation(["flip"], N_PX)(np.zeros((1, 49), int), generators_of(0, 0, [0]))
-    with pytest.raises(UserError, match="found \\(2, 64\\) and 1 generators"):
+    with pytest.raises(UserError, match="got \\(2, 64\\) and 1 generators"):
         Augmentation(["flip"], N_PX)(np.zeros((2, 64), int), generators_of(0, 0, [0]))

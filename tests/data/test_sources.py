@@ -84,7 +84,7 @@ def test_lists_that_are_none(tmp_path, text, match):
 def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     one_line_error(open_source, tmp_path / "list.txt", match="UTF-8")
-    one_line_error(open_source, tmp_path / "none.txt", match="got nothing at")
+    one_line_error(open_source, tmp_path / "none.txt", match="got nothing: check")
 
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8), (4, 12, 16, 3)])
@@ -150,7 +150,7 @@ def test_openais_splits(tmp_path):
     train, test = open_source(tmp_path / "c"), open_source(f"{tmp_path / 'c'}:test")
     assert train.are_tokens and train.labels.tolist() == list(range(6)) and test.labels is None
     np.testing.assert_array_equal(read_tokens(open_data(f"{tmp_path / 'c'}:test"), 8, PALETTE), tokens[:2])
-    one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: no such file")
+    one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: expected a NumPy .npy file, got nothing")
 
 
 @pytest.mark.parametrize(
@@ -186,10 +186,10 @@ def test_damaged_and_missing_files(tmp_path):
     np.save(tmp_path / "b.npy", random_images(2, 8, 8))
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
     one_line_error(open_source, tmp_path / "b.npz", match="b.npz: expected a NumPy")
-    one_line_error(open_source, tmp_path / "c.npz", match="c.npz: no such file")
-    one_line_error(open_source, tmp_path / "c", match="got nothing at")
+    one_line_error(open_source, tmp_path / "c.npz", match="c.npz: expected a NumPy .npz file, got nothing")
+    one_line_error(open_source, tmp_path / "c", match="got nothing: check")
     (tmp_path / "empty").mkdir()
-    one_line_error(open_source, tmp_path / "empty", match="got none in")
+    one_line_error(open_source, tmp_path / "empty", match="got none: put")
     one_line_error(open_source, f"{tmp_path / 'empty'}:test", match="expected a source without splits, got :test")
     one_line_error(open_source, tmp_path / "empty", tmp_path / "c", match="expected a local copy of one of mnist")
 
@@ -258,7 +258,7 @@ def test_what_is_not_cifar(tmp_path):
     one_line_error(open_source, "cifar10", binary, match="records of 3073 bytes")
     binary.write_bytes(binary.read_bytes()[:200])
     one_line_error(open_source, "cifar10", binary, match="get it again")
-    one_line_error(open_source, "cifar10", tmp_path / "none", match="no such file")
+    one_line_error(open_source, "cifar10", tmp_path / "none", match="expected an archive or a folder, got nothing")
     one_line_error(open_source, "cifar10", tmp_path, match="data_batch_1.bin, got none")
 
 
@@ -341,6 +341,6 @@ def test_pictures_become_tokens(folder):
     np.testing.assert_array_equal(
         read_tokens(open_data(folder), 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3))
     )
-    one_line_error(read_tokens, open_data(folder), 8, None, match="need a palette")
+    one_line_error(read_tokens, open_data(folder), 8, None, match="expected a palette to turn images into tokens")
     (folder / "a" / "bad.png").write_bytes(b"nonsense")
     one_line_error(read_tokens, open_data(folder), 8, PALETTE, match="bad.png")

@@ -21,7 +21,7 @@ def test_disk_without_room(server, tmp_path, monkeypatch):
     offer(server)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=150_000))
-    with pytest.raises(UserError, match=r"200.0 kB still to fetch, 150.0 kB free"):
+    with pytest.raises(UserError, match=r"200.0 kB still to fetch, got 150.0 kB"):
         fetch(server, tmp_path)
     assert server.gets() == []
     assert names(tmp_path) == []

@@ -54,7 +54,7 @@ def test_more_bytes_than_announced(server, tmp_path):
     assert (tmp_path / "x").read_bytes() == DATA
     (tmp_path / "x").unlink()
     server.files["/x"].faults = [lambda handler, remote: handler.chunked(DATA + b"more", tags)] * 2
-    assert "sends more" in fails(server, tmp_path)
+    assert "expected 200000 bytes, got more" in fails(server, tmp_path)
     assert names(tmp_path) == []
 
 
@@ -74,7 +74,7 @@ def test_fewer_bytes_than_announced(server, tmp_path):
 def test_length_that_changes_without_a_change(server, tmp_path):
     tags = offer(server).tags()
     server.files["/x"].faults = [answer(200, tags, DATA[:100])] * 4
-    assert "announced 200000 bytes, and now 100" in fails(server, tmp_path)
+    assert "expected 200000 bytes, got 100" in fails(server, tmp_path)
 
 
 @pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/octet-stream"])
@@ -148,7 +148,7 @@ def test_one_missing_file_of_many(server, tmp_path):
     result = json.loads(done.stdout)
     assert len(result["files"]) == 32
     assert [failure["url"] for failure in result["failed"]] == [server.url + lost, f"{server.url}/{files[-1].source}"]
-    assert f"{server.url}{lost}: no such file on the server (HTTP 404" in done.stderr
+    assert f"{server.url}{lost}: expected the file, got HTTP 404" in done.stderr
     assert "32 of 34 files are in place" in done.stderr.splitlines()[-1]
     assert not (tmp_path / files[-1].path).exists(), "a checkpoint with an index would be taken for a whole one"
 

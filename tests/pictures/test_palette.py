@@ -300,7 +300,7 @@ HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3), }
     ("data", "match"),
     [
         (b"", "an empty file"),
-        (b"<!DOCTYPE html><html>404</html>", "a web page .* download it again"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page: download it again"),
         (b"  \n<?xml version='1.0'?><Error/>", "a web page"),
         (b"PK\x03\x04rest", "another kind of file"),
         (npy(np.zeros((512, 3), np.float32))[:-1], "a damaged one"),
@@ -319,8 +319,8 @@ def test_files_that_are_refused(tmp_path, data, match):
 
 
 def test_load_of_nothing_and_of_a_folder(tmp_path):
-    one_line_error(Palette.load, tmp_path / "none.npy", match="no file .*none.npy")
-    one_line_error(Palette.load, tmp_path, match="cannot read")
+    one_line_error(Palette.load, tmp_path / "none.npy", match="none.npy: .*got nothing")
+    one_line_error(Palette.load, tmp_path, match="cannot be read")
 
 
 class Trap:

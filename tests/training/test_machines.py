@@ -126,7 +126,7 @@ def test_options_that_do_not_fit_together(capsys, data, tmp_path, arguments, mes
     [
         (["--coordinator", "localhost", "--process_id", "0", "--num_processes", "2"], "HOST:PORT"),
         (["--coordinator", "localhost:1", "--process_id", "2", "--num_processes", "2"], "from 0 to 1"),
-        (["--model_parallel", "3"], "3 parts do not divide the model's 4 heads"),
+        (["--model_parallel", "3"], "divides the model's 4 heads, got 3"),
         (["--model_parallel", "2"], "divides the 1 devices"),
     ],
 )

@@ -207,7 +207,7 @@ def test_names_that_look_like_patterns(tmp_path):
     folder.mkdir()
     assert_holds(ImageGPT.from_preset(write_checkpoint(folder / "m*.ckpt-1", in_scope(WEIGHTS), 2)), WEIGHTS)
     folder = folder.rename(tmp_path / "[2020]")
-    refused(folder, r"TensorFlow takes \[ in a path for a pattern; rename")
+    refused(folder, r"without \[, which TensorFlow takes for a pattern: rename")
 
 
 def test_hidden_files_are_no_checkpoints(prefix):
@@ -216,19 +216,19 @@ def test_hidden_files_are_no_checkpoints(prefix):
 
 
 def test_a_folder_without_a_checkpoint(tmp_path):
-    refused(tmp_path, r"expected a folder with one checkpoint \(\*\.index\), found none")
+    refused(tmp_path, r"expected a folder with one checkpoint \X")
 
 
 def test_a_folder_with_two_checkpoints(tmp_path):
     for step in (131000, 1000000):
         write_checkpoint(tmp_path / f"model.ckpt-{step}", in_scope(WEIGHTS))
-    refused(tmp_path, f"found 2 .*model.ckpt-1000000, model.ckpt-131000.*name one, as in {tmp_path}/model.ckpt-1000000")
+    refused(tmp_path, f"got 2 .*model.ckpt-1000000, model.ckpt-131000.*name one, as in {tmp_path}/model.ckpt-1000000")
     assert_holds(ImageGPT.from_preset(tmp_path / "model.ckpt-131000"), WEIGHTS)
 
 
 def test_a_prefix_that_is_not_there(prefix):
-    refused(prefix.with_name("model.ckpt-131000"), f"no checkpoint of this name; {prefix.parent} holds {NAME}")
-    refused(prefix.parent / "typo" / NAME, f"there is no folder {prefix.parent}/typo")
+    refused(prefix.with_name("model.ckpt-131000"), f"got none of this name: {prefix.parent} holds {NAME}")
+    refused(prefix.parent / "typo" / NAME, f"got no folder {prefix.parent}/typo")
     (prefix.parent / "empty").mkdir()
     refused(prefix.parent / "empty" / NAME, "empty holds none")
 
@@ -236,7 +236,7 @@ def test_a_prefix_that_is_not_there(prefix):
 def test_a_file_of_another_kind(prefix):
     other = prefix.with_name("kmeans_centers.npy")
     np.save(other, np.zeros((11, 3), "float32"))
-    refused(other, r"kmeans_centers\.npy: expected .* found a file of another kind")
+    refused(other, r"kmeans_centers\.npy: expected .* got a file of another kind")
 
 
 # Damage
@@ -244,16 +244,16 @@ def test_a_file_of_another_kind(prefix):
 
 def test_missing_shards_are_named(prefix):
     file_of(prefix, ".data-00001-of-00003").unlink()
-    refused(prefix, r"1 of 3 shards missing \(model\.ckpt-1000000\.data-00001-of-00003\); download them again")
+    refused(prefix, r"expected 3 shards, got all but model\.ckpt-1000000\.data-00001-of-00003: download them again")
     file_of(prefix, ".data-00002-of-00003").unlink()
-    refused(prefix.parent, "2 of 3 shards missing")
+    refused(prefix.parent, "expected 3 shards, got all but .*, ")
     file_of(prefix, ".data-00000-of-00003").unlink()
-    refused(prefix, "all its shards .* are missing")
+    refused(prefix, "expected its shards .*, got none")
 
 
 def test_a_missing_index(prefix):
     file_of(prefix, ".index").unlink()
-    refused(prefix, r"\.index is missing beside 3 shards")
+    refused(prefix, r"\.index: expected the index of 3 shards, got nothing")
 
 
 def test_shards_left_from_an_older_save(prefix):
@@ -269,7 +269,7 @@ def test_a_truncated_shard_is_refused_before_anything_is_read(prefix, left):
     shard = file_of(prefix, ".data-00002-of-00003")
     data = shard.read_bytes()
     shard.write_bytes(data[: int(left * len(data)) if isinstance(left, float) else left])
-    with pytest.raises(UserError, match=r"a shard is truncated: expected \d+ bytes in 3 shards, found \d+") as caught:
+    with pytest.raises(UserError, match=r"expected \d+ bytes in 3 shards, got \d+, so one is truncated") as caught:
         open_preset(prefix)
     assert "\n" not in str(caught.value)
 
@@ -279,7 +279,7 @@ def test_a_truncated_shard_beside_one_that_is_too_long(prefix):
     data = short.read_bytes()
     short.write_bytes(data[: len(data) // 2])
     long.write_bytes(long.read_bytes() + data)
-    refused(prefix, "damaged or cannot be read, download it again")
+    refused(prefix, "got a damaged one .*: download it again")
 
 
 @pytest.mark.parametrize("shard", [0, 1, 2])
@@ -289,7 +289,7 @@ def test_one_flipped_bit_in_a_shard(prefix, shard, position):
     data = bytearray(path.read_bytes())
     data[int(position * len(data)) if isinstance(position, float) else position] ^= 4
     path.write_bytes(data)
-    refused(prefix, r"variable model/\S+: the checkpoint is damaged or cannot be read, download it again")
+    refused(prefix, r"variable model/\S+: expected a whole checkpoint, got a damaged one .*: download it again")
 
 
 def test_a_damaged_index(prefix):
@@ -300,7 +300,7 @@ def test_a_damaged_index(prefix):
     pages = [b"<!DOCTYPE html><title>404</title>" * 50, b"\0" * len(data)]
     for damaged in (b"", data[:10], data[: len(data) // 2], data[:-1], bytes(flipped), *pages):
         index.write_bytes(damaged)
-        refused(prefix, r"\.index: the checkpoint is damaged or cannot be read, download it again")
+        refused(prefix, r"\.index: expected a whole checkpoint, got a damaged one .*: download it again")
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -331,7 +331,7 @@ def test_missing_and_left_over_variables_are_listed_with_shapes(tmp_path):
     prefix = write_checkpoint(tmp_path / NAME, training_state(weights))
     refused(
         prefix,
-        f"^{re.escape(str(prefix))}: the weights do not fit .*n_embd 16.*: "
+        f"^{re.escape(str(prefix))}: expected the weights of an Image GPT .*n_embd 16.*: "
         "missing h1/mlp/c_fc/w 16x64, ln_f/g 16, wte 11x16; left over h1/attn/bias 3x4, wte 10x16$",
     )
 
@@ -350,7 +350,7 @@ def test_long_lists_are_cut(tmp_path):
 def test_a_lost_block(tmp_path):
     weights = {name: array for name, array in WEIGHTS.items() if not name.startswith("h1/")}
     weights["h900000/ln_1/g"] = WEIGHTS["h1/ln_1/g"]
-    refused(write_checkpoint(tmp_path / NAME, in_scope(weights)), "expected blocks h0 to h900000, h1 is missing")
+    refused(write_checkpoint(tmp_path / NAME, in_scope(weights)), "expected blocks h0 to h900000, got none named h1")
 
 
 @pytest.mark.parametrize(
@@ -358,16 +358,19 @@ def test_a_lost_block(tmp_path):
     [
         (
             {"dense/kernel": np.zeros((3, 4), "float32")},
-            "expected the variables of an Image GPT .* found dense/kernel 3x4",
+            "expected the variables of an Image GPT .* got dense/kernel 3x4",
         ),
-        ({"global_step": np.int64(3)}, "expected the variables of an Image GPT .* found none"),
-        ({**in_scope(WEIGHTS), "model/wpe": np.zeros((63, 16), "float32")}, "63 positions, which is no square"),
-        ({**in_scope(WEIGHTS), "model/wpe": np.zeros(64, "float32")}, "found h0/attn/c_proj 4x4x16"),
+        ({"global_step": np.int64(3)}, "expected the variables of an Image GPT .* got none"),
+        (
+            {**in_scope(WEIGHTS), "model/wpe": np.zeros((63, 16), "float32")},
+            "expected a square number of positions in wpe, got 63",
+        ),
+        ({**in_scope(WEIGHTS), "model/wpe": np.zeros(64, "float32")}, "got h0/attn/c_proj 4x4x16"),
         ({**in_scope(WEIGHTS), "model/h0/attn/q_proj": np.zeros((5, 4, 16), "float32")}, "n_head must divide n_embd"),
         ({**in_scope(WEIGHTS), "model/wpe": np.zeros((0, 16), "float32")}, "n_px must be a positive integer, got 0"),
-        ({**in_scope(WEIGHTS), "model/wte": np.zeros((11, 16), "int32")}, "found int32 in model/wte"),
-        ({**in_scope(WEIGHTS), "model/note": np.array("import os")}, "found string in model/note"),
-        ({**in_scope(WEIGHTS), "wpe": WEIGHTS["wpe"]}, "found names both with and without model/"),
+        ({**in_scope(WEIGHTS), "model/wte": np.zeros((11, 16), "int32")}, "got int32 in model/wte"),
+        ({**in_scope(WEIGHTS), "model/note": np.array("import os")}, "got string in model/note"),
+        ({**in_scope(WEIGHTS), "wpe": WEIGHTS["wpe"]}, "got names both with and without model/"),
     ],
 )
 def test_not_an_image_gpt(tmp_path, variables, match):

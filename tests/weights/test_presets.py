@@ -259,7 +259,7 @@ def test_lora_is_merged_when_saved(tmp_path, folder, tokens, tiny_model):
 def test_a_quantised_model_is_not_saved_as_what_it_is_not(tmp_path, folder):
     model = ImageGPT.from_preset(folder)
     model.blocks[0].attn.q_proj.quantize("int8")
-    refused(model.save_to_preset, tmp_path / "int8", match="found int8 in h0/attn/q_proj: save the model before")
+    refused(model.save_to_preset, tmp_path / "int8", match="got int8 in h0/attn/q_proj: save the model before")
     assert not (tmp_path / "int8").exists()
 
 
@@ -321,11 +321,11 @@ def test_official_names(at_home, name, command):
     refused(
         ImageGPT.from_preset,
         name,
-        match=f"{name} is not downloaded yet, or not completely: python download.py {command}$",
+        match=f"{name}: expected a downloaded checkpoint, got none, or part of one: python download.py {command}$",
     )
     (at_home / "checkpoints" / name).mkdir(parents=True)
     (at_home / "checkpoints" / name / ".model.ckpt-1000000.data-00000-of-00032.part").touch()
-    refused(load_model, name, match="not downloaded yet, or not completely")
+    refused(load_model, name, match="got none, or part of one")
     weights = random_weights(TINY)
     write_checkpoint(at_home / "checkpoints" / name / "model.ckpt-1000000", training_state(weights), 4)
     np.save(at_home / "checkpoints" / "kmeans_centers.npy", COLORS)
@@ -338,7 +338,7 @@ def test_two_steps_of_an_official_model(at_home):
         prefix = at_home / "checkpoints" / "igpt-s" / f"model.ckpt-{step}"
         prefix.parent.mkdir(parents=True, exist_ok=True)
         write_checkpoint(prefix, in_scope(random_weights(TINY)))
-    refused(load_model, "igpt-s", match=r"found 2 .*name one, as in checkpoints/igpt-s/model\.ckpt-1000000")
+    refused(load_model, "igpt-s", match=r"got 2 .*name one, as in checkpoints/igpt-s/model\.ckpt-1000000")
 
 
 @pytest.mark.parametrize("name", ["nonsense", "igpt-xl", "igpt-s-1.5", "igpt_s", "", "nonsense\0"])
@@ -346,7 +346,9 @@ def test_a_name_that_does_not_exist(at_home, tiny_model, name):
     tiny_model.save_to_preset(at_home / "checkpoints" / "tiny-stripes")
     (at_home / "nonsense.png").touch()
     refused(
-        ImageGPT.from_preset, name, match=".*no such model; expected .* or one of tiny-stripes, igpt-s, igpt-m, igpt-l"
+        ImageGPT.from_preset,
+        name,
+        match="expected .* or one of tiny-stripes, igpt-s, igpt-m, igpt-l .*got no such model",
     )
 
 
@@ -355,7 +357,7 @@ def test_the_home_folder(folder, tiny_model, monkeypatch):
     assert_same_weights(ImageGPT.from_preset("~/preset"), tiny_model)
     tiny_model.save_to_preset("~/saved")
     assert_same_weights(ImageGPT.from_preset(folder.parent / "saved"), tiny_model)
-    refused(load_model, "~nobody-of-this-name/preset", match="no such folder")
+    refused(load_model, "~nobody-of-this-name/preset", match="expected a folder, got nothing")
 
 
 @pytest.mark.parametrize("given", [".", "./", "../preset", "config.json", "./model.safetensors", "model.safetensors"])
@@ -365,8 +367,8 @@ def test_every_file_of_a_preset_means_it(folder, tiny_model, monkeypatch, given)
 
 
 def test_paths_that_the_system_refuses(folder):
-    refused(load_model, "a" * 300, match="cannot be read: File name too long")
-    refused(load_model, folder / "config.json" / "deeper", match="there is no folder")
+    refused(load_model, "a" * 300, match=r"cannot be read \(File name too long")
+    refused(load_model, folder / "config.json" / "deeper", match="got no folder")
 
 
 def test_a_folder_without_permission(folder, monkeypatch):
@@ -374,7 +376,7 @@ def test_a_folder_without_permission(folder, monkeypatch):
         raise PermissionError(13, "Permission denied", str(path))
 
     monkeypatch.setattr(Path, "is_file", denied)
-    refused(load_model, folder, match="preset: cannot be read: Permission denied")
+    refused(load_model, folder, match=r"preset: .* cannot be read \(Permission denied")
 
 
 @both_backends
@@ -394,7 +396,7 @@ def test_a_preset_needs_no_tensorflow(folder, tiny_model, monkeypatch):
 )
 def test_a_config_that_is_not_a_json_object(folder, content):
     (folder / "config.json").write_bytes(content)
-    refused(load_model, folder, match=r"config\.json: expected a JSON object with the model's shape, found ")
+    refused(load_model, folder, match=r"config\.json: expected a JSON object with the model's shape, got ")
 
 
 @pytest.mark.parametrize(
@@ -407,9 +409,9 @@ def test_a_config_that_is_not_a_json_object(folder, content):
         ({"n_head": True}, "n_head must be a positive integer, got True"),
         ({"n_head": 3}, "n_head must divide n_embd"),
         ({"bert": 1}, "bert must be true or false, got 1"),
-        ({"n_class": "ten"}, "n_class must be an integer from 2 on, got 'ten'"),
-        ({"n_class": 1}, "n_class must be an integer from 2 on, got 1"),
-        ({"n_class": [10]}, "n_class must be an integer from 2 on"),
+        ({"n_class": "ten"}, "expected n_class as an integer from 2 on, got 'ten'"),
+        ({"n_class": 1}, "expected n_class as an integer from 2 on, got 1"),
+        ({"n_class": [10]}, "expected n_class as an integer from 2 on"),
     ],
 )
 def test_a_config_with_wrong_fields(folder, fields, match):
@@ -420,12 +422,18 @@ def test_a_config_with_wrong_fields(folder, fields, match):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"n_embd": 32}, "config.json says n_embd 32, model.safetensors has n_embd 16"),
-        ({"n_layer": 1_000_000_000}, "config.json says n_layer 1000000000, model.safetensors has n_layer 2"),
-        ({"n_head": 2, "n_px": 9}, "config.json says n_px 9, n_head 2, model.safetensors has n_px 8, n_head 4"),
-        ({"bert": True}, "config.json says bert true, model.safetensors has bert false"),
-        ({"n_class": 10}, "config.json says n_class 10, model.safetensors has n_class null"),
-        ({"n_vocab": None}, "config.json says n_vocab 512, model.safetensors has n_vocab 11"),
+        ({"n_embd": 32}, "expected n_embd 32 as config.json says, got n_embd 16 in model.safetensors"),
+        (
+            {"n_layer": 1_000_000_000},
+            "expected n_layer 1000000000 as config.json says, got n_layer 2 in model.safetensors",
+        ),
+        (
+            {"n_head": 2, "n_px": 9},
+            "expected n_px 9, n_head 2 as config.json says, got n_px 8, n_head 4 in model.safetensors",
+        ),
+        ({"bert": True}, "expected bert true as config.json says, got bert false in model.safetensors"),
+        ({"n_class": 10}, "expected n_class 10 as config.json says, got n_class null in model.safetensors"),
+        ({"n_vocab": None}, "expected n_vocab 512 as config.json says, got n_vocab 11 in model.safetensors"),
     ],
 )
 def test_a_config_that_contradicts_the_weights(folder, fields, match):
@@ -437,11 +445,15 @@ def test_a_config_that_contradicts_the_head(tmp_path, tiny_model):
     ImageGPTClassifier(tiny_model, 3).save_to_preset(tmp_path)
     rewrite_config(tmp_path, n_class=10)
     refused(
-        ImageGPTClassifier.from_preset, tmp_path, match="config.json says n_class 10, model.safetensors has n_class 3"
+        ImageGPTClassifier.from_preset,
+        tmp_path,
+        match="expected n_class 10 as config.json says, got n_class 3 in model.safetensors",
     )
     rewrite_config(tmp_path, n_class=None)
     refused(
-        ImageGPTClassifier.from_preset, tmp_path, match="config.json says n_class null, model.safetensors has n_class 3"
+        ImageGPTClassifier.from_preset,
+        tmp_path,
+        match="expected n_class null as config.json says, got n_class 3 in model.safetensors",
     )
     rewrite_config(tmp_path, n_class=3)
     rewrite_weights(tmp_path, lambda arrays: arrays.update({HEAD: np.ones((3, 5), "float32")}))
@@ -453,7 +465,9 @@ def test_truncated_weights(folder, left):
     path = folder / "model.safetensors"
     path.write_bytes(path.read_bytes()[:left])
     refused(
-        ImageGPT.from_preset, folder, match=r"model\.safetensors: the weights are truncated or damaged, copy them again"
+        ImageGPT.from_preset,
+        folder,
+        match=r"model\.safetensors: expected whole weights, got .* damaged ones .*: copy them again",
     )
 
 
@@ -469,13 +483,11 @@ def test_weights_that_are_none(folder, content):
 def test_missing_files(folder):
     config = (folder / "config.json").read_text()
     (folder / "config.json").unlink()
-    refused(load_model, folder, match=r"config\.json: expected .* found no such file; copy it again")
-    refused(load_model, folder / "model.safetensors", match=r"config\.json: expected .* found no such file")
+    refused(load_model, folder, match=r"config\.json: expected .* got nothing: copy it again")
+    refused(load_model, folder / "model.safetensors", match=r"config\.json: expected .* got nothing")
     (folder / "model.safetensors").unlink()
     (folder / "config.json").write_text(config)
-    refused(
-        ImageGPT.from_preset, folder, match=r"model\.safetensors: expected the preset's weights, found no such file"
-    )
+    refused(ImageGPT.from_preset, folder, match=r"model\.safetensors: expected the preset's weights, got nothing")
     (folder / "model.safetensors").mkdir()
     refused(load_model, folder, match=r"model\.safetensors: ")
 
@@ -488,7 +500,7 @@ def test_other_weights(folder):
     rewrite_weights(folder, lambda arrays: [arrays.pop(name) for name in list(arrays) if name.startswith("h0")])
     refused(load_model, folder, match=r"model\.safetensors: expected the variables of an Image GPT")
     rewrite_weights(folder, lambda arrays: arrays.update({"wpe": np.zeros((64, 16), "int8")}))
-    refused(load_model, folder, match="expected F16, F32, F64 weights, found I8 in wpe")
+    refused(load_model, folder, match="expected F16, F32, F64 weights, got I8 in wpe")
 
 
 def test_weights_of_another_float_type(folder, tiny_model):
@@ -497,7 +509,7 @@ def test_weights_of_another_float_type(folder, tiny_model):
 
 
 def test_a_palette_of_a_wrong_size(tmp_path, folder, tiny_model):
-    refused(tiny_model.save_to_preset, tmp_path / "new", Palette(COLORS[:5]), match="a palette of 11 colours, found 5")
+    refused(tiny_model.save_to_preset, tmp_path / "new", Palette(COLORS[:5]), match="a palette of 11 colours, got 5")
     assert not (tmp_path / "new").exists()
     Palette(COLORS[:5]).save(folder / "palette.npy")
     refused(load_palette, folder, match=f"expected a palette of 11 colours beside it, found 5 in {folder}/palette.npy")

@@ -24,7 +24,7 @@ def read_array(path: str | Path) -> np.memmap:
     try:
         return np.load(path, mmap_mode="r", allow_pickle=False)
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        raise UserError(f"{path}: expected a NumPy .npy file, got nothing: check the path") from error
     except (OSError, ValueError, EOFError) as error:
         raise UserError(f"{path}: expected a NumPy .npy array of numbers, got {error}") from error
 
@@ -50,7 +50,7 @@ def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
                     return arrays[images], arrays.get(labels)
             found = ", ".join(arrays.files) or "nothing"
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        raise UserError(f"{path}: expected a NumPy .npz file, got nothing: check the path") from error
     except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error, TypeError) as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: expected a NumPy .npz file of arrays of numbers, got {reason}") from error

@@ -47,7 +47,9 @@ def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...
         text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
-        raise UserError(f"{file}: expected a list of images, one per line, cannot read it: {reason}") from error
+        raise UserError(
+            f"{file}: expected a list of images, one per line, got one that cannot be read ({reason})"
+        ) from error
     lines = text.splitlines()
     rows = list(csv.reader(lines)) if file.suffix.lower() == ".csv" else [[line] for line in lines]
     rows = [[cell.strip() for cell in row] for row in rows if any(cell.strip() for cell in row)]

@@ -192,9 +192,9 @@ def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
                 if name in names and member.isfile():
                     found[name] = cast("IO[bytes]", archive.extractfile(member)).read()
     except FileNotFoundError as error:
-        raise UserError(f"{path}: no such file") from error
+        raise UserError(f"{path}: expected an archive or a folder, got nothing: check the path") from error
     except (tarfile.TarError, EOFError, OSError, zlib.error) as error:
-        raise UserError(f"{path}: expected a .tar.gz archive, cannot read it ({error}): get it again") from error
+        raise UserError(f"{path}: expected a .tar.gz archive, got a damaged one ({error}): get it again") from error
     return found
 
 
@@ -234,7 +234,9 @@ def _read_idx_file(folder: Path, name: str, header: int) -> tuple[np.ndarray, by
                 with opener(path, "rb") as file:
                     data = file.read()
             except (OSError, EOFError, zlib.error) as error:
-                raise UserError(f"{path}: damaged ({error}): get it again") from error
+                raise UserError(
+                    f"{path}: expected a file of MNIST, got a damaged one ({error}): get it again"
+                ) from error
             if len(data) < header:
                 raise UserError(f"{path}: expected at least {header} bytes, got {len(data)}: get it again")
             return np.frombuffer(data, np.uint8, offset=header), data[:header]

@@ -117,7 +117,7 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     if suffix == ".npy":
         return _of_arrays(text, read_array(path), None)
     if (path / STORE).exists():
-        raise UserError(f"{text}: expected images, got a token store, whose images are tokens already")
+        raise UserError(f"{text}: expected images, got a token store: give what it was made of")
     listed = read_list(path) if suffix in (".txt", ".csv") and path.is_file() else list_folder(path)
     return Source(text, *listed)
 

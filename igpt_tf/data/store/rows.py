@@ -73,7 +73,7 @@ class FileTokens:
                     while waiting:
                         count = file.readinto(waiting)
                         if not count:
-                            raise UserError(f"{self.path}: the file has become shorter since it was opened")
+                            raise UserError(f"{self.path}: expected {len(self)} rows as when it was opened, got fewer")
                         waiting = waiting[count:]
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error

@@ -55,7 +55,9 @@ class TokenStore:
         about = _read_about(folder)
         palette = Palette.load(folder / PALETTE)
         if palette.digest() != about["palette"]:
-            raise UserError(f"{folder / PALETTE}: not the palette that this store was made with: tokenize again")
+            raise UserError(
+                f"{folder / PALETTE}: expected the palette that this store was made with, got another: tokenize again"
+            )
         tokens = FileTokens(folder / TOKENS)
         n_px, count = about["n_px"], about["images"]
         if tokens.dtype != np.uint16 or tokens.shape != (count, n_px**2):
@@ -84,8 +86,11 @@ class TokenStore:
             UserError: if one is outside the palette.
         """
         found = self.tokens[rows]
-        if found.max(initial=0) >= len(self.palette):
-            raise UserError(f"{self.tokens.path}: damaged: a token is outside the palette: tokenize again")
+        highest = found.max(initial=0)
+        if highest >= len(self.palette):
+            raise UserError(
+                f"{self.tokens.path}: expected tokens from 0 to {len(self.palette) - 1}, got {highest}: tokenize again"
+            )
         return found
 
     @property
@@ -202,7 +207,9 @@ def tokenize(
         if not writer.rows:
             first = writer.problems()[0]
             writer.discard()
-            raise UserError(f"{source.name}: none of {len(source)} images could be read; the first: {first}")
+            raise UserError(
+                f"{source.name}: expected images, got {len(source)} that cannot be read, the first: {first}"
+            )
         writer.finish(palette, {"name": source.name, "classes": source.classes})
     return TokenStore.open(folder)
 
@@ -214,11 +221,11 @@ def _read_about(folder: Path) -> dict:
     try:
         about = read_record(path, fields)
     except RecordError as error:
-        raise UserError(f"{path}: damaged ({error}): tokenize again") from error
+        raise UserError(f"{path}: expected a store's record, got a damaged one ({error}): tokenize again") from error
     if about is None:
         if (folder / PROGRESS).exists():
-            raise UserError(f"{folder}: this token store is not finished: run the same tokenize command to resume")
+            raise UserError(f"{folder}: expected a finished token store, got part of one: run tokenize again to resume")
         raise UserError(f"{folder}: expected a token store, got a folder with no {STORE}: make one with tokenize")
     if about.get("format") != FORMAT or not isinstance(about.get("classes", 0), list | None):
-        raise UserError(f"{path}: damaged, or of another version than {FORMAT}: tokenize again")
+        raise UserError(f"{path}: expected a store of version {FORMAT}, got another or a damaged one: tokenize again")
     return about

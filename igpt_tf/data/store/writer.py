@@ -165,7 +165,9 @@ class StoreWriter:
         try:
             progress = read_record(path, FIELDS)
         except RecordError as error:
-            raise UserError(f"{path}: damaged ({error}): delete the folder and start again") from error
+            raise UserError(
+                f"{path}: expected a record, got a damaged one ({error}): delete the folder and start again"
+            ) from error
         if progress is None:
             others = sorted(one.name for one in self._folder.iterdir() if not one.name.startswith("."))
             others = [name for name in others if name not in PARTS]
@@ -220,8 +222,8 @@ def check_request(folder: Path, found: dict, wanted: dict) -> None:
         if found.get(name) != value:
             what = {"source": "data", "examples": "number of examples"}.get(name, name)
             raise UserError(
-                f"{folder}: this store was begun with another {what} ({found.get(name)}, now {value}): "
-                "use the same, or another folder"
+                f"{folder}: expected a store begun with {what} {value}, got {found.get(name)}: "
+                "use the same or another folder"
             )
 
 

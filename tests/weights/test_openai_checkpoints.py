@@ -216,7 +216,7 @@ def test_hidden_files_are_no_checkpoints(prefix):
 
 
 def test_a_folder_without_a_checkpoint(tmp_path):
-    refused(tmp_path, r"expected a folder with one checkpoint \X")
+    refused(tmp_path, r"expected a folder with one checkpoint \(\*\.index\), got none")
 
 
 def test_a_folder_with_two_checkpoints(tmp_path):

@@ -50,7 +50,7 @@ def choose_devices(n_gpu: int | None) -> list[str]:
     """
     gpus, cpus = list_gpus(), list_cpus()
     if n_gpu is None:
-        return gpus or (cpus if process_share()[1] > 1 else cpus[:1])
+        return gpus or (cpus if process_share().n_processes > 1 else cpus[:1])
     devices = gpus or cpus
     # One is always to be had: a machine without GPUs runs on its CPU, as the README says.
     if not 1 <= n_gpu <= len(devices):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import keras
 import numpy as np
@@ -53,18 +53,25 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
         ) from error
 
 
-def process_share() -> tuple[int, int]:
-    """Which process this is, from 0, and how many train together."""
+class Share(NamedTuple):
+    """Which of the processes that train together this is, from 0, and how many there are."""
+
+    process: int
+    n_processes: int
+
+
+def process_share() -> Share:
+    """This process's share of the training."""
     if on_tensorflow():
-        return 0, 1
+        return Share(0, 1)
     import jax
 
-    return jax.process_index(), jax.process_count()
+    return Share(jax.process_index(), jax.process_count())
 
 
 def from_first_process(message: Any) -> Any:
     """The message of process 0, anything that JSON can hold, in every process."""
-    if process_share()[1] == 1:
+    if process_share().n_processes == 1:
         return message
     from jax.experimental import multihost_utils
 
@@ -95,7 +102,7 @@ def all_or_none() -> Iterator[None]:
 
 def _from_all_processes(text: str) -> list[str]:
     """The text of every process, in their order."""
-    if process_share()[1] == 1:
+    if process_share().n_processes == 1:
         return [text]
     from jax.experimental import multihost_utils
 
@@ -105,7 +112,7 @@ def _from_all_processes(text: str) -> list[str]:
 
 def assign_from_first_process(variable: keras.Variable, value: np.ndarray | None) -> None:
     """Assign the value that process 0 passes, in every process; the others pass None."""
-    if process_share()[1] > 1:
+    if process_share().n_processes > 1:
         from jax.experimental import multihost_utils
 
         value = np.zeros(variable.shape, variable.dtype) if value is None else value

@@ -64,7 +64,7 @@ def start_backend(options: argparse.Namespace) -> int:
     # The library that connects them says so on standard output.
     with redirected(1, 2):
         join_processes(options.coordinator, options.num_processes, options.process_id)
-        return process_share()[0]
+        return process_share().process
 
 
 def _several(options: argparse.Namespace) -> bool:

@@ -53,11 +53,11 @@ def run(options: argparse.Namespace) -> None:
     train(options, FinetuneSettings, Finetuning)
 
 
-class Finetuning(Trainer):
+class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
     """A classifier that begins with the weights of a preset, trained on images with labels."""
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
-        self.options = options
+        super().__init__(options, recipe)
         self.preset = open_model(options)
         self.n_head = self.preset.config.n_head
 
@@ -84,14 +84,10 @@ class Finetuning(Trainer):
         from igpt_tf.backend.processes import process_share
         from igpt_tf.training.finetune import finetune
 
-        if process_share()[0] == 0 and self.data.classes is None and model.classes is not None:
+        if process_share().process == 0 and self.data.classes is None and model.classes is not None:
             warn(f"{self.options.data} does not name its classes: using {self.preset.source}'s names, in their order")
         init_from = self.preset.fingerprint()
         return finetune(model, self.data, settings, folder, self.validation, callbacks, init_from=init_from)
-
-    def save(self, model: ImageGPTClassifier) -> None:
-        """Write the preset with its head and its palette."""
-        model.save_to_preset(self.options.out, self.palette)
 
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """Losses in nats, and accuracies."""

@@ -74,11 +74,11 @@ def run(options: argparse.Namespace) -> None:
     train(options, PretrainSettings, Pretraining, None if options.recipe is None else find_recipe(options.recipe))
 
 
-class Pretraining(Trainer):
+class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
     """A new model, or the weights of a preset, trained on tokens."""
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
-        self.options = options
+        super().__init__(options, recipe)
         self.preset = None if options.init_from is None else _preset(options, recipe)
         self.store = _store(options)
         self.palette = _palette(options, self.preset, self.store)
@@ -137,10 +137,6 @@ class Pretraining(Trainer):
 
         init_from = self.preset and self.preset.fingerprint()
         return pretrain(model, self.tokens, settings, folder, self.validation, callbacks, init_from=init_from)
-
-    def save(self, model: ImageGPT) -> None:
-        """Write the preset with its palette."""
-        model.save_to_preset(self.options.out, self.palette)
 
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """The losses, in nats per token."""

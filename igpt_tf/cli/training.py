@@ -6,8 +6,9 @@ import abc
 import argparse
 import dataclasses
 import json
+import math
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
 from igpt_tf.cli.opening import warn
@@ -16,10 +17,10 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     import keras
 
+    from igpt_tf.model import ImageGPT, ImageGPTClassifier
+    from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.best import Logs
     from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.recipes import Recipe
@@ -32,24 +33,33 @@ SUB_BATCH = 8
 # What the command line does where a setting is not typed, if that is not the setting's own default.
 DEFAULTS = {"batch_size": f"{SUB_BATCH}, or n_sub_batch x devices x accumulate"}
 
+SettingsT = TypeVar("SettingsT", bound=RunSettings)
+ModelT = TypeVar("ModelT", bound="ImageGPT | ImageGPTClassifier")
 
-class Trainer(abc.ABC):
+
+class Trainer(abc.ABC, Generic[SettingsT, ModelT]):
     """What one command trains: it opens its model and data, and builds its run. `train` calls the methods in order.
 
     Attributes:
         options: of the command.
+        recipe: settings and shape by name, or None.
         n_head: attention heads of the model, by which it may be split between devices.
+        palette: of the images, if they have one.
     """
 
-    options: argparse.Namespace
     n_head: int
+    palette: Palette | None
+
+    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        self.options = options
+        self.recipe = recipe
 
     @abc.abstractmethod
-    def read(self, settings: Any) -> int:
+    def read(self, settings: SettingsT) -> int:
         """Read the data; returns the number of examples to train on."""
 
     @abc.abstractmethod
-    def new_model(self) -> keras.Model:
+    def new_model(self) -> ModelT:
         """The model to train, made in the scope of its devices."""
 
     def callbacks(self, folder: Path, writes: bool) -> list[keras.callbacks.Callback]:
@@ -58,25 +68,21 @@ class Trainer(abc.ABC):
 
     @abc.abstractmethod
     def run(
-        self, model: Any, settings: Any, folder: RunFolder, callbacks: list[keras.callbacks.Callback]
+        self, model: ModelT, settings: SettingsT, folder: RunFolder, callbacks: list[keras.callbacks.Callback]
     ) -> list[Logs]:
         """Train the model, or resume the run in `folder`."""
-
-    @abc.abstractmethod
-    def save(self, model: Any) -> None:
-        """Write the preset."""
 
     @abc.abstractmethod
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """The figures of the save interval that the preset is of, for --json, and a line of text about them."""
 
 
-def add_training_options(parser: argparse.ArgumentParser, kind: type[RunSettings]) -> None:
-    """Declare the settings of `kind`, left unset to tell what was typed from a recipe, and the run's other options."""
+def add_training_options(parser: argparse.ArgumentParser, settings_class: type[RunSettings]) -> None:
+    """Declare the settings, left unset to tell what was typed from a recipe, and the run's other options."""
     group = parser.add_argument_group(
         "settings of the run", "the command that resumes a run must give the same ones; defaults in brackets"
     )
-    for field in dataclasses.fields(kind):
+    for field in dataclasses.fields(settings_class):
         bound, options = field.metadata["bound"], dict(field.metadata["options"])
         if field.metadata["kind"] is bool:
             flag = f"--no_{field.name}" if field.default else f"--{field.name}"
@@ -116,21 +122,21 @@ def _shown(default: Any) -> str:
 
 def train(
     options: argparse.Namespace,
-    kind: type[RunSettings],
-    trainer: Callable[[argparse.Namespace, Recipe | None], Trainer],
+    settings_class: type[SettingsT],
+    trainer_class: type[Trainer[SettingsT, Any]],
     recipe: Recipe | None = None,
 ) -> None:
     """Train, or resume the run in --out, and write the preset.
 
     Args:
         options: with those of `add_training_options` and `out`.
-        kind: of the settings.
-        trainer: opens model and data from (options, recipe), once the backend is there.
+        settings_class: of the settings.
+        trainer_class: opens model and data, once the backend is there.
         recipe: settings by name; what was typed counts more.
     """
     check_distributed(options)
     # Mistakes in the settings are reported before the backend is loaded, which takes seconds.
-    settings = choose_settings(options, kind, recipe)
+    settings = choose_settings(options, settings_class, recipe)
     process = start_backend(options)
     import keras
 
@@ -141,53 +147,55 @@ def train(
 
     # Of several processes that train together, all stop if one of them cannot begin.
     with all_or_none():
-        job = trainer(options, recipe)
+        trainer = trainer_class(options, recipe)
         devices = choose_devices(options.n_gpu)
-        scope = models_scope(options, devices, job.n_head)
+        scope = models_scope(options, devices, trainer.n_head)
         settings = with_batch(settings, options, recipe, len(devices) // options.model_parallel)
         if process == 0:
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.
-        n_examples = job.read(settings)
+        n_examples = trainer.read(settings)
     folder = RunFolder(options.out / "training", options.keep, options.accept_changes, warn)
     if process == 0:
         callbacks.append(progress_bar(settings.accumulate))
-    callbacks += job.callbacks(folder.path, process == 0)
+    callbacks += trainer.callbacks(folder.path, process == 0)
     keras.utils.set_random_seed(settings.seed)
     with scope:
-        model = job.new_model()
-    history = job.run(model, settings, folder, callbacks)
+        model = trainer.new_model()
+    history = trainer.run(model, settings, folder, callbacks)
     if process == 0:
-        job.save(model)
-        _report(job, history, settings, settings.plan(n_examples)[1])
+        model.save_to_preset(options.out, trainer.palette)
+        _report(trainer, history, settings, settings.plan(n_examples)[1])
 
 
-def _report(job: Trainer, history: list[Logs], settings: RunSettings, steps_per_interval: int) -> None:
+def _report(trainer: Trainer[Any, Any], history: list[Logs], settings: RunSettings, steps_per_interval: int) -> None:
     """Print which step's weights the preset has, and their figures."""
     from igpt_tf.training.best import best_interval
 
     best = settings.patience is not None
     number = (best_interval(history) if best else None) or len(history)
     fields = {
-        "preset": str(job.options.out),
+        "preset": str(trainer.options.out),
         "steps": len(history) * steps_per_interval,
         "weights_of_step": number * steps_per_interval,
         "averaged": settings.ema is not None,
     }
-    figures, text = job.describe(history[number - 1], best, fields)
-    print(json.dumps({**fields, **figures}) if job.options.json else f"{job.options.out}: {text}")
+    figures, text = trainer.describe(history[number - 1], best, fields)
+    print(json.dumps({**fields, **figures}) if trainer.options.json else f"{trainer.options.out}: {text}")
 
 
-def choose_settings(options: argparse.Namespace, kind: type[RunSettings], recipe: Recipe | None = None) -> Any:
-    """The recipe's settings, or the defaults of `kind`, with what was typed in their place, but for the batch.
+def choose_settings(
+    options: argparse.Namespace, settings_class: type[SettingsT], recipe: Recipe | None = None
+) -> SettingsT:
+    """The recipe's settings, or the defaults, with what was typed in their place, but for the batch.
 
     Raises:
         UsageError: if what was typed is invalid or contradicts itself.
     """
     from igpt_tf.data.augment import NAMES
 
-    defaults = {field.name: field.default for field in dataclasses.fields(kind)}
+    defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
     typed = {name: getattr(options, name) for name in defaults if hasattr(options, name)}
     for name, other in INSTEAD.items():
         if name in typed and other in typed:
@@ -199,28 +207,30 @@ def choose_settings(options: argparse.Namespace, kind: type[RunSettings], recipe
     settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
     settings |= {INSTEAD[name]: defaults[INSTEAD[name]] for name in typed if name in INSTEAD}
     # The batch and its micro-batches depend on the devices: `with_batch` decides them together.
-    return kind(**{**settings, **typed, "accumulate": 1})
+    return settings_class(**{**settings, **typed, "accumulate": 1})
 
 
-def with_batch(settings: Any, options: argparse.Namespace, recipe: Recipe | None, n_devices: int) -> Any:
-    """The settings with the batch that any two of batch, micro-batches and images on each device make.
+def with_batch(settings: SettingsT, options: argparse.Namespace, recipe: Recipe | None, n_devices: int) -> SettingsT:
+    """The settings with their batch: of batch, micro-batches and images on each device, two decide the third.
 
     Raises:
         UsageError: if the three contradict each other.
     """
-    sub_batch, batch = options.n_sub_batch, getattr(options, "batch_size", None)
-    accumulate = getattr(options, "accumulate", None)
-    if batch is None and recipe is not None and (sub_batch is None or accumulate is None):
+    batch, accumulate = getattr(options, "batch_size", None), getattr(options, "accumulate", None)
+    sub_batch = options.n_sub_batch
+    if batch is None and recipe is not None and None in (accumulate, sub_batch):
         batch = recipe.settings.batch_size
     if batch is None:
-        # Where nothing says how many images a device has: the same batch on any number of devices that divides it.
         accumulate = accumulate or 1
-        sub_batch = sub_batch or -(-SUB_BATCH // (n_devices * accumulate))
-        return dataclasses.replace(settings, batch_size=sub_batch * n_devices * accumulate, accumulate=accumulate)
-    if accumulate is None and sub_batch is not None:
+        # By default the same batch on any number of devices that divides it.
+        sub_batch = sub_batch or math.ceil(SUB_BATCH / (n_devices * accumulate))
+        batch = sub_batch * n_devices * accumulate
+    elif accumulate is None and sub_batch is not None:
         accumulate = max(1, batch // (sub_batch * n_devices))
-    accumulate = accumulate or (recipe.settings.accumulate if recipe else 1)
-    if batch % (accumulate * n_devices) or sub_batch not in (None, batch // (accumulate * n_devices)):
+    elif accumulate is None:
+        accumulate = 1 if recipe is None else recipe.settings.accumulate
+    images, rest = divmod(batch, accumulate * n_devices)
+    if rest or sub_batch not in (None, images):
         each = "" if sub_batch is None else f", {sub_batch} images per batch on each"
         raise UsageError(
             f"a batch of {batch} images does not divide into {accumulate} micro-batches on {n_devices} devices{each}: "

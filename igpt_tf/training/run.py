@@ -12,7 +12,7 @@ import numpy as np
 
 from igpt_tf.backend import on_tensorflow
 from igpt_tf.backend.devices import count_devices, jit_compile, scope_of
-from igpt_tf.backend.processes import process_share
+from igpt_tf.backend.processes import Share, process_share
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.best import Logs, is_out_of_patience
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, put_averages
@@ -25,7 +25,6 @@ from igpt_tf.training.state import NotFiniteError
 # weights have the shape of the loss before its mean.
 Validation = tuple[Any, Any, np.ndarray]
 # (number of this process, number of processes)
-Share = tuple[int, int]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -109,7 +108,7 @@ class Run:
             epochs=n_intervals,
             initial_epoch=done,
             validation_data=validation,
-            validation_batch_size=settings.micro_batch_size // share[1],
+            validation_batch_size=settings.micro_batch_size // share.n_processes,
             callbacks=[
                 FiniteLoss(micro_batches, settings.accumulate),
                 *([ValidateAverage()] if settings.ema is not None else []),
@@ -122,7 +121,7 @@ class Run:
 
     def _check(self, share: Share) -> None:
         """Refuse what would fail only later, or mean something else than it says."""
-        settings, n_devices = self.settings, count_devices(self.model) * share[1]
+        settings, n_devices = self.settings, count_devices(self.model) * share.n_processes
         if settings.micro_batch_size % n_devices:
             raise UsageError(
                 f"expected a batch_size that {n_devices} devices and accumulate {settings.accumulate} divide, "

@@ -80,7 +80,7 @@ def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]
             parts.append(part.rows)
             problems += part.problems
             bar.update(len(part.rows) + len(part.problems))
-    for _, reason in problems:
+    for reason in problems:
         print(f"skipped: {reason}", file=sys.stderr)
     images = np.concatenate(parts)
     if not len(images):

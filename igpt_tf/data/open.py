@@ -2,26 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import cast
 
 import numpy as np
 
 from igpt_tf.data.labelled import LabelledTokens
-from igpt_tf.data.sources.arrays import check_tokens
 from igpt_tf.data.sources.open import STORE, Source, open_source
-from igpt_tf.data.store.rows import FileTokens
+from igpt_tf.data.store.encode import Encoder, encode
+from igpt_tf.data.store.rows import FileTokens, check_tokens
 from igpt_tf.data.store.store import TokenStore
 from igpt_tf.data.store.writer import PROGRESS
 from igpt_tf.data.tokens import Tokens
 from igpt_tf.errors import UserError
-from igpt_tf.pictures.crop import resize_and_crop
-from igpt_tf.pictures.imaging import load_images
-from igpt_tf.pictures.palette import Palette, quantize
-
-# Images decoded and quantised together, so that a folder of any size needs little more memory than its tokens.
-CHUNK = 4096
+from igpt_tf.pictures.palette import Palette
 
 
 def open_data(path: str | Path) -> TokenStore | Source:
@@ -36,7 +30,7 @@ def open_data(path: str | Path) -> TokenStore | Source:
 
 
 def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None) -> Tokens:
-    """The tokens of all images; those of stores and of .npy files stay on disk.
+    """The tokens (N, T) of all images; those of stores and of .npy files stay on disk.
 
     Args:
         data: from `open_data`.
@@ -44,43 +38,39 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
         palette: turns images into tokens, and must be a store's own; None: the store's.
         n_vocab: number of colours that the tokens may use, if there is no palette.
 
-    Returns:
-        Tokens (N, T).
-
     Raises:
-        UserError: if they do not fit n_px, palette or n_vocab, or an image cannot be read; `tokenize` leaves such
-            images out.
+        UserError: if they do not fit n_px, palette or n_vocab, or an image cannot be read.
     """
     if isinstance(data, TokenStore):
         data.require_fitting(n_px, palette, n_vocab)
         return data
     if data.are_tokens:
-        n_vocab = n_vocab if palette is None else len(palette)
         items = cast("np.ndarray", data.items)
+        tokens: FileTokens | np.ndarray = items.reshape(len(items), -1)
         if isinstance(items, np.memmap) and items.flags.c_contiguous:
             tokens = FileTokens(Path(cast("str", items.filename)))
-            tokens.check(n_px, n_vocab)
-            return tokens
-        return check_tokens(data.name, items, n_px, n_vocab)
+        check_tokens(data.name, tokens, n_px, n_vocab if palette is None else len(palette))
+        return tokens
     if palette is None:
         raise UserError(f"{data.name}: expected a palette to turn images into tokens, got none", "palette")
     tokens = np.empty((len(data), n_px**2), np.uint16)
-    for start in range(0, len(data), CHUNK):
-        part = data.part(np.arange(start, min(start + CHUNK, len(data))))
-        tokens[start : start + CHUNK] = quantize(palette, resized(part, n_px))
+    for part in encode(data, np.arange(len(data)), Encoder(n_px, palette)):
+        if part.problems:
+            raise UserError(part.problems[0])
+        tokens[part.examples] = part.rows
     return tokens
 
 
 def read_labelled(
     data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None
 ) -> LabelledTokens:
-    """The tokens of all images with their labels, of at least two classes.
+    """`read_tokens` with labels, of at least two classes.
 
     Args:
         data: from `open_data`.
         n_px: height and width of the images.
-        palette: turns images into tokens, and must be a store's own; None: the store's.
-        n_vocab: number of colours that the tokens may use, if there is no palette.
+        palette: as in `read_tokens`.
+        n_vocab: as in `read_tokens`.
 
     Raises:
         UserError: as `read_tokens`, and if there are no labels or all are the same.
@@ -93,12 +83,3 @@ def read_labelled(
     if data.labels.min() == data.labels.max():
         raise UserError(f"{data.name}: expected images of at least 2 classes, got label {data.labels[0]} alone")
     return LabelledTokens(data.name, read_tokens(data, n_px, palette, n_vocab), data.labels, data.classes)
-
-
-def resized(items: Sequence[Path] | np.ndarray, n_px: int) -> np.ndarray:
-    """Image files, or an array of images (N, height, width[, 1 or 3]), as uint8 (N, n_px, n_px, 3)."""
-    if not isinstance(items, np.ndarray):
-        return load_images(items, n_px)
-    items = items.reshape(*items.shape[:3], -1)  # (N, height, width, 1 or 3)
-    images = np.broadcast_to(items, (*items.shape[:3], 3))
-    return images if images.shape[1:3] == (n_px, n_px) else np.stack([resize_and_crop(one, n_px) for one in images])

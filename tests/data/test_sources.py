@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 from http_server import Remote, serving
 
-from igpt_tf.data.open import open_data, read_tokens, resized
+from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.data.sources import named
 from igpt_tf.data.sources.open import open_source
+from igpt_tf.data.store.encode import Encoder
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import Palette
 
@@ -26,7 +27,8 @@ def random_images(*shape, seed=0):
 
 
 def all_pictures(source, n_px=8):
-    return resized(source.part(np.arange(len(source))), n_px)
+    examples = np.arange(len(source))
+    return Encoder(n_px)(examples, source.part(examples)).rows
 
 
 def one_line_error(function, *args, match):

@@ -15,8 +15,6 @@ SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY
 
 # Greater labels are a mistake, such as identifiers in place of classes.
 MAX_CLASSES = 1_000_000
-# Rows of tokens checked together: 8 MB of 32 x 32 images in 16 bits.
-CHECKED_ROWS = 4096
 
 
 def read_array(path: str | Path) -> np.memmap:
@@ -30,13 +28,10 @@ def read_array(path: str | Path) -> np.memmap:
 
 
 def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Read a split of an `.npz` file.
+    """Read images or tokens, and labels or None, of a split of an `.npz` file.
 
     Its arrays are named as in Keras' mnist.npz, `x_train`, `y_train`, `x_test`, `y_test` (and `x_valid`, `y_valid`),
     or `images` and `labels`, which are the split "train".
-
-    Returns:
-        Images or tokens, and labels or None.
 
     Raises:
         UserError: if the file is missing, damaged or would need pickle, or has no such split.
@@ -58,14 +53,7 @@ def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:
 
 
 def read_prefix(prefix: str, split: str) -> tuple[np.ndarray, np.ndarray | None]:
-    """Memory-map a split of OpenAI's `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on.
-
-    Returns:
-        Tokens or images, and labels or None.
-
-    Raises:
-        UserError: if a file is missing or damaged.
-    """
+    """Memory-map tokens or images, and labels or None, of a split of OpenAI's `{prefix}_trX.npy` and so on."""
     short_images, short_labels = SPLITS[split]
     labels = Path(f"{prefix}_{short_labels}.npy")
     return read_array(f"{prefix}_{short_images}.npy"), read_array(labels) if labels.exists() else None
@@ -79,17 +67,6 @@ def has_split(prefix: str) -> bool:
 def holds_pictures(array: np.ndarray) -> bool:
     """Whether an array holds images, uint8 (N, height, width[, C]), not tokens, integers (N, T) or (N, n_px, n_px)."""
     return array.ndim == 4 or (array.ndim == 3 and array.dtype == np.uint8)
-
-
-def check_pictures(name: str, images: np.ndarray) -> np.ndarray:
-    """Return images (N, height, width[, 1 or 3]) uint8 unchanged; raise a `UserError` if they are anything else."""
-    good = images.ndim == 3 or (images.ndim == 4 and images.shape[3] in (1, 3))
-    if images.dtype != np.uint8 or not good or not images.size:
-        raise UserError(
-            f"{name}: expected at least one image, uint8 (N, height, width) or (N, height, width, 3), "
-            f"got {images.dtype} {images.shape}"
-        )
-    return images
 
 
 def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
@@ -106,22 +83,3 @@ def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
     if len(plain) and plain.max() >= MAX_CLASSES:
         raise UserError(f"{name}: expected labels below {MAX_CLASSES:,}, got {plain.max():,}: are these classes?")
     return plain.astype(np.int32)
-
-
-def check_tokens(name: str, array: np.ndarray, n_px: int, n_vocab: int | None) -> np.ndarray:
-    """Return tokens as (N, T); raise a `UserError` if they have another shape or are outside the vocabulary."""
-    tokens = array.reshape(len(array), -1) if array.ndim > 1 else array
-    if not np.issubdtype(tokens.dtype, np.integer) or tokens.shape[1:] != (n_px**2,) or not len(tokens):
-        raise UserError(
-            f"{name}: expected tokens, integers of shape (N, {n_px**2}) for images of {n_px} pixels, "
-            f"got {array.dtype} {array.shape}"
-        )
-    for start in range(0, len(tokens), CHECKED_ROWS):
-        chunk = tokens[start : start + CHECKED_ROWS]
-        low, high = int(chunk.min()), int(chunk.max())
-        if low < 0 or (n_vocab is not None and high >= n_vocab):
-            raise UserError(
-                f"{name}: expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
-                f"got {low if low < 0 else high}: were they made with another palette?"
-            )
-    return tokens

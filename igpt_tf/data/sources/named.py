@@ -28,12 +28,13 @@ MNIST_SHA256 = "731c5ac602752760c8e48fbffcf8c3b850d9dc2a2aedcf2cc48468fc17b673d1
 # MNIST's own format: a big-endian header of this many bytes, then one byte per pixel or label.
 IDX_IMAGES, IDX_LABELS = 16, 8
 CIFAR_PIXELS = 32 * 32 * 3
-Arrays = tuple[np.ndarray, np.ndarray, tuple[str, ...]]
+# Images (N, height, width[, 3]) uint8, labels (N,), class names.
+Arrays = tuple[np.ndarray, np.ndarray | None, tuple[str, ...] | None]
 
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two CIFARs in its binary version: one or two labels, then 3,072 pixels, plane by plane.
+    """The files of one of the two CIFARs, whose records are one or two labels, then 3,072 pixels, plane by plane.
 
     Args:
         archive: name of the file to download.
@@ -76,31 +77,30 @@ class DownloadError(UserError):
 
 
 def load_named(name: str, split: str, file: Path | None = None) -> Arrays:
-    """Load one of the data sets in `NAMES`.
+    """Load one of the data sets in `NAMES`: images, labels or None, class names or None.
 
     Args:
         name: of the data set.
         split: "train" or "test".
         file: a local copy: for the MNISTs a folder with the four original idx files; for the CIFARs the archive of
-            the binary version, or its unpacked folder. None: the file in Keras' cache, downloaded if it is missing.
-
-    Returns:
-        Images (N, height, width[, 3]) uint8, labels (N,) int32, class names.
+            the binary version, or its unpacked folder; for all an .npz of Keras' layout. None: the file in Keras'
+            cache, downloaded if it is missing.
 
     Raises:
         DownloadError: if a download fails.
         UserError: if there is no such split, or a file is missing or damaged.
     """
+    classes = MNISTS.get(name)
+    if file is not None and file.suffix.lower() == ".npz":
+        return *read_npz(file, split), classes
     if split not in SPLITS:
         raise UserError(f"{name}: expected the split {' or '.join(SPLITS)}, got {split!r}")
     if name in CIFARS:
         cifar = CIFARS[name]
-        return read_cifar(cifar, file or _cached(f"{CIFAR_FILES}/{cifar.archive}", cifar.md5), split)
+        return _read_cifar(cifar, file or _cached(f"{CIFAR_FILES}/{cifar.archive}", cifar.md5), split)
     if name == "mnist" and file is None:
-        images, labels = read_npz(_cached(f"{KERAS_FILES}/mnist.npz", MNIST_SHA256), split)
-    else:
-        images, labels = read_idx(file or _cached_fashion_mnist(split), split)
-    return images, cast("np.ndarray", labels).astype(np.int32), MNISTS[name]
+        return *read_npz(_cached(f"{KERAS_FILES}/mnist.npz", MNIST_SHA256), split), classes
+    return *_read_idx(file or _cached_fashion_mnist(split), split), classes
 
 
 def _cached_fashion_mnist(split: str) -> Path:
@@ -111,51 +111,36 @@ def _cached_fashion_mnist(split: str) -> Path:
 
 
 def _cached(url: str, digest: str | None = None, folder: str = "") -> Path:
-    """A file of Keras' cache of data sets, downloaded if it is missing or damaged.
-
-    Args:
-        url: address of the file.
-        digest: its MD5 or SHA-256, in hexadecimal digits; None: unknown.
-        folder: where in the cache it lies.
-    """
+    """A file in a folder of Keras' cache, downloaded if it is missing or its digest is another."""
     home = os.environ.get("KERAS_HOME") or Path.home() / ".keras"
     path = Path(home, "datasets", folder, url.rpartition("/")[2])
-    if path.exists() and digest in (None, _digest_of(path, digest)):
+    if path.exists() and _has_digest(path, digest):
         return path
     try:
         path.unlink(missing_ok=True)
         fetch_file(url, path)
     except (UserError, OSError) as error:
         raise DownloadError(f"{path.name} cannot be downloaded ({error}): fetch {url} elsewhere") from error
-    if digest not in (None, _digest_of(path, digest)):
+    if not _has_digest(path, digest):
         raise DownloadError(f"{url}: expected a file of digest {digest}, got another: fetch it elsewhere")
     return path
 
 
-def _digest_of(path: Path, like: str | None) -> str | None:
-    """The digest of a file, of the same kind as another digest."""
-    if like is None:
-        return None
+def _has_digest(path: Path, digest: str | None) -> bool:
+    """Whether a file has this MD5 or SHA-256, in hexadecimal digits; None: any."""
+    if digest is None:
+        return True
     with open(path, "rb") as file:
-        return hashlib.file_digest(file, "md5" if len(like) == 32 else "sha256").hexdigest()
+        return hashlib.file_digest(file, "md5" if len(digest) == 32 else "sha256").hexdigest() == digest
 
 
-def read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
-    """Read CIFAR's binary version.
-
-    Args:
-        cifar: which of the two.
-        path: the archive, or its unpacked folder.
-        split: "train" or "test".
-
-    Returns:
-        Images (N, 32, 32, 3) uint8, labels (N,) int32, class names.
-
-    Raises:
-        UserError: if a file is missing or of another size.
-    """
+def _read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
+    """A split of CIFAR from the archive of its binary version, or from its unpacked folder."""
     wanted = (*cifar.splits[split], cifar.names)
-    files = _files_of_folder(path, wanted) if path.is_dir() else _files_of_archive(path, wanted)
+    if path.is_dir():
+        files = {name: (path / name).read_bytes() for name in wanted if (path / name).is_file()}
+    else:
+        files = _files_of_archive(path, wanted)
     missing = [name for name in wanted if name not in files]
     if missing:
         hint = ""
@@ -171,15 +156,11 @@ def read_cifar(cifar: Cifar, path: Path, split: str) -> Arrays:
         raise UserError(f"{path}: expected records of {width} bytes, got {len(data)} bytes: get it again")
     records = np.frombuffer(data, np.uint8).reshape(-1, width)
     images = records[:, cifar.n_labels :].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    labels = records[:, cifar.n_labels - 1]
     classes = tuple(files[cifar.names].decode("utf-8", "replace").split())
-    labels = records[:, cifar.n_labels - 1].astype(np.int32)
     if labels.max() >= len(classes):
         raise UserError(f"{path}: expected labels of {len(classes)} classes, got {labels.max()}: get it again")
     return np.ascontiguousarray(images), labels, classes
-
-
-def _files_of_folder(folder: Path, names: tuple[str, ...]) -> dict[str, bytes]:
-    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
 
 
 def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
@@ -198,19 +179,8 @@ def _files_of_archive(path: Path, names: tuple[str, ...]) -> dict[str, bytes]:
     return found
 
 
-def read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
-    """Read MNIST's original files.
-
-    Args:
-        folder: with the four files, compressed or not.
-        split: "train" or "test".
-
-    Returns:
-        Images (N, height, width) uint8 and labels (N,) uint8.
-
-    Raises:
-        UserError: if a file is missing or damaged.
-    """
+def _read_idx(folder: Path, split: str) -> tuple[np.ndarray, np.ndarray]:
+    """Images (N, height, width) and labels (N,), both uint8, from MNIST's original files, compressed or not."""
     start = _idx_start(split)
     images, header = _read_idx_file(folder, f"{start}-images-idx3-ubyte", IDX_IMAGES)
     labels, _ = _read_idx_file(folder, f"{start}-labels-idx1-ubyte", IDX_LABELS)

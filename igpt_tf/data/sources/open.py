@@ -12,7 +12,6 @@ import numpy as np
 from igpt_tf.data.sources.arrays import (
     SPLITS,
     check_labels,
-    check_pictures,
     has_split,
     holds_pictures,
     read_array,
@@ -20,7 +19,7 @@ from igpt_tf.data.sources.arrays import (
     read_prefix,
 )
 from igpt_tf.data.sources.listing import list_folder, read_list
-from igpt_tf.data.sources.named import MNISTS, NAMES, load_named
+from igpt_tf.data.sources.named import NAMES, load_named
 from igpt_tf.errors import UserError
 
 # The file that makes a folder a token store.
@@ -48,11 +47,6 @@ class Source:
 
     def __len__(self) -> int:
         return len(self.items)
-
-    @property
-    def are_files(self) -> bool:
-        """Whether the items are paths."""
-        return not isinstance(self.items, np.ndarray)
 
     @property
     def are_tokens(self) -> bool:
@@ -104,7 +98,7 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     if colon and end in SPLITS and not path.exists():
         text, path, split = start, Path(start), end
     if text in NAMES:
-        return _open_named(text, split, None if file is None else Path(file))
+        return _of_arrays(f"{text}:{split}", *load_named(text, split, None if file is None else Path(file)))
     if file is not None:
         raise UserError(f"expected a local copy of one of {', '.join(NAMES)}, got one of {text!r}")
     if has_split(text):
@@ -122,22 +116,16 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     return Source(text, *listed)
 
 
-def _open_named(name: str, split: str, file: Path | None) -> Source:
-    label = f"{name}:{split}"
-    if file is None or file.suffix.lower() != ".npz":
-        images, labels, classes = load_named(name, split, file)
-        return _of_arrays(label, images, labels, classes)
-    return _of_arrays(label, *read_npz(file, split), MNISTS.get(name))
-
-
 def _of_arrays(
     name: str, array: np.ndarray, labels: np.ndarray | None, classes: tuple[str, ...] | None = None
 ) -> Source:
     if holds_pictures(array):
-        check_pictures(name, array)
-    elif array.ndim not in (2, 3) or not array.size or array.dtype.kind not in "iu":
+        good = array.dtype == np.uint8 and (array.ndim == 3 or array.shape[3] in (1, 3))
+    else:
+        good = array.ndim in (2, 3) and array.dtype.kind in "iu"
+    if not good or not array.size:
         raise UserError(
-            f"{name}: expected images, uint8 (N, height, width[, 3]), or tokens, integers (N, T), "
+            f"{name}: expected at least one image, uint8 (N, height, width[, 3]), or tokens, integers (N, T), "
             f"got {array.dtype} {array.shape}"
         )
     return Source(name, array, None if labels is None else check_labels(name, labels, len(array)), classes)

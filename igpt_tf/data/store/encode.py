@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple, cast
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from igpt_tf.data.sources.arrays import check_tokens
 from igpt_tf.data.sources.open import Source
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import random_resized_crop, resize_and_crop
@@ -28,12 +27,12 @@ class Encoded(NamedTuple):
 
     rows: tokens (m, T) uint16, or images (m, n_px, n_px, 3) uint8.
     examples: (m,) the example that each row comes from.
-    problems: (example, reason) of each that could not be read.
+    problems: a line for each example that could not be read.
     """
 
     rows: np.ndarray
     examples: np.ndarray
-    problems: list[tuple[int, str]]
+    problems: list[str]
 
 
 @dataclass(frozen=True)
@@ -54,15 +53,17 @@ class Encoder:
 
     def __call__(self, examples: np.ndarray, items: Sequence[Path] | np.ndarray) -> Encoded:
         """Encode the examples of these numbers (n,), whose items come from `Source.part`."""
-        if isinstance(items, np.ndarray) and not self.random_crops and items.shape[1:3] == (self.n_px, self.n_px):
-            return Encoded(self._quantize(_with_channels(items)), examples, [])
+        if isinstance(items, np.ndarray):
+            items = items.reshape(*items.shape[:3], -1)  # (n, height, width, 1 or 3)
+            items = np.broadcast_to(items, (*items.shape[:3], 3))
+            if not self.random_crops and items.shape[1:3] == (self.n_px, self.n_px):
+                return Encoded(self._quantize(items), examples, [])
         images, numbers, problems = [], [], []
         for example, item in zip(examples.tolist(), items, strict=True):
             try:
-                image = read_image(item) if isinstance(item, Path) else _with_channels(item[None])[0]
-                images += self._cut(image, example)
+                images += self._cut(read_image(item) if isinstance(item, Path) else item, example)
             except UserError as error:
-                problems.append((example, str(error)))
+                problems.append(str(error))
             else:
                 numbers += [example] * max(1, self.random_crops)
         stacked = np.stack(images) if images else np.empty((0, self.n_px, self.n_px, 3), np.uint8)
@@ -78,39 +79,16 @@ class Encoder:
         return images if self.palette is None else quantize(self.palette, images).astype(np.uint16)
 
 
-@dataclass(frozen=True)
-class TokenEncoder:
-    """Checks tokens, for sources that hold them already.
-
-    Args:
-        name: of the source, for messages.
-        n_px: height and width of the images.
-        n_vocab: number of colours of the palette.
-    """
-
-    name: str
-    n_px: int
-    n_vocab: int
-
-    def __call__(self, examples: np.ndarray, items: np.ndarray) -> Encoded:
-        """Check the tokens (n, T) of the examples of these numbers (n,)."""
-        tokens = check_tokens(self.name, items, self.n_px, self.n_vocab)
-        return Encoded(tokens.astype(np.uint16), examples, [])
-
-
 def encode(
-    source: Source, examples: np.ndarray, encoder: Encoder | TokenEncoder, workers: int | None = None
+    source: Source, examples: np.ndarray, encoder: Callable[[np.ndarray, Any], Encoded], workers: int | None = None
 ) -> Iterator[Encoded]:
     """Encode examples of a source on several threads, `CHUNK` at a time and in their order.
 
     Args:
         source: the images or tokens.
         examples: (n,) numbers of those to encode.
-        encoder: called with each chunk's numbers and items.
+        encoder: called with each chunk's numbers and items, such as an `Encoder`.
         workers: number of threads; None: one per core.
-
-    Raises:
-        UserError: if a source of tokens does not fit.
     """
     workers = workers or (len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1)
     waiting: deque[Future[Encoded]] = deque()
@@ -119,17 +97,10 @@ def encode(
     try:
         for start in range(0, len(examples), CHUNK):
             chunk = examples[start : start + CHUNK]
-            # Callers pair a source with the encoder of what it holds.
-            waiting.append(pool.submit(encoder, chunk, cast("Any", source.part(chunk))))
+            waiting.append(pool.submit(encoder, chunk, source.part(chunk)))
             if len(waiting) > 2 * workers:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _with_channels(images: np.ndarray) -> np.ndarray:
-    """Images (n, height, width[, 1 or 3]) as (n, height, width, 3)."""
-    images = images.reshape(*images.shape[:3], -1)  # (n, height, width, 1 or 3)
-    return np.broadcast_to(images, (*images.shape[:3], 3))

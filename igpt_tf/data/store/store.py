@@ -11,9 +11,10 @@ from tqdm import tqdm
 
 from igpt_tf.data.sources.arrays import read_array
 from igpt_tf.data.sources.open import STORE, Source
-from igpt_tf.data.store.encode import Encoder, TokenEncoder, encode
-from igpt_tf.data.store.rows import FileTokens
+from igpt_tf.data.store.encode import Encoded, Encoder, encode
+from igpt_tf.data.store.rows import FileTokens, check_tokens
 from igpt_tf.data.store.writer import LABELS, PALETTE, PROGRESS, TOKENS, check_request, remove_leftovers, store_writer
+from igpt_tf.data.tokens import sample_rows
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.palette import MAX_COLORS, Palette
 from igpt_tf.storage.records import RecordError, read_record
@@ -66,7 +67,7 @@ class TokenStore:
                 "tokenize again"
             )
         # `tokenize` checked every token, and processes that share the work need not all read all of them.
-        tokens.spot_check(n_px, len(palette))
+        check_tokens(str(tokens.path), sample_rows(tokens), n_px, len(palette))
         classes = about["classes"] if about["classes"] is None else tuple(about["classes"])
         labels = np.array(read_array(folder / LABELS)) if about["labels"] else None
         if labels is not None:
@@ -192,9 +193,13 @@ def tokenize(
         check_request(folder, _read_about(folder), request)
         remove_leftovers(folder)
         return TokenStore.open(folder)
-    encoder = Encoder(n_px, palette, random_crops, seed)
-    if source.are_tokens:
-        encoder = TokenEncoder(source.name, n_px, len(palette))
+
+    def take_tokens(examples: np.ndarray, items: np.ndarray) -> Encoded:
+        tokens = items.reshape(len(items), -1)
+        check_tokens(source.name, tokens, n_px, len(palette))
+        return Encoded(tokens.astype(np.uint16), examples, [])
+
+    encoder = take_tokens if source.are_tokens else Encoder(n_px, palette, random_crops, seed)
     with (
         store_writer(folder, request, source.labels is not None) as writer,
         tqdm(total=len(source), initial=writer.done, unit="image", disable=not progress, leave=False, delay=1) as bar,
@@ -202,7 +207,7 @@ def tokenize(
         for part in encode(source, np.arange(writer.done, len(source)), encoder, workers):
             done = len(set(part.examples.tolist())) + len(part.problems)
             labels = None if source.labels is None else source.labels[part.examples]
-            writer.append(done, part.rows, labels, [reason for _, reason in part.problems])
+            writer.append(done, part.rows, labels, part.problems)
             bar.update(done)
         if not writer.rows:
             first = writer.problems()[0]

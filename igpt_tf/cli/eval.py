@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, palette_for
+from igpt_tf.cli.opening import load_backend, open_model, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UsageError, UserError
@@ -103,7 +103,7 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
     splits = {}
     for name, path in found.items():
         images = open_data(path)
-        palette = palette_for(options, preset, images)
+        palette = resolve_palette(options, preset, images)
         tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
         labels = None
         if images.labels is not None and preset.n_class is not None:

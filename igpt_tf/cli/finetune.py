@@ -6,11 +6,11 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.opening import open_model, palette_for, warn, warn_of_same_images
+from igpt_tf.cli.opening import open_model, resolve_palette, warn, warn_of_same_images
 from igpt_tf.cli.parser import add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.training import Trainer, add_training_options, train
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError
 from igpt_tf.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
@@ -107,27 +107,16 @@ def _read_data(
     from igpt_tf.data.open import open_data, read_labelled
     from igpt_tf.data.split import hold_out, stratified_order
 
-    config = preset.config
-
-    def read(path: str, others: Palette | None = None) -> tuple[LabelledTokens, Palette | None]:
-        images = open_data(path)
-        palette = palette_for(options, preset, images, others)
-        return read_labelled(images, config.n_px, palette, config.n_vocab), palette or getattr(images, "palette", None)
-
-    data, palette = read(options.data)
-    if palette is not None and len(palette) != config.n_vocab:
-        raise UserError(
-            f"{options.data}: expected a store of {config.n_vocab} colours for {preset.source}, found {len(palette)}; "
-            "tokenize with the palette that the model was trained with"
-        )
-    validation = None
-    if options.validation is not None:
-        validation, _ = read(options.validation, palette)
+    sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
+    config, palette = preset.config, resolve_palette(options, preset, *sources)
+    data, *others = [read_labelled(source, config.n_px, palette, config.n_vocab) for source in sources]
+    if others:
+        validation = others[0]
         validation.require_classes(data.n_class, data.classes)
         warn_of_same_images(data, validation)
         chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
-        validation = validation.part(chosen)
-    elif options.holdout:
-        kept, held = hold_out(data.labels, min(options.holdout, options.validation_images / len(data)), settings.seed)
-        data, validation = data.part(kept), data.part(held)
-    return data, validation, palette
+        return data, validation.part(chosen), palette
+    if not options.holdout:
+        return data, None, palette
+    kept, held = hold_out(data.labels, min(options.holdout, options.validation_images / len(data)), settings.seed)
+    return data.part(kept), data.part(held), palette

@@ -87,33 +87,46 @@ def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
 
 
 def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
-    """The palette that was named or lies beside the model, of as many colours as the model knows."""
+    """The palette that `resolve_palette` finds for pictures, which need one."""
+    from igpt_tf.weights.presets import load_palette
+
+    palette = resolve_palette(options, preset)
+    return load_palette(preset) if palette is None else palette
+
+
+def resolve_palette(options: argparse.Namespace, preset: Preset | None, *data: TokenStore | Source) -> Palette | None:
+    """The palette of a model and its images: the first that there is of three.
+
+    1. the one in the file that --palette (--color_cluster_path) names;
+    2. the one that lies beside the weights of `preset`;
+    3. the data's own: that of the first token store among them.
+
+    Returns:
+        The palette; None if there is none and all data are tokens, or there is no preset.
+
+    Raises:
+        UserError: if it has another number of colours than the model, or images have no palette.
+    """
+    from igpt_tf.data.store.store import TokenStore
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.weights.presets import load_palette
 
-    if options.palette is None:
-        return load_palette(preset)
-    palette = Palette.load(options.palette)
-    if len(palette) != preset.config.n_vocab:
+    stores = [one for one in data if isinstance(one, TokenStore)]
+    if options.palette is not None:
+        source, palette = options.palette, Palette.load(options.palette)
+    elif preset is not None and (beside := preset.palette()) is not None:
+        return beside
+    elif stores:
+        source, palette = stores[0].name, stores[0].palette
+    else:
+        # The preset's own error says where a palette was looked for.
+        return None if preset is None or all(one.are_tokens for one in data) else load_palette(preset)
+    if preset is not None and len(palette) != preset.config.n_vocab:
         raise UserError(
-            f"{options.palette}: the model knows {preset.config.n_vocab} colours, this palette has {len(palette)}; "
-            "give the palette that it was trained with"
+            f"{source}: expected a palette of {preset.config.n_vocab} colours for {preset.source}, "
+            f"got {len(palette)}: use the palette that the model was trained with"
         )
     return palette
-
-
-def palette_for(
-    options: argparse.Namespace, preset: Preset, images: TokenStore | Source, others: Palette | None = None
-) -> Palette | None:
-    """The palette that images need, or are held against: tokens need none.
-
-    `others` is the palette of images that these must agree with; it counts where the model has none beside it.
-    """
-    if options.palette is None:
-        palette = preset.palette() or others
-        if palette is not None or images.are_tokens:
-            return palette
-    return open_palette(options, preset)
 
 
 def warn_of_same_images(trained: LabelledTokens, tested: LabelledTokens) -> None:

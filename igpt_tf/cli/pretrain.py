@@ -7,7 +7,7 @@ import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.opening import check_shape, open_palette
+from igpt_tf.cli.opening import check_shape, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.training import UNSET, Trainer, add_training_options, train
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     import keras
 
     from igpt_tf.config import ImageGPTConfig
+    from igpt_tf.data.sources.open import Source
     from igpt_tf.data.store.store import TokenStore
     from igpt_tf.data.tokens import Tokens
     from igpt_tf.model.image_gpt import ImageGPT
@@ -78,12 +79,14 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
     """A new model, or the weights of a preset, trained on tokens."""
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        from igpt_tf.data.open import open_data
+
         super().__init__(options, recipe)
         self.preset = None if options.init_from is None else _preset(options, recipe)
-        self.store = _store(options)
-        self.palette = _palette(options, self.preset, self.store)
+        self.images = open_data(options.data)
+        self.palette = resolve_palette(options, self.preset, self.images)
         base = None if recipe is None else recipe.config
-        self.config = self.preset.config if self.preset else _config(options, base, self.palette, self.store)
+        self.config = self.preset.config if self.preset else _config(options, base, self.palette, self.images)
         self.n_head = self.config.n_head
         if options.sample_every is None:
             return
@@ -97,18 +100,20 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         """Read the tokens to train on and to validate on."""
         import numpy as np
 
+        from igpt_tf.data.open import open_data
+
         options = self.options
-        self.tokens, self.validation = self._open(options.data, self.store), None
+        self.tokens, self.validation = self._read(self.images), None
         if options.validation is not None:
-            validation = self._open(options.validation)
+            validation = self._read(open_data(options.validation))
             chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
             self.validation = validation[chosen]
         return len(self.tokens)
 
-    def _open(self, source: str, store: TokenStore | None = None) -> Tokens:
-        from igpt_tf.data.open import open_data, read_tokens
+    def _read(self, images: TokenStore | Source) -> Tokens:
+        from igpt_tf.data.open import read_tokens
 
-        return read_tokens(store or open_data(source), self.config.n_px, self.palette, self.config.n_vocab)
+        return read_tokens(images, self.config.n_px, self.palette, self.config.n_vocab)
 
     def new_model(self) -> ImageGPT:
         """A new model, or that of --init_from."""
@@ -164,45 +169,20 @@ def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
     return preset
 
 
-def _store(options: argparse.Namespace) -> TokenStore | None:
-    """The token store to train on, if the data are one."""
-    from igpt_tf.data.sources.open import STORE
-    from igpt_tf.data.store.store import TokenStore
-
-    return TokenStore.open(Path(options.data)) if (Path(options.data) / STORE).exists() else None
-
-
-def _palette(options: argparse.Namespace, preset: Preset | None, store: TokenStore | None) -> Palette | None:
-    """The palette that was named, that of the weights to begin with, or the one of the token store to train on."""
-    from igpt_tf.pictures.palette import Palette
-
-    if preset is not None and (options.palette is not None or preset.palette() is not None):
-        return open_palette(options, preset)
-    if options.palette is not None:
-        return Palette.load(options.palette)
-    if store is None:
-        return None
-    if preset is not None and len(store.palette) != preset.config.n_vocab:
-        raise UserError(
-            f"{options.data}: expected a store of {preset.config.n_vocab} colours for the weights of --init_from, "
-            f"found {len(store.palette)}; tokenize with the palette that they were trained with"
-        )
-    return store.palette
-
-
 def _config(
-    options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None, store: TokenStore | None
+    options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None, images: TokenStore | Source
 ) -> ImageGPTConfig:
-    """The recipe's or the named size's shape with what was typed beside it, and what palette and store say."""
+    """The recipe's or the named size's shape with what was typed beside it, and what palette and images say."""
     from igpt_tf.config import SIZES
+    from igpt_tf.data.store.store import TokenStore
 
     typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
         raise UsageError(
             f"--n_vocab {typed['n_vocab']} was given, but {options.palette or options.data} has {len(palette)} colours"
         )
-    if store is not None and base is None:
-        typed.setdefault("n_px", store.n_px)
+    if isinstance(images, TokenStore) and base is None:
+        typed.setdefault("n_px", images.n_px)
     if base is None or hasattr(options, "size"):
         kept = {} if base is None else {"n_px": base.n_px, "bert": base.bert}
         base = dataclasses.replace(SIZES[getattr(options, "size", "nano")], **kept)

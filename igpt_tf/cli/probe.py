@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, palette_for, warn, warn_of_same_images
+from igpt_tf.cli.opening import load_backend, open_model, resolve_palette, warn, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
@@ -138,18 +138,14 @@ def _read(options: argparse.Namespace, preset: Preset) -> tuple[LabelledTokens, 
     from igpt_tf.data.open import open_data, read_labelled
     from igpt_tf.probing.linear import require_all_classes
 
-    def read(images, others=None) -> LabelledTokens:
-        palette = palette_for(options, preset, images, others)
-        return read_labelled(images, preset.config.n_px, palette, preset.config.n_vocab)
-
     # Both are opened before either is read, which may take long.
-    train_images = open_data(options.data)
-    test_images = open_data(options.test_data or _test_split(options.data))
-    everything = read(train_images)
+    sources = open_data(options.data), open_data(options.test_data or _test_split(options.data))
+    config, palette = preset.config, resolve_palette(options, preset, *sources)
+    everything = read_labelled(sources[0], config.n_px, palette, config.n_vocab)
     train = _limited(everything, options.limit, options.seed)
     # The number of classes is known from all images, not from the limited ones.
     require_all_classes(train.labels, everything.n_class)
-    test = read(test_images, getattr(train_images, "palette", None))
+    test = read_labelled(sources[1], config.n_px, palette, config.n_vocab)
     warn_of_same_images(everything, test)
     return train, _limited(test, options.test_limit, options.seed)
 

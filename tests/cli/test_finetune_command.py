@@ -120,7 +120,7 @@ def test_a_store_of_other_colours_is_refused_before_training(capsys, tmp_path, p
     code, _, err = run(
         capsys, "finetune", "--model", tmp_path / "bare", "--data", tmp_path / "store", "--out", tmp_path / "out"
     )
-    assert code == 1 and "expected a store of 11 colours" in err and len(err.splitlines()) == 1
+    assert code == 1 and "expected a palette of 11 colours" in err and len(err.splitlines()) == 1
 
 
 def test_names_stay_with_their_head(classifier):

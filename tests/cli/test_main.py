@@ -296,7 +296,7 @@ def test_a_store_says_its_images_width_and_its_colours(capsys, tmp_path, preset,
     config = json.loads((tmp_path / "m/config.json").read_text())
     assert (config["n_px"], config["n_vocab"]) == (8, 6)
     code, _, err = run(capsys, *line, "--init_from", tmp_path / "none")
-    assert code == 1 and "expected a store of 11 colours for the weights of --init_from, found 6" in err
+    assert code == 1 and f"expected a palette of 11 colours for {tmp_path / 'none'}, got 6" in err
 
 
 def test_pretraining_goes_on_from_a_presets_weights(capsys, tmp_path, preset, pictures):
@@ -345,7 +345,11 @@ MISTAKES = [
     (["sample", "--model", "{goldens}/ar"], 1, "palette"),
     (["sample", "--model", "{goldens}/ar", "--n_embd", "512"], 2, "n_embd 48"),
     (["sample", "--model", "{goldens}/bert", "--palette", "{colors}"], 1, "BERT"),
-    (["sample", "--model", "{preset}", "--palette", "{colors}"], 1, "knows 11 colours, this palette has 32"),
+    (
+        ["sample", "--model", "{preset}", "--palette", "{colors}"],
+        1,
+        "11 colours for {preset}, got 32",
+    ),
     (["sample", "--model", "{preset}", "--temperature", "-1"], 2, "temperature"),
     (["sample", "--model", "{preset}", "--top_p", "2"], 2, "top_p"),
     (["sample", "--model", "{preset}", "--n", "0"], 2, "at least 1"),
@@ -387,7 +391,11 @@ MISTAKES = [
     ([*PRETRAIN, "--out", "{empty}/x", "--recipe", "none"], 2, "paper-s"),
     ([*PRETRAIN, "--out", "{empty}/x", "--batch_size", "7", "--accumulate", "2"], 2, "divide"),
     ([*PRETRAIN, "--out", "{empty}/x", "--n_vocab", "9"], 2, "--n_vocab 9"),
-    ([*PRETRAIN, "--out", "{empty}/x", "--init_from", "{preset}"], 1, "knows 11 colours, this palette has 32"),
+    (
+        [*PRETRAIN, "--out", "{empty}/x", "--init_from", "{preset}"],
+        1,
+        "11 colours for {preset}, got 32",
+    ),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--n_embd", "32"], 2, "n_embd 16"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "{preset}", "--size", "s"], 2, "--size s"),
     ([*PRETRAIN[:3], "--out", "{empty}/x", "--init_from", "nowhere"], 1, "no such model"),

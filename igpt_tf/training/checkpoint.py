@@ -15,7 +15,7 @@ from typing import Any, cast
 
 import keras
 
-from igpt_tf.backend.processes import all_or_none, from_first_process
+from igpt_tf.backend.processes import all_or_none, from_first_process, process_share
 from igpt_tf.errors import UserError
 from igpt_tf.storage.files import atomic_write, exclusive, remove_partials, require_writable
 from igpt_tf.storage.records import RecordError, read_record, write_record
@@ -27,6 +27,10 @@ LOCK_FILE = ".lock"
 WEIGHTS_SUFFIX = ".safetensors"
 # What may change when a run is resumed, if that is asked for: nothing here changes what the files hold.
 CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
+# What runs were trained with that were begun before these were settings.
+BEFORE = {"optimizer": "adam", "beta2": 0.95}
+# The settings that a run of a schedule with an end of its own may change before that end comes near.
+LENGTH = ("steps", "epochs", "decay_begin")
 # "course" is what the identity was first called; runs on disk have it under this name.
 FIELDS = {"bytes": int, "course": dict, "history": list, "seconds": list}
 
@@ -51,6 +55,20 @@ class RunFolder:
     def of(cls, folder: RunFolder | str | Path) -> RunFolder:
         """A run folder from a path; a run folder is returned as it is."""
         return folder if isinstance(folder, RunFolder) else cls(Path(folder))
+
+    def identity(self) -> dict[str, Any] | None:
+        """What the run in this folder was trained with up to its newest readable record; None if there is none.
+
+        Every process gets what the first one has read.
+        """
+
+        def read() -> dict[str, Any] | None:
+            for path in sorted(self.path.glob("epoch-*.json"), reverse=True):
+                with contextlib.suppress(DamagedError):
+                    return {**BEFORE, **_read(path)["course"]}
+            return None
+
+        return from_first_process(read() if process_share()[0] == 0 else None)
 
 
 class RunCheckpoint(keras.callbacks.Callback):
@@ -227,10 +245,19 @@ class RunCheckpoint(keras.callbacks.Callback):
         return self.path / f"epoch-{number:05d}.json"
 
     def _check_identity(self, record: dict[str, Any]) -> None:
-        before = record["course"]
+        before = {**BEFORE, **record["course"]}
         changed = _changed(before, self.identity)
         if not changed:
             return
+        step = len(record["history"]) * self.steps_per_interval
+        if set(changed) <= set(LENGTH) and "decay_begin" in before:
+            begin = min(before["decay_begin"], self.identity["decay_begin"])
+            if step <= begin:
+                return
+            raise UserError(
+                f"{self.path}: expected the length it began with, as the learning rate has been falling since step "
+                f"{begin} of {step}, got another ({_differences(before, self.identity, '{} was {} and is now {}')})"
+            )
         found = f"{self.path} holds another run ({_differences(before, self.identity, '{} was {} and is now {}')})"
         if any(name not in CHANGEABLE for name in changed):
             raise UserError(f"{found}: give its settings to resume it, or use another folder")

@@ -1,32 +1,68 @@
-"""The paper's Adam, and the learning rate of every step."""
+"""The optimisers, the paper's Adam and Muon, and the learning rate of every step."""
 
 # Keras' inferred types allow None where it never returns it.
 # pyright: reportOperatorIssue=false
 
 from __future__ import annotations
 
+import math
+import re
+
 import keras
 from keras import ops
 
-from igpt_tf.training.settings import RunSettings
+from igpt_tf.training.settings import RunSettings, decay_begin
+
+# Paths of the kernels that Muon takes for matrices.
+MATRICES = re.compile(r"(attn/[qkvc]_proj|mlp/(c_fc|c_proj))/kernel$")
+
+
+# The paper's second decay of Adam, and the images per step that it is for (section 3.4).
+PAPER_BETA_2 = 0.95
+PAPER_BATCH = 128
 
 
 def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
-    """Adam (0.9, 0.95), linear warm-up, the settings' schedule over `n_steps`, no weight decay; paper, section 3.4."""
+    """The settings' optimiser with their learning rate over `n_steps`, and without weight decay.
+
+    Args:
+        settings: of the run.
+        n_steps: steps of the whole run.
+        warmup: steps of linear warm-up.
+
+    Source: section 3.4 of the paper for Adam (0.9, 0.95); Jordan et al., "Muon" (2024), and Liu et al., "Muon is
+    scalable for LLM training" (2025), for Muon and the size of its updates, which is Adam's.
+    """
     accumulate = settings.accumulate
+    schedule = schedule_of(settings.schedule, settings.learning_rate, warmup, n_steps)
+    shared = {
+        "learning_rate": InMicroBatches(schedule, accumulate) if accumulate > 1 else schedule,
+        "global_clipnorm": settings.clip_norm,
+        "gradient_accumulation_steps": accumulate if accumulate > 1 else None,
+        **({} if settings.ema is None else {"use_ema": True, "ema_momentum": settings.ema}),
+    }
+    beta_2 = settings.beta2 or scaled_beta2(settings.batch_size)
+    if settings.optimizer == "muon":
+        return MatrixMuon(adam_beta_2=beta_2, **shared)
+    return DenseAdam(beta_1=0.9, beta_2=beta_2, **shared)
+
+
+def scaled_beta2(batch_size: int) -> float:
+    """The second decay of Adam that remembers as many images as the paper's 0.95 does with 128 images per step.
+
+    Larger batches keep 0.95. Source: Marek et al., "Small batch size training for language models" (2025).
+    """
+    return PAPER_BETA_2 ** min(1.0, batch_size / PAPER_BATCH)
+
+
+def schedule_of(
+    name: str, peak: float, warmup: int, n_steps: int
+) -> keras.optimizers.schedules.LearningRateSchedule:
+    """The learning rate of a schedule's name: linear from 0 to the peak in `warmup` steps, then as the name says."""
+    if name == "wsd":
+        return WarmupStableDecay(peak, warmup, n_steps, decay_begin(n_steps))
     # A cosine that ends at its peak is constant.
-    schedule = warmup_cosine(settings.learning_rate, warmup, n_steps, float(settings.schedule == "constant"))
-    average = {}
-    if settings.ema is not None:
-        average = {"use_ema": True, "ema_momentum": settings.ema}
-    return DenseAdam(
-        InMicroBatches(schedule, accumulate) if accumulate > 1 else schedule,  # pyright: ignore[reportArgumentType]
-        beta_1=0.9,
-        beta_2=0.95,
-        global_clipnorm=settings.clip_norm,
-        gradient_accumulation_steps=accumulate if accumulate > 1 else None,
-        **average,
-    )
+    return warmup_cosine(peak, warmup, n_steps, float(name == "constant"))
 
 
 def warmup_cosine(
@@ -42,9 +78,8 @@ def warmup_cosine(
     )
 
 
-@keras.saving.register_keras_serializable(package="igpt_tf")
-class DenseAdam(keras.optimizers.Adam):
-    """Adam that updates every weight at every step, also the embeddings of colours that a batch does not have.
+class DenseUpdates:
+    """For a Keras optimiser: update every weight at every step, also the embeddings of colours that a batch lacks.
 
     On TensorFlow the gradient of a table comes as the rows that were looked up, and Keras would leave the others, and
     their moments, as they are: another optimiser than on JAX, or than with accumulated gradients. With those, Keras
@@ -66,9 +101,72 @@ class DenseAdam(keras.optimizers.Adam):
             average.assign(kept * average + (1.0 - kept) * variable)
 
 
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class DenseAdam(DenseUpdates, keras.optimizers.Adam):
+    """Keras' Adam with dense updates."""
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class MatrixMuon(DenseUpdates, keras.optimizers.Muon):
+    """Keras' Muon for the matrices of the blocks, and Adam for everything else.
+
+    Keras would take every 2-D weight for a matrix, the output embedding too, and no projection of the attention, whose
+    kernels have three axes. Here the kernels of q, k, v, c_proj and c_fc are the matrices: an attention's (H, E, D) is
+    one of (H E, D). Embeddings, norms, heads and LoRA adapters are Adam's. Nothing decays unless `weight_decay`, of the
+    matrices, or `adam_weight_decay` is given.
+    """
+
+    def __init__(self, learning_rate=0.003, weight_decay=None, adam_weight_decay=None, **kwargs) -> None:
+        super().__init__(learning_rate, weight_decay=weight_decay, adam_weight_decay=adam_weight_decay, **kwargs)
+
+    def _should_use_adamw(self, variable) -> bool:
+        return MATRICES.search(variable.path) is None
+
+    def zeropower_via_newtonschulz5(self, x, steps: int):
+        """The nearest matrix with orthonormal rows or columns, nearly, in the shape of x."""
+        matrix = ops.reshape(x, (-1, x.shape[-1]))  # (H, E, D) to (H E, D)
+        return ops.reshape(super().zeropower_via_newtonschulz5(matrix, steps), x.shape)
+
+    def lr_adjust(self, x):
+        """Scale an update to the size of Adam's, by the longer side of the matrix."""
+        longer = max(math.prod(x.shape[:-1]), x.shape[-1])
+        return x if self.rms_rate is None else x * (self.rms_rate * longer**0.5)
+
+
 def _dense(grad, variable):
     """A gradient as an array of the variable's shape."""
     return ops.add(ops.zeros(variable.shape, variable.dtype), grad) if hasattr(grad, "indices") else grad
+
+
+@keras.saving.register_keras_serializable(package="igpt_tf")
+class WarmupStableDecay(keras.optimizers.schedules.LearningRateSchedule):
+    """Linear from 0 to the peak, constant, and linear to 0 at the last step.
+
+    Until the decay begins nothing depends on the length of the run, which may then still be changed.
+
+    Args:
+        peak: the learning rate between warm-up and decay.
+        warmup: steps of the warm-up.
+        n_steps: steps of the whole run.
+        decay: the step at which the decay begins.
+    """
+
+    def __init__(self, peak: float, warmup: int, n_steps: int, decay: int) -> None:
+        self.peak = peak
+        self.warmup = warmup
+        self.n_steps = n_steps
+        self.decay = decay
+
+    def __call__(self, step):
+        """The learning rate of a step, from 0."""
+        step = ops.cast(step, "float32")
+        rising = step / max(self.warmup, 1) if self.warmup else 1.0
+        falling = (self.n_steps - step) / max(self.n_steps - self.decay, 1)
+        return self.peak * ops.clip(ops.minimum(rising, falling), 0.0, 1.0)
+
+    def get_config(self) -> dict:
+        """The constructor's arguments."""
+        return {"peak": self.peak, "warmup": self.warmup, "n_steps": self.n_steps, "decay": self.decay}
 
 
 @keras.saving.register_keras_serializable(package="igpt_tf")

@@ -17,7 +17,7 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.best import Logs, is_out_of_patience
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, put_averages
 from igpt_tf.training.checkpoint import RunCheckpoint, RunFolder
-from igpt_tf.training.optimizer import new_optimizer
+from igpt_tf.training.optimizer import new_optimizer, scaled_beta2
 from igpt_tf.training.settings import RunSettings
 from igpt_tf.training.state import NotFiniteError
 
@@ -68,11 +68,17 @@ class Run:
                 loss becomes NaN.
             UsageError: if the settings do not fit each other or the devices.
         """
-        model, settings, share = self.model, self.settings, process_share()
+        model, share, folder = self.model, process_share(), RunFolder.of(folder)
         self._check(share)
+        settings = with_beta2(self.settings, folder.identity())
         n_intervals, steps = settings.plan(self.n_examples)
-        identity = {**dataclasses.asdict(settings), "compute_dtype": model.compute_dtype, **self.identity}
-        checkpoint = RunCheckpoint(RunFolder.of(folder), identity, steps, writes=share[0] == 0)
+        identity = {
+            **dataclasses.asdict(settings),
+            **settings.length(self.n_examples),
+            "compute_dtype": model.compute_dtype,
+            **self.identity,
+        }
+        checkpoint = RunCheckpoint(folder, identity, steps, writes=share[0] == 0)
         with checkpoint, scope_of(model):
             # In the scope, or a metric's variables would be on another device than the model's.
             model.compile(
@@ -134,6 +140,14 @@ class Run:
                 "accumulate on several devices needs the JAX backend, as Keras cannot accumulate gradients under "
                 "tf.distribute: set KERAS_BACKEND=jax, or use one device"
             )
+
+
+def with_beta2(settings: RunSettings, begun: dict[str, Any] | None) -> RunSettings:
+    """The settings with a number for `beta2`: their own, that of the run that has begun, or the batch size's."""
+    if settings.beta2 is not None:
+        return settings
+    beta2 = scaled_beta2(settings.batch_size) if begun is None else begun["beta2"]
+    return dataclasses.replace(settings, beta2=beta2)
 
 
 def share_of(validation: Validation, n_devices: int, share: Share) -> Validation:

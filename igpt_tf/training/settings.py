@@ -9,7 +9,8 @@ from typing import Any
 
 from igpt_tf.errors import UsageError
 
-SCHEDULES = ("cosine", "constant")
+SCHEDULES = ("cosine", "constant", "wsd")
+OPTIMIZERS = ("adam", "muon")
 
 
 # What the bounds of numbers are called, and what they ask of a value.
@@ -87,7 +88,21 @@ class RunSettings:
         unset="never stop",
     )
     schedule: str = setting(
-        "cosine", str, "learning rate after the warm-up: cosine to 0 at the last step, or constant", choices=SCHEDULES
+        "cosine",
+        str,
+        "learning rate after the warm-up: cosine to 0 at the last step; constant; or wsd, constant until the last fifth "
+        "and then linear to 0: such a run can be prolonged before its decay",
+        choices=SCHEDULES,
+    )
+    optimizer: str = setting(
+        "adam", str, "adam (the paper's), or muon for the matrices of the blocks and adam for the rest", choices=OPTIMIZERS
+    )
+    beta2: float | None = setting(
+        None,
+        float,
+        "second decay of Adam (the paper: 0.95)",
+        "between 0 and 1",
+        unset="0.95 for 128 images per step, and as long a memory, in images, with fewer",
     )
 
     def __post_init__(self) -> None:
@@ -95,8 +110,9 @@ class RunSettings:
             value, bound = getattr(self, field.name), field.metadata["bound"]
             if value is not None and bound is not None and not BOUNDS[bound](value):
                 raise UsageError(f"{field.name} must be {bound}, got {value}")
-        if self.schedule not in SCHEDULES:
-            raise UsageError(f"schedule must be one of {', '.join(SCHEDULES)}, got {self.schedule!r}")
+        for name, choices in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
+            if getattr(self, name) not in choices:
+                raise UsageError(f"expected one of {', '.join(choices)}, got {getattr(self, name)!r}", name)
         if self.batch_size % self.accumulate:
             raise UsageError(f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}")
 
@@ -109,6 +125,9 @@ class RunSettings:
         """Save intervals of the run and steps in each; together at least `steps`, or `epochs` passes over the data."""
         steps = self.steps or self._steps_in(self.epochs, n_examples)
         save_every = self.save_every or self._steps_in(1, n_examples)
+        if self.schedule == "wsd":
+            # A longer run has intervals of the same length, or it could not resume this one.
+            return math.ceil(steps / save_every), save_every
         n_intervals = max(1, round(steps / save_every))
         return n_intervals, math.ceil(steps / n_intervals)
 
@@ -120,8 +139,27 @@ class RunSettings:
             steps = self._steps_in(self.warmup_epochs, n_examples)
         return min(steps, whole - 1)
 
+    def length(self, n_examples: int) -> dict[str, int]:
+        """What a run that can be prolonged must agree in, and the steps from which it is no longer the same run.
+
+        Only of a `wsd` schedule; nothing else can be prolonged.
+        """
+        if self.schedule != "wsd":
+            return {}
+        n_intervals, steps = self.plan(n_examples)
+        return {
+            "warmup": self.warmup(n_examples),
+            "steps_per_interval": steps,
+            "decay_begin": decay_begin(n_intervals * steps),
+        }
+
     def _steps_in(self, epochs: float, n_examples: int) -> int:
         return math.ceil(epochs * n_examples / self.batch_size)
+
+
+def decay_begin(n_steps: int) -> int:
+    """The step at which the decay of a `wsd` schedule begins: the last fifth of the run."""
+    return n_steps - n_steps // 5
 
 
 @dataclasses.dataclass(frozen=True)

@@ -59,8 +59,9 @@ def test_a_run_that_died_goes_on_exactly(finished, tmp_path, steps):
 
 
 @pytest.mark.slow
-def test_two_devices_train_and_go_on_like_one(tmp_path):
-    settings = dataclasses.replace(SETTINGS, steps=20, save_every=5)
+@pytest.mark.parametrize("optimizer", ["adam", "muon"])
+def test_two_devices_train_and_go_on_like_one(tmp_path, optimizer):
+    settings = dataclasses.replace(SETTINGS, steps=20, save_every=5, optimizer=optimizer)
     expected = pretrain(new_model(), stripes(), settings, tmp_path / "one")
     with device_scope(list_cpus()[:2]):
         first, second = new_model(), new_model()
@@ -148,7 +149,11 @@ def plain(tmp_path_factory):
     return trained(tmp_path_factory.mktemp("plain"))
 
 
-@pytest.mark.parametrize("changes", [{"ema": 0.5}, {"clip_norm": 0.1}], ids=["averaged", "clipped"])
+@pytest.mark.parametrize(
+    "changes",
+    [{"ema": 0.5}, {"clip_norm": 0.1}, {"ema": 0.5, "optimizer": "muon"}],
+    ids=["averaged", "clipped", "muon"],
+)
 @pytest.mark.slow
 def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, changes):
     """Also the learning rate and the average, which Keras would change after every part."""
@@ -156,7 +161,8 @@ def test_a_batch_in_parts_is_the_same_batch(tmp_path, plain, changes):
     found, _ = trained(tmp_path / "parts", **changes, accumulate=2)
     for name in ("loss", "val_loss", "learning_rate"):
         np.testing.assert_allclose(losses(found, name), losses(expected, name), rtol=1e-5, atol=1e-12)
-    assert (losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)) == ("ema" in changes)
+    same = losses(found)[-1] == pytest.approx(losses(plain[0])[-1], rel=1e-6)
+    assert same == (set(changes) == {"ema"})
 
 
 @pytest.mark.slow

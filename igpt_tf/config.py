@@ -24,9 +24,12 @@ class ImageGPTConfig:
         n_head: attention heads; divides `n_embd`.
         n_layer: transformer blocks.
         bert: whether the model sees every unmasked token (BERT objective) rather than only those before.
+        n_start: start embeddings, `sos`; the first is that of any image, the others are those of classes 0, 1, ...
+            OpenAI's models have one.
 
     Raises:
-        UserError: if a number is not positive or `n_head` does not divide `n_embd`.
+        UserError: if a number is not positive, `n_head` does not divide `n_embd`, or a BERT model, which has no start
+            embedding, is to have several.
     """
 
     n_px: int = 32
@@ -35,10 +38,11 @@ class ImageGPTConfig:
     n_head: int = 8
     n_layer: int = 24
     bert: bool = False
+    n_start: int = 1
 
     def __post_init__(self) -> None:
         """Refuse numbers that no model can have."""
-        for name in ("n_px", "n_vocab", "n_embd", "n_head", "n_layer"):
+        for name in ("n_px", "n_vocab", "n_embd", "n_head", "n_layer", "n_start"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
                 raise UserError(f"{name} must be a positive integer, got {value!r}")
@@ -47,6 +51,8 @@ class ImageGPTConfig:
             raise UserError(f"bert must be true or false, got {self.bert!r}")
         if self.n_embd % self.n_head:
             raise UserError(f"n_head must divide n_embd, got n_head={self.n_head} and n_embd={self.n_embd}")
+        if self.bert and self.n_start > 1:
+            raise UserError(f"expected n_start 1 for a BERT model, which has no start embedding, got {self.n_start}")
 
     @property
     def n_tokens(self) -> int:
@@ -59,8 +65,9 @@ class ImageGPTConfig:
         return self.n_embd // self.n_head
 
     def to_dict(self) -> dict[str, int | bool]:
-        """The fields as plain numbers, ready for JSON."""
-        return dataclasses.asdict(self)
+        """The fields as plain numbers, ready for JSON; without `n_start` for a model like OpenAI's."""
+        fields = dataclasses.asdict(self)
+        return fields if self.n_start > 1 else {name: fields[name] for name in fields if name != "n_start"}
 
     @classmethod
     def from_dict(cls, fields: dict[str, Any]) -> ImageGPTConfig:

@@ -139,7 +139,7 @@ class ImageGPTClassifier(keras.Model):
 
     def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
         """Write a preset folder with the head in it; arguments and errors as in `ImageGPT.save_to_preset`."""
-        fields = {**self.image_gpt.config.to_dict(), "n_class": self.n_class}
+        fields = {**self.image_gpt.preset_fields(), "n_class": self.n_class}
         if self.classes is not None:
             fields["classes"] = list(self.classes)
         arrays = {**named_arrays(self.image_gpt), HEAD: float_array(HEAD, self.clf.wclf)}

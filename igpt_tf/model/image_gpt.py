@@ -5,10 +5,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import keras
+import numpy as np
 from keras import ops
 
 from igpt_tf.config import ImageGPTConfig
@@ -29,18 +31,25 @@ class ImageGPT(keras.Model):
     An autoregressive model reads (B, T) integer tokens and returns (B, T, V) float32 logits, those of
     position t depend only on the tokens before t: `model.fit(tokens, tokens)` with a sparse categorical
     cross-entropy is the paper's objective. A BERT model reads {"tokens": (B, T), "mask": (B, T)}, mask 1
-    where a token is seen and 0 where it is to be predicted; without a mask everything is seen.
+    where a token is seen and 0 where it is to be predicted; without a mask everything is seen. A model with several
+    start embeddings reads {"tokens": (B, T), "start": (B,)}: which of them each image begins with, from 0; without
+    them every image begins with the first one, which belongs to no class.
 
     Args:
         config: the model's shape.
+        classes: names of the classes that the start embeddings from the second on stand for; None: they have none.
 
     Raises:
-        UserError: if there are more tokens per image than n_px * n_px; fewer are the first ones of an image.
+        UserError: if there are more tokens per image than n_px * n_px (fewer are the first ones of an image), or
+            another number of names than `n_start` - 1.
     """
 
-    def __init__(self, config: ImageGPTConfig, **kwargs) -> None:
+    def __init__(self, config: ImageGPTConfig, classes: Sequence[str] | None = None, **kwargs) -> None:
         super().__init__(**kwargs)
         self.config = config
+        self.classes = None if classes is None else tuple(classes)
+        if self.classes is not None and len(self.classes) != config.n_start - 1:
+            raise UserError(f"expected the names of {config.n_start - 1} classes, got {len(self.classes)}")
         self.blocks = [
             Block(config.n_embd, config.n_head, config.n_layer, not config.bert, name=f"h{i}", dtype=self.dtype_policy)
             for i in range(config.n_layer)
@@ -58,14 +67,15 @@ class ImageGPT(keras.Model):
 
         self.wpe = embedding("wpe", (config.n_tokens, width), 0.01)
         self.wte = embedding("wte", (config.n_vocab, width), 0.02)
-        self.sos = None if config.bert else embedding("sos", (width,), 0.02)
+        starts = (width,) if config.n_start == 1 else (config.n_start, width)
+        self.sos = None if config.bert else embedding("sos", starts, 0.02)
         for block in self.blocks:
             block.build((None, None, width))
         self.ln_f.build((None, None, width))
         self.wtet = self.add_weight(shape=(config.n_vocab, width), initializer="zeros", name="wtet")
 
     def call(self, inputs):
-        """Tokens (B, T), or {"tokens", "mask"} for BERT, to float32 logits (B, T, V)."""
+        """Tokens (B, T), or {"tokens"} with "mask" (BERT) or "start", to float32 logits (B, T, V)."""
         return self.logits(self.features(inputs))
 
     def features(self, inputs):
@@ -89,27 +99,63 @@ class ImageGPT(keras.Model):
 
     def embed(self, inputs):
         """What the first block reads, (B, T, D): the tokens one position late behind `sos`, or masked for BERT."""
-        tokens, mask = self._tokens_and_mask(inputs)
+        tokens, mask, start = self._read(inputs)
         x = self._cast(ops.take(self.wte, tokens, axis=0))
         if self.config.bert:
             if mask is not None:
                 x = x * ops.expand_dims(ops.cast(mask, x.dtype), -1)
         else:
-            sos = ops.broadcast_to(self._cast(self.sos), (ops.shape(x)[0], 1, self.config.n_embd))
+            sos = self._cast(self.sos)
+            if self.config.n_start > 1:
+                sos = sos[0] if start is None else ops.take(sos, start, axis=0)[:, None]  # (D,) or (B, 1, D)
+            sos = ops.broadcast_to(sos, (ops.shape(x)[0], 1, self.config.n_embd))
             x = ops.concatenate([sos, x[:, :-1]], axis=1)
         return x + self._cast(self.wpe)[: x.shape[1]]
 
-    def prefill(self, tokens) -> list[tuple]:
+    def prefill(self, inputs) -> list[tuple]:
         """Run a known prefix (B, P) in one pass and return every layer's keys and values, (B, H, P, E)."""
-        x = self.embed(tokens)
+        x = self.embed(inputs)
         caches = []
         for block in self.blocks:
             x, cache = block.prefill(x)
             caches.append(cache)
         return caches
 
-    def _tokens_and_mask(self, inputs):
-        tokens, mask = (inputs["tokens"], inputs.get("mask")) if isinstance(inputs, dict) else (inputs, None)
+    def starts(self, classes: int | str | Sequence[int | str] | np.ndarray | None, n_images: int) -> np.ndarray:
+        """The start embedding of each image, int32 (n_images,): that of its class.
+
+        Args:
+            classes: numbers or names of the images' classes, or one for all; None: of no class.
+            n_images: N.
+
+        Raises:
+            UserError: if the model has no such class, or there is another number of them.
+        """
+        if classes is None:
+            return np.zeros(n_images, "int32")
+        listed = [classes] if isinstance(classes, str) or np.ndim(classes) == 0 else list(cast("Any", classes))
+        if len(listed) not in (1, n_images):
+            raise UserError(f"expected one class, or one for each of {n_images} images, got {len(listed)}", "classes")
+        return np.resize(np.array([1 + self._class_number(one) for one in listed], "int32"), n_images)
+
+    def _class_number(self, one: Any) -> int:
+        """A class's number from its name or number; a `UserError` if there is no such class."""
+        n_class, names = self.config.n_start - 1, self.classes or ()
+        if isinstance(one, str) and one in names:
+            return names.index(one)
+        if not isinstance(one, str) and 0 <= int(one) < n_class:
+            return int(one)
+        known = ", ".join(names) or f"a number from 0 to {n_class - 1}"
+        expected = f"one of {known}" if n_class else "no class: the model was trained without them"
+        raise UserError(f"expected {expected}, got {one!r}", "classes")
+
+    def _read(self, inputs):
+        """Tokens, and the mask and the start embeddings where there are any."""
+        tokens, mask, start = inputs, None, None
+        if isinstance(inputs, dict):
+            tokens, mask, start = inputs["tokens"], inputs.get("mask"), inputs.get("start")
+        if start is not None and self.config.n_start == 1:
+            raise UserError("expected tokens without start, got some: the model has a single start embedding")
         if mask is not None and not self.config.bert:
             raise UserError("expected tokens without a mask, got a mask: masks are for BERT models")
         tokens = cast("Any", ops.cast(ops.convert_to_tensor(tokens), "int32"))
@@ -118,14 +164,14 @@ class ImageGPT(keras.Model):
                 f"expected tokens of shape (B, {self.config.n_tokens}) for images of {self.config.n_px} pixels, "
                 f"got {tuple(tokens.shape)}"
             )
-        return tokens, mask
+        return tokens, mask, start
 
     def _cast(self, values):
         return ops.cast(values, self.compute_dtype)
 
     def get_config(self) -> dict:
         """The constructor's arguments, for Keras' own `save`."""
-        return {**super().get_config(), "config": self.config.to_dict()}
+        return {**super().get_config(), "config": self.config.to_dict(), "classes": self.classes}
 
     @classmethod
     def from_config(cls, config: dict) -> ImageGPT:
@@ -145,7 +191,7 @@ class ImageGPT(keras.Model):
         """
         opened = open_preset(preset)
         with placeholder_weights():
-            model = cls(opened.config, **kwargs)
+            model = cls(opened.config, opened.start_classes, **kwargs)
         opened.assign(named_variables(model))
         return model
 
@@ -159,7 +205,12 @@ class ImageGPT(keras.Model):
         Raises:
             UserError: if the palette is of another size, the model is quantised, or the folder cannot be written.
         """
-        write_preset(folder, self.config.to_dict(), named_arrays(self), palette)
+        write_preset(folder, self.preset_fields(), named_arrays(self), palette)
+
+    def preset_fields(self) -> dict[str, Any]:
+        """What a preset's `config.json` says of this model."""
+        names = {} if self.classes is None else {"start_classes": list(self.classes)}
+        return {**self.config.to_dict(), **names}
 
 
 def image_gpt_of(model: keras.Model) -> ImageGPT:

@@ -28,7 +28,7 @@ WEIGHTS_SUFFIX = ".safetensors"
 # What may change when a run is resumed, if that is asked for: nothing here changes what the files hold.
 CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
 # What runs were trained with that were begun before these were settings.
-BEFORE = {"optimizer": "adam", "beta2": 0.95}
+BEFORE = {"optimizer": "adam", "beta2": 0.95, "class_dropout": 0.1}
 # The settings that a run of a schedule with an end of its own may change before that end comes near.
 LENGTH = ("steps", "epochs", "decay_begin")
 # "course" is what the identity was first called; runs on disk have it under this name.
@@ -245,7 +245,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         return self.path / f"epoch-{number:05d}.json"
 
     def _check_identity(self, record: dict[str, Any]) -> None:
-        before = {**BEFORE, **record["course"]}
+        before = {**{name: BEFORE[name] for name in BEFORE if name in self.identity}, **record["course"]}
         changed = _changed(before, self.identity)
         if not changed:
             return

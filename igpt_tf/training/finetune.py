@@ -14,11 +14,10 @@ from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.tokens import fingerprint, sample_rows
 from igpt_tf.errors import UsageError
 from igpt_tf.model import ImageGPTClassifier
-from igpt_tf.storage.digests import digest
 from igpt_tf.training.best import Logs
 from igpt_tf.training.checkpoint import RunFolder
 from igpt_tf.training.preparation import token_batch, validation_inputs
-from igpt_tf.training.pretrain import batches_of, token_identity, training_scope
+from igpt_tf.training.pretrain import batches_of, label_digest, token_identity, training_scope
 from igpt_tf.training.run import Run, Validation
 from igpt_tf.training.settings import FinetuneSettings
 from igpt_tf.weights.presets import Preset
@@ -161,8 +160,10 @@ def finetune(
             **token_identity(config, data.tokens),
             "init_from": init_from,
             "n_class": classifier.n_class,
-            "labels": _label_digest(data),
-            "validation": None if validation is None else fingerprint(validation.tokens) + _label_digest(validation),
+            "labels": label_digest(data.labels),
+            "validation": None
+            if validation is None
+            else fingerprint(validation.tokens) + label_digest(validation.labels),
         },
         None if validation is None else _validation(validation, settings, masked),
         lambda: [keras.metrics.SparseCategoricalAccuracy(name="accuracy")],
@@ -172,7 +173,3 @@ def finetune(
 
 def _validation(data: LabelledTokens, settings: FinetuneSettings, masked: bool) -> Validation:
     return validation_inputs(data.tokens[:], settings, masked), data.labels, np.ones(len(data), "float32")
-
-
-def _label_digest(data: LabelledTokens) -> str:
-    return digest(data.labels.astype("<i4"))

@@ -55,9 +55,7 @@ def scaled_beta2(batch_size: int) -> float:
     return PAPER_BETA_2 ** min(1.0, batch_size / PAPER_BATCH)
 
 
-def schedule_of(
-    name: str, peak: float, warmup: int, n_steps: int
-) -> keras.optimizers.schedules.LearningRateSchedule:
+def schedule_of(name: str, peak: float, warmup: int, n_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:
     """The learning rate of a schedule's name: linear from 0 to the peak in `warmup` steps, then as the name says."""
     if name == "wsd":
         return WarmupStableDecay(peak, warmup, n_steps, decay_begin(n_steps))

@@ -19,6 +19,7 @@ BOUNDS: dict[str, Callable[[float], bool]] = {
     "at least 0": lambda value: 0 <= value < math.inf,
     "at least 1": lambda value: 1 <= value < math.inf,
     "between 0 and 1": lambda value: 0 < value < 1,
+    "below 1": lambda value: 0 <= value < 1,
 }
 
 
@@ -95,7 +96,10 @@ class RunSettings:
         choices=SCHEDULES,
     )
     optimizer: str = setting(
-        "adam", str, "adam (the paper's), or muon for the matrices of the blocks and adam for the rest", choices=OPTIMIZERS
+        "adam",
+        str,
+        "adam (the paper's), or muon for the matrices of the blocks and adam for the rest",
+        choices=OPTIMIZERS,
     )
     beta2: float | None = setting(
         None,
@@ -163,8 +167,8 @@ def decay_begin(n_steps: int) -> int:
 
 
 @dataclasses.dataclass(frozen=True)
-class PretrainSettings(RunSettings):
-    """The settings of pretraining on tokens."""
+class TokenSettings(RunSettings):
+    """The settings of training on tokens."""
 
     bert_mask_prob: float = setting(
         0.15, float, "BERT: share of an image that is hidden (the paper: 0.15)", "between 0 and 1"
@@ -179,18 +183,27 @@ class PretrainSettings(RunSettings):
 
 
 @dataclasses.dataclass(frozen=True)
-class FinetuneSettings(PretrainSettings):
+class PretrainSettings(TokenSettings):
+    """The settings of pretraining."""
+
+    class_dropout: float = setting(
+        0.1, float, "share of the images whose class is left out, where the model is trained with classes", "below 1"
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class FinetuneSettings(TokenSettings):
     """The settings of fine-tuning.
 
     The defaults are the paper's (section 3.4 and appendix A): its augmentation, no cosine, early stopping on the
     validation accuracy; and a learning rate a tenth of pretraining's.
     """
 
-    epochs: float = redefault(PretrainSettings, "epochs", 10.0)
-    learning_rate: float = redefault(PretrainSettings, "learning_rate", 3e-4)
-    patience: int | None = redefault(PretrainSettings, "patience", 3)
-    augment: tuple[str, ...] = redefault(PretrainSettings, "augment", ("flip", "crop"))
-    schedule: str = redefault(PretrainSettings, "schedule", "constant")
+    epochs: float = redefault(TokenSettings, "epochs", 10.0)
+    learning_rate: float = redefault(TokenSettings, "learning_rate", 3e-4)
+    patience: int | None = redefault(TokenSettings, "patience", 3)
+    augment: tuple[str, ...] = redefault(TokenSettings, "augment", ("flip", "crop"))
+    schedule: str = redefault(TokenSettings, "schedule", "constant")
     generative_weight: float = setting(
         1.0, float, "weight of the generative loss beside the classes'; 0 leaves it out", "at least 0"
     )

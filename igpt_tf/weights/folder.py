@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from functools import partial
 from pathlib import Path
@@ -36,6 +37,7 @@ class PresetFolder:
         config: the model's shape.
         n_class: classes of the head, None where there is none.
         classes: their names, None where they have none.
+        start_classes: names of the classes of the start embeddings, None where they have none.
         shapes: name to shape.
 
     Raises:
@@ -44,7 +46,7 @@ class PresetFolder:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self.config, self.n_class, self.classes = _read_config(folder / CONFIG_FILE)
+        self.config, self.n_class, self.classes, self.start_classes = _read_config(folder / CONFIG_FILE)
         self.shapes = self._read_shapes()
         self._check_config()
 
@@ -80,10 +82,10 @@ class PresetFolder:
     def _check_config(self) -> None:
         """Hold `config.json` against the weights."""
         try:
-            found: dict[str, int | None] = {**infer_config(self.shapes).to_dict()}
+            found: dict[str, int | None] = dataclasses.asdict(infer_config(self.shapes))
         except UserError as error:
             raise UserError(f"{self.folder / WEIGHTS_FILE}: {error}") from error
-        expected: dict[str, int | None] = {**self.config.to_dict()}
+        expected: dict[str, int | None] = dataclasses.asdict(self.config)
         if self.n_class is not None or HEAD in self.shapes:
             expected["n_class"] = self.n_class
             found["n_class"] = next(iter(self.shapes.get(HEAD, ())), None)
@@ -120,7 +122,10 @@ def write_folder(folder: Path, fields: dict[str, Any], arrays: dict[str, np.ndar
         file.write((json.dumps(fields, indent=2) + "\n").encode())
 
 
-def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...] | None]:
+Names = tuple[str, ...] | None
+
+
+def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, Names, Names]:
     wanted = f"{path}: expected a JSON object with the model's shape"
     try:
         found: object = json.loads(path.read_text(encoding="utf-8"))
@@ -140,17 +145,22 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, tuple[str, ...
     if n_class is not None and (type(n_class) is not int or n_class < 2):
         raise UserError(f"{path}: expected n_class as an integer from 2 on, got {n_class!r}")
     classes = fields.pop("classes", None)
-    if classes is not None:
-        good = isinstance(classes, list) and all(isinstance(name, str) for name in classes)
-        if not good or len(classes) != n_class:
-            raise UserError(
-                f"{path}: expected classes as a list of {n_class} names, as many as n_class, got {classes!r}"
-            )
-        classes = tuple(classes)
+    start_classes = fields.pop("start_classes", None)
     try:
-        return ImageGPTConfig.from_dict(fields), n_class, classes
+        config = ImageGPTConfig.from_dict(fields)
+        names = _names("classes", classes, n_class, "as many as n_class")
+        return config, n_class, names, _names("start_classes", start_classes, config.n_start - 1, "n_start - 1")
     except UserError as error:
         raise UserError(f"{path}: {error}") from error
+
+
+def _names(field: str, names: Any, n: int | None, reason: str) -> Names:
+    """The names of n classes; None where there are none."""
+    if names is None:
+        return None
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names) or len(names) != n:
+        raise UserError(f"expected {field} as a list of {n} names, {reason}, got {names!r}")
+    return tuple(names)
 
 
 def _listed(fields: dict[str, Any], names: list[str]) -> str:

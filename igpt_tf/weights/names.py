@@ -20,7 +20,8 @@ from igpt_tf.errors import UserError
 Shape = tuple[int, ...]
 
 # Left the name in OpenAI's graph without its scope `model/`, right the path in our model and the shape in letters:
-# T tokens, V vocabulary, D width, H heads, E head size, F four times the width. The arrays are the same.
+# T tokens, V vocabulary, D width, H heads, E head size, F four times the width, S start embeddings. The arrays are the
+# same.
 _MODEL = {
     "wpe": ("wpe", "TD"),
     "wte": ("wte", "VD"),
@@ -46,6 +47,8 @@ HEAD = "clf/wclf"
 def name_table(config: ImageGPTConfig) -> dict[str, tuple[str, str]]:
     """OpenAI's name (without `model/`) to the path within our model and the shape's letters, for every variable."""
     table = {theirs: ours for theirs, ours in _MODEL.items() if not (config.bert and theirs == "sos")}
+    if config.n_start > 1:
+        table["sos"] = ("sos", "SD")
     for i in range(config.n_layer):
         table |= {f"h{i}/{theirs}": (f"h{i}/{path}", letters) for theirs, (path, letters) in _BLOCK.items()}
     return table
@@ -60,6 +63,7 @@ def shape_table(config: ImageGPTConfig) -> dict[str, Shape]:
         "H": config.n_head,
         "E": config.head_size,
         "F": 4 * config.n_embd,
+        "S": config.n_start,
     }
     return {name: tuple(sizes[letter] for letter in letters) for name, (_, letters) in name_table(config).items()}
 
@@ -116,7 +120,9 @@ def infer_config(shapes: Mapping[str, Shape]) -> ImageGPTConfig:
     if len(layers) <= max(layers):
         lost = next(i for i in range(max(layers)) if i not in layers)
         raise UserError(f"expected blocks h0 to h{max(layers)}, got none named h{lost}")
-    return ImageGPTConfig(n_px, n_vocab, n_embd, n_head, len(layers), bert="sos" not in shapes)
+    sos = shapes.get("sos")
+    n_start = sos[0] if sos is not None and len(sos) == 2 else 1
+    return ImageGPTConfig(n_px, n_vocab, n_embd, n_head, len(layers), bert=sos is None, n_start=n_start)
 
 
 def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:

@@ -39,6 +39,7 @@ class Preset:
         read: reads the array of one of OpenAI's names without `model/`.
         palette_paths: where its palette is looked for, in this order.
         classes: names of the head's classes; None: they have no names.
+        start_classes: names of the classes of the start embeddings; None: they have no names.
     """
 
     source: str
@@ -47,6 +48,7 @@ class Preset:
     read: Callable[[str], np.ndarray]
     palette_paths: list[Path]
     classes: tuple[str, ...] | None = None
+    start_classes: tuple[str, ...] | None = None
     # The digest of the model's weights once they have been read; a list, because the rest never changes.
     _digests: list[Digest] = dataclasses.field(default_factory=list, compare=False, repr=False)
 
@@ -138,7 +140,7 @@ def write_preset(
 
     Args:
         folder: created if needed; a preset in it is replaced, its palette too.
-        fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class` and `classes`.
+        fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class`, `classes`, `start_classes`.
         arrays: float32 weights under OpenAI's names without `model/`.
         palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
 
@@ -167,7 +169,7 @@ def _open_folder(path: Path) -> Preset:
     except UserError as error:
         raise UserError(f"{path / WEIGHTS_FILE}: {error}") from error
     palettes = [path / PALETTE_FILE]
-    return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes)
+    return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes, folder.start_classes)
 
 
 def _open_checkpoint(path: Path) -> Preset:

@@ -1,12 +1,13 @@
 """The optimisers, the paper's Adam and Muon, and the learning rate of every step."""
 
 # Keras' inferred types allow None where it never returns it.
-# pyright: reportOperatorIssue=false
+# pyright: reportOperatorIssue=false, reportOptionalOperand=false
 
 from __future__ import annotations
 
 import math
 import re
+from typing import Any
 
 import keras
 from keras import ops
@@ -76,8 +77,8 @@ def warmup_cosine(
     )
 
 
-class DenseUpdates:
-    """For a Keras optimiser: update every weight at every step, also the embeddings of colours that a batch lacks.
+class DenseUpdates(keras.optimizers.Optimizer):
+    """Update every weight at every step, also the embeddings of colours that a batch lacks.
 
     On TensorFlow the gradient of a table comes as the rows that were looked up, and Keras would leave the others, and
     their moments, as they are: another optimiser than on JAX, or than with accumulated gradients. With those, Keras
@@ -115,7 +116,9 @@ class MatrixMuon(DenseUpdates, keras.optimizers.Muon):
     """
 
     def __init__(self, learning_rate=0.003, weight_decay=None, adam_weight_decay=None, **kwargs) -> None:
-        super().__init__(learning_rate, weight_decay=weight_decay, adam_weight_decay=adam_weight_decay, **kwargs)
+        # Keras' inferred types allow no None, which its code takes for no decay.
+        decay: Any = {"weight_decay": weight_decay, "adam_weight_decay": adam_weight_decay}
+        super().__init__(learning_rate, **decay, **kwargs)
 
     def _should_use_adamw(self, variable) -> bool:
         return MATRICES.search(variable.path) is None

@@ -94,8 +94,8 @@ def pretrain(
         per masked token), and `learning_rate`, which is the next step's.
 
     Raises:
-        UserError: if the tokens or labels do not fit the model, `folder` cannot be written, holds another run or one that another
-            process is training, or the loss becomes NaN.
+        UserError: if the tokens or labels do not fit the model, `folder` cannot be written, holds another run or one
+            that another process is training, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
     config, validation = model.config, None

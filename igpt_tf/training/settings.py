@@ -91,8 +91,8 @@ class RunSettings:
     schedule: str = setting(
         "cosine",
         str,
-        "learning rate after the warm-up: cosine to 0 at the last step; constant; or wsd, constant until the last fifth "
-        "and then linear to 0: such a run can be prolonged before its decay",
+        "learning rate after the warm-up: cosine to 0 at the last step; constant; or wsd, constant until the last "
+        "fifth and then linear to 0: such a run can be prolonged before its decay",
         choices=SCHEDULES,
     )
     optimizer: str = setting(

@@ -121,7 +121,7 @@ def test_training_with_classes_learns_them_and_resumes(tmp_path):
         run(tmp_path / "cut", [StopAfter(50)])
     _, found = run(tmp_path / "cut")
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
-    with pytest.raises(UserError, match="labels was .* and is now"):
+    with pytest.raises(UserError, match=r"labels was .* and is now"):
         pretrain(ImageGPT(CONFIG, CLASSES), tokens, settings, tmp_path / "cut", labels=1 - labels)
 
 

@@ -91,7 +91,7 @@ def test_a_run_keeps_the_second_decay_that_it_began_with(tmp_path):
     pretrain(new_model(), stripes(), dataclasses.replace(short, beta2=0.9), tmp_path, callbacks=[])
     assert RunFolder(tmp_path).identity()["beta2"] == 0.9
     pretrain(new_model(), stripes(), short, tmp_path)
-    with pytest.raises(UserError, match="beta2 was 0.9 and is now 0.95"):
+    with pytest.raises(UserError, match=r"beta2 was 0\.9 and is now 0\.95"):
         pretrain(new_model(), stripes(), dataclasses.replace(short, beta2=0.95), tmp_path)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+from collections.abc import Iterable
 from typing import Any
 
 
@@ -23,6 +24,12 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
+
+
+def listed(things: Iterable[object], most: int = 5) -> str:
+    """The first `most` of some things for a message, and how many more there are."""
+    names = [str(thing) for thing in things]
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def whole_number(name: str, value: Any, least: int | None = None) -> int:

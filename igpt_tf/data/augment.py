@@ -1,7 +1,6 @@
 """Exact augmentation of tokens: flips, and crops by whole pixels.
 
-A palette colours every pixel by itself, so moving pixels gives the same tokens before and after. A crop that is resized
-mixes pixels and must come before the palette: see `igpt_tf.pictures.crop`.
+Crops that are resized mix pixels and must come before the palette: see `igpt_tf.pictures.crop`.
 """
 
 from __future__ import annotations
@@ -18,7 +17,7 @@ PAD = 4
 
 
 class Augmentation:
-    """Exact augmentations of tokens.
+    """Exact augmentations of tokens, those of section 3.1 of the paper for CIFAR.
 
     Args:
         names: some of `NAMES`: "flip" mirrors an image left to right with probability 1/2; "crop" pads it by
@@ -26,10 +25,7 @@ class Augmentation:
         n_px: height and width of the images.
 
     Raises:
-        UsageError: a name that is none of them.
-        UserError: images too small to be padded.
-
-    Source: section 3.1 of the paper (what it does to CIFAR's images).
+        UserError: for another name, or images too small to be padded.
     """
 
     def __init__(self, names: Sequence[str], n_px: int) -> None:
@@ -42,11 +38,7 @@ class Augmentation:
         self.n_px = n_px
 
     def __call__(self, tokens: np.ndarray, generators: Sequence[np.random.Generator]) -> np.ndarray:
-        """Tokens (n, T) augmented, each image with its own generator, see `generators_of`.
-
-        Raises:
-            UserError: tokens of another shape, or not one generator an image.
-        """
+        """Tokens (n, T) augmented, each image with its own generator, see `generators_of`."""
         if tokens.ndim != 2 or tokens.shape[1] != self.n_px**2 or len(generators) != len(tokens):
             raise UserError(
                 f"expected tokens (n, {self.n_px**2}) and n generators, "

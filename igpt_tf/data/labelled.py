@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from igpt_tf.data.tokens import Tokens
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, listed
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ class LabelledTokens:
             )
         if classes is not None and self.classes is not None and classes != self.classes:
             raise UserError(
-                f"{self.name}: expected the classes {_listed(classes)}, got {_listed(self.classes)}: "
+                f"{self.name}: expected the classes {listed(classes)}, got {listed(self.classes)}: "
                 "give images of the same classes, in the same order"
             )
 
@@ -99,8 +99,3 @@ class TokenRows:
     def shape(self) -> tuple[int, int]:
         """(n, T)."""
         return (len(self), self.tokens.shape[1])
-
-
-def _listed(classes: tuple[str, ...]) -> str:
-    """The first names, and how many more there are."""
-    return ", ".join(classes[:5]) + (f" and {len(classes) - 5} more" if len(classes) > 5 else "")

@@ -25,9 +25,7 @@ class Examples:
 class ExampleOrder:
     """An infinite sequence of batches, determined only by seed and step; every example appears once per epoch.
 
-    Epochs follow each other without a gap: a batch may hold the end of one and the start of the next, so no example
-    is dropped. `order[i]` is the same at any time and in any process, so a run that is resumed at step i reads what
-    it would have read.
+    Epochs follow each other without a gap: a batch may hold the end of one and the start of the next.
 
     Args:
         n_examples: N.

@@ -8,14 +8,11 @@ from igpt_tf.errors import UserError
 
 
 def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
-    """Shuffle the images (N,) so that every prefix of the order has the classes in proportion.
+    """Rows (N,) in a random order of which every prefix has the classes in proportion.
 
     Args:
         labels: (N,) integers.
         seed: of the random order.
-
-    Returns:
-        (N,) rows.
     """
     order = np.random.default_rng(seed).permutation(len(labels))
     # Position of each image within its own class, from 0 to 1.
@@ -27,15 +24,12 @@ def stratified_order(labels: np.ndarray, seed: int) -> np.ndarray:
 
 
 def hold_out(labels: np.ndarray, share: float, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Split images into those to train on and a share of each class to hold out.
+    """Sorted rows of the images to train on, and of a share of each class to hold out.
 
     Args:
         labels: (N,) integers.
         share: fraction of the images to hold out.
         seed: decides which.
-
-    Returns:
-        Sorted rows of the images that are kept, and of those that are held out.
 
     Raises:
         UserError: if none would be held out, or a class would lose all its images.

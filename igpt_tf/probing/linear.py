@@ -15,7 +15,7 @@ from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
 from igpt_tf.data.split import hold_out
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, listed
 from igpt_tf.model.bert import vote
 from igpt_tf.probing.defaults import MAX_ITER
 from igpt_tf.probing.features import Features
@@ -189,8 +189,9 @@ def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:
     wanted = int(found[-1]) + 1 if n_class is None else n_class
     missing = np.setdiff1d(np.arange(wanted), found)
     if len(missing):
-        listed = ", ".join(map(str, missing[:5])) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
-        raise UserError(f"expected training images of all {wanted} classes, got none of {listed}: give more images")
+        raise UserError(
+            f"expected training images of all {wanted} classes, got none of {listed(missing)}: give more images"
+        )
 
 
 def in_memory(features: Features) -> np.ndarray:

@@ -15,7 +15,7 @@ import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, listed
 
 Shape = tuple[int, ...]
 
@@ -146,8 +146,6 @@ def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
         )
 
 
-def describe(shapes: Mapping[str, Shape], most: int = 8) -> str:
-    """Names with shapes for a message, the first `most` of them."""
-    listed = [f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in sorted(shapes.items())]
-    more = len(listed) - most
-    return ", ".join(listed[:most]) + (f" and {more} more" if more > 0 else "")
+def describe(shapes: Mapping[str, Shape]) -> str:
+    """Names with shapes for a message."""
+    return listed((f"{name} {'x'.join(map(str, shape)) or 'scalar'}" for name, shape in sorted(shapes.items())), most=8)

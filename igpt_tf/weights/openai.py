@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, listed
 
 _SCOPE = "model/"
 _SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<index>\d{5})-of-(?P<count>\d{5})")
@@ -143,9 +143,8 @@ def _no_index(prefix: Path, n_shards: int) -> str:
     return f"{prefix}: expected a checkpoint, got none of this name: {folder} holds {_listed(others) or 'none'}"
 
 
-def _listed(paths: list[Path], most: int = 3) -> str:
-    more = len(paths) - most
-    return ", ".join(path.name for path in paths[:most]) + (f" and {more} more" if more > 0 else "")
+def _listed(paths: list[Path]) -> str:
+    return listed([path.name for path in paths], most=3)
 
 
 def _is_training_state(name: str, shapes: dict[str, tuple[int, ...]]) -> bool:

@@ -16,14 +16,9 @@ HEADINGS = ("path", "file", "filename", "image")
 
 
 def list_folder(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    """List the images in a folder and its subfolders, or the one image at that path.
+    """Sorted paths, labels (N,) int32 and class names of the images in a folder, or of the one image at that path.
 
-    Returns:
-        Sorted paths, labels (N,) int32 and class names. Subfolders are the classes; if an image lies in none, labels
-        and names are None.
-
-    Raises:
-        UserError: if there is no image.
+    Subfolders are the classes; if an image lies in none, labels and names are None.
     """
     paths = find_images(folder)
     parts = [path.relative_to(folder).parts for path in paths]
@@ -33,15 +28,9 @@ def list_folder(folder: Path) -> tuple[list[Path], np.ndarray | None, tuple[str,
 
 
 def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
-    """Read a .txt list of image paths, one per line, or a .csv of `path` or `path,label`.
+    """Paths, labels (N,) int32 or None, and class names or None, of a .txt of paths or a .csv of `path[,label]`.
 
     Paths are relative to the list's folder. Missing images are noticed when they are read.
-
-    Returns:
-        Paths in the list's order; labels (N,) int32 or None; class names, or None if the labels are numbers.
-
-    Raises:
-        UserError: if the list cannot be read, is empty, or has a label in some lines and not in others.
     """
     try:
         text = file.read_text(encoding="utf-8-sig")

@@ -49,8 +49,7 @@ class TokenStore:
         """Open a store and check that it is complete.
 
         Raises:
-            UserError: if it is no store, not finished, or damaged: a file is missing or of another shape, a token is
-                outside the palette, or the palette is not the one that the store was made with.
+            UserError: if it is no store, not finished, or damaged.
         """
         folder = Path(folder)
         about = _read_about(folder)
@@ -165,8 +164,7 @@ def tokenize(
         n_px: height and width of the images.
         workers: number of threads that decode; None: one per core.
         random_crops: number of random crops of each image instead of its central square, in consecutive rows; see
-            `random_resized_crop`. They are drawn here and not in training, because resizing must come before the
-            palette.
+            `random_resized_crop`.
         seed: draws the random crops.
         progress: show a bar on standard error.
 

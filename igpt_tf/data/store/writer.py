@@ -30,7 +30,7 @@ FIELDS = {"request": dict, "sizes": dict, "done": int, "rows": int, "skipped": i
 
 @contextlib.contextmanager
 def store_writer(folder: Path, request: dict, with_labels: bool) -> Iterator[StoreWriter]:
-    """Make a folder, lock it, and write a store in it, or resume one.
+    """Make and lock the folder of a store, and write it or resume it.
 
     Args:
         folder: the store's folder.
@@ -47,10 +47,9 @@ def store_writer(folder: Path, request: dict, with_labels: bool) -> Iterator[Sto
             with contextlib.closing(writer):
                 yield writer
     except OSError as error:
-        reason = error.strerror or str(error)
         raise UserError(
-            f"{folder}: cannot be written ({reason}): free some space or permit writing, then run the same command to "
-            "resume"
+            f"{folder}: cannot be written ({error.strerror or error}): free some space or permit writing, then run the "
+            "same command to resume"
         ) from error
 
 
@@ -118,12 +117,7 @@ class StoreWriter:
         self._saved = time.monotonic()
 
     def finish(self, palette: Palette, about: dict) -> None:
-        """Give the files their names, `store.json` last; a kill in between can be resumed as well.
-
-        Args:
-            palette: saved in the store.
-            about: further fields of `store.json`.
-        """
+        """Save the palette and give the files their names, `store.json` last, with the further fields `about`."""
         self.save()
         for name, (dtype, shape) in self._shapes.items():
             self._files[name].seek(0)
@@ -169,10 +163,9 @@ class StoreWriter:
                 f"{path}: expected a record, got a damaged one ({error}): delete the folder and start again"
             ) from error
         if progress is None:
-            others = sorted(one.name for one in self._folder.iterdir() if not one.name.startswith("."))
-            others = [name for name in others if name not in PARTS]
+            others = {one.name for one in self._folder.iterdir() if not one.name.startswith(".")}.difference(PARTS)
             if others:
-                raise UserError(f"{self._folder}: expected a new or an empty folder, got one with {others[0]} in it")
+                raise UserError(f"{self._folder}: expected a new or an empty folder, got one with {min(others)} in it")
             return {}
         sizes = progress["sizes"]
         check_request(self._folder, progress["request"], self._request)
@@ -187,15 +180,13 @@ class StoreWriter:
         return sizes
 
     def _open(self, name: str, size: int | None) -> BinaryIO:
-        if size is None:
-            file = open(self._part(name), "w+b")  # noqa: SIM115
-            if name in self._shapes:
-                dtype, shape = self._shapes[name]
-                file.write(_header(dtype, (0, *shape)))
-            return file
-        file = open(self._part(name), "r+b")  # noqa: SIM115
-        file.truncate(size)
-        file.seek(size)
+        file = open(self._part(name), "w+b" if size is None else "r+b")  # noqa: SIM115
+        if size is not None:
+            file.truncate(size)
+            file.seek(size)
+        elif name in self._shapes:
+            dtype, shape = self._shapes[name]
+            file.write(_header(dtype, (0, *shape)))
         return file
 
     def _part(self, name: str) -> Path:

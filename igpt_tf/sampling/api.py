@@ -1,4 +1,4 @@
-"""The public functions: one-line calls of the sampler that is kept with each model."""
+"""The public functions: one call each of the sampler that is kept with the model."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from igpt_tf.sampling.sampler import Sampler
 
 
 def sampler_of(model: keras.Model) -> Sampler:
-    """The sampler that the public functions use for a model; kept as long as the model lives."""
+    """The sampler that is kept with a model."""
     return kept_with(model, "_igpt_sampler", lambda: Sampler(model))
 
 
@@ -32,16 +32,16 @@ def sample(
     """Draw n images from an autoregressive model: tokens (n, T) int32.
 
     Args:
-        model: an `ImageGPT`; a classifier stands for the model in it.
+        model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
         n: number of images.
-        temperature: divides the logits: below 1 favours likely colours, 0 always takes the likeliest.
-        top_k: draw from the k likeliest colours alone; None draws from all.
-        top_p: draw from the smallest set of colours with at least this probability; None draws from all.
-        min_p: draw from colours at least this many times as likely as the likeliest; None draws from all.
-        seed: image i of a seed draws the same random numbers whatever the batch size, n and the devices. A sequence
-            has a seed for each image, which is then image 0 of its seed.
+        temperature: divides the logits; 0 always takes the likeliest colour.
+        top_k: draw from the k likeliest colours; None: from all.
+        top_p: draw from the smallest set of colours with at least this probability; None: from all.
+        min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
+        seed: image i of a seed is the same whatever n, the batch size and the devices; in a sequence of seeds, one
+            per image, each image is image 0 of its seed.
         batch_size: images per batch, over all devices.
-        progress: show a progress bar on standard error, by rows.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the model is a BERT model or a number is invalid.
@@ -68,31 +68,27 @@ def complete(
 ) -> np.ndarray:
     """Fill in the unknown tokens of each image: tokens (B, T) int32, known ones unchanged.
 
-    "forced" draws pixels in raster order, each given all pixels before it, and puts known ones in their places. If
-    every known pixel precedes every unknown one, the result is an exact sample from the model's conditional
-    distribution; known pixels that come later do not influence those before them. "smc", sequential Monte Carlo, draws
-    `n_particles` such images side by side, weighs them by the probability of the known pixels, resamples them on the
-    way, and returns one: with many particles a sample from the model's conditional distribution, at the cost of as
-    many images. "auto" is forced where the known pixels come first, and smc elsewhere. If only the likeliest colour
-    can be drawn (temperature 0, top_k 1 or min_p 1), all particles and candidates would be equal: then every method
-    is forced, with one candidate.
+    "forced" draws pixels in raster order, each given all pixels before it: an exact sample from the model's conditional
+    distribution if every known pixel precedes every unknown one; later ones have no influence. "smc", sequential Monte
+    Carlo, draws `n_particles` such images side by side, weighs them by the model's own probabilities of the known
+    pixels, resamples them on the way, and returns one: with many particles a sample from that distribution too.
+    "auto" is forced where the known pixels come first, and smc elsewhere. If only the likeliest colour can be drawn
+    (temperature 0, top_k 1 or min_p 1), every method is forced, with one candidate.
 
     Args:
-        model: an `ImageGPT`; a classifier stands for the model in it.
+        model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
         tokens: (B, T) integers; values of unknown tokens do not matter.
         known: booleans (B, T), or (T,) for all images.
-        temperature: divides the logits: below 1 favours likely colours, 0 always takes the likeliest. Weights of smc
-            are the model's own probabilities at any temperature.
-        top_k: draw from the k likeliest colours alone; None draws from all.
-        top_p: draw from the smallest set of colours with at least this probability; None draws from all.
-        min_p: draw from colours at least this many times as likely as the likeliest; None draws from all.
+        temperature: divides the logits; 0 always takes the likeliest colour.
+        top_k: draw from the k likeliest colours; None: from all.
+        top_p: draw from the smallest set of colours with at least this probability; None: from all.
+        min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
-        batch_size: images per batch, over all devices; particles are images. Those of an image are drawn together, so
-            that smc draws at least `n_particles` at a time on each device.
+        batch_size: images or particles per batch, over all devices; smc draws all particles of an image together.
         method: "auto", "forced" or "smc".
-        n_particles: particles of smc for each image; fewer need less memory.
-        best_of: draw this many candidates of each image and keep the likeliest under the model.
-        progress: show a progress bar on standard error, by rows.
+        n_particles: particles of smc per image; fewer need less memory.
+        best_of: candidates per image, of which the likeliest under the model is kept.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the model is a BERT model, shapes do not fit or a number is invalid.
@@ -118,17 +114,17 @@ def sample_batches(
     seed: int = 0,
     batch_size: int = 8,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Draw the images with these numbers, however many, and yield each batch when it is finished.
+    """Draw the images with these numbers, and yield each batch when it is finished.
 
     Args:
-        model: an `ImageGPT`; a classifier stands for the model in it.
+        model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
         numbers: numbers of images under the seed, perhaps infinitely many.
-        controls: temperature and filters; None leaves the model's distribution as it is.
-        seed: decides the random numbers; image i is that of `sample`.
+        controls: temperature and filters; None: the model's own distribution.
+        seed: image i of a seed is that of `sample`.
         batch_size: images per batch, over all devices.
 
     Yields:
-        (b,) integers, the numbers of a batch, and its tokens (b, T) int32. Batches come in any order.
+        The numbers (b,) and tokens (b, T) int32 of a batch; batches come in any order.
 
     Raises:
         UserError: if the model is a BERT model or a number is invalid.
@@ -149,28 +145,26 @@ def stream(
     method: str = "auto",
     n_particles: int = 32,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Complete images, all at once on the first device, and show them while they are drawn.
+    """Complete images, all at once on the first device, and yield them after each row.
 
     Args:
-        model: an `ImageGPT`; a classifier stands for the model in it.
+        model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
         tokens: (B, T) integers; values of unknown tokens do not matter.
         known: booleans (B, T), or (T,) for all images.
-        temperature: divides the logits: below 1 favours likely colours, 0 always takes the likeliest.
-        top_k: draw from the k likeliest colours alone; None draws from all.
-        top_p: draw from the smallest set of colours with at least this probability; None draws from all.
-        min_p: draw from colours at least this many times as likely as the likeliest; None draws from all.
+        temperature: divides the logits; 0 always takes the likeliest colour.
+        top_k: draw from the k likeliest colours; None: from all.
+        top_p: draw from the smallest set of colours with at least this probability; None: from all.
+        min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
         method: "auto", "forced" or "smc", as `complete` explains them.
-        n_particles: particles of smc for each image, all drawn at once.
+        n_particles: particles of smc per image, all drawn at once.
 
     Yields:
-        How many rows of pixels are final, first those that are known in all images, and tokens (B, T) int32. Rows
-        below are provisional: smc shows its likeliest particle so far, which another may replace until the last row,
-        when all rows become final; pixels that are neither known nor drawn yet are 0.
+        The number of rows that are final, and tokens (B, T) int32, in which pixels that are not drawn yet are 0. The
+        rows below are provisional: those of smc's likeliest particle, which may change until the last row is drawn.
 
     Raises:
-        UserError: if the model is a BERT model, shapes do not fit or a number is invalid, when the first rows are
-            asked for.
+        UserError: at the first step, if the model is a BERT model, shapes do not fit or a number is invalid.
     """
     controls = Controls(temperature, top_k, top_p, min_p)
     yield from sampler_of(model).stream(tokens, known, controls, seed=seed, method=method, n_particles=n_particles)

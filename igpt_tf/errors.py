@@ -50,5 +50,5 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         number = None
     if number is None or (least is not None and number < least):
         kind = "a whole number" if least is None else f"a whole number of at least {least}"
-        raise UsageError(f"expected {name} as {kind}, got {value}")
+        raise UsageError(f"expected `{name}` as {kind}, got {value}")
     return number

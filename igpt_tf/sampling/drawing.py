@@ -5,7 +5,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -15,6 +15,20 @@ from igpt_tf.model.objectives import token_nats
 from igpt_tf.sampling.filters import Controls
 from igpt_tf.sampling.keys import Key, draw_uniforms
 from igpt_tf.sampling.network import Network, Weights
+
+
+class Image(NamedTuple):
+    """An image to draw.
+
+    Attributes:
+        tokens: (T,) int32.
+        known: (T,) booleans.
+        key: of its random numbers.
+    """
+
+    tokens: np.ndarray
+    known: np.ndarray
+    key: Key
 
 
 class Step(NamedTuple):
@@ -43,7 +57,7 @@ class Programs:
         self.network = network
         self._choose = choose
         self.decode_row = network.compile(self._decode_row)
-        self.select = network.compile(_select)
+        self.select = network.compile(lambda chosen, arrays: tuple(ops.take(array, chosen, axis=0) for array in arrays))
 
     def _decode_row(
         self,
@@ -77,15 +91,10 @@ class Programs:
         return self.network.loop(width, decode_pixel, (tokens, recent, ops.zeros_like(uniforms[:, 0])))
 
 
-def _select(chosen: Any, arrays: tuple) -> tuple:
-    """The images `chosen` of every array."""
-    return tuple(ops.take(array, chosen, axis=0) for array in arrays)
-
-
-def rows_to_draw(known: np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
+def rows_to_draw(known: Sequence[np.ndarray] | np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
     """The first row and the end of the rows in which a token of known (B, T) is missing; twice the height for none."""
     height, width = grid
-    unknown = np.flatnonzero(~known.all(axis=0)) // width
+    unknown = np.flatnonzero(~np.all(known, axis=0)) // width
     return (int(unknown[0]), int(unknown[-1]) + 1) if len(unknown) else (height, height)
 
 
@@ -95,10 +104,8 @@ class Drawing:
     Args:
         programs: of the device.
         weights: what the network has laid out.
-        tokens: (B, T) int32.
-        known: (B, T) booleans.
-        uniforms: (B, T) float32, from `draw_uniforms`.
         controls: temperature and filters.
+        images: the batch.
 
     Attributes:
         row: the next row to draw.
@@ -106,25 +113,17 @@ class Drawing:
         n_rows: height of the images.
     """
 
-    def __init__(
-        self,
-        programs: Programs,
-        weights: Weights,
-        tokens: np.ndarray,
-        known: np.ndarray,
-        uniforms: np.ndarray,
-        controls: Controls,
-    ) -> None:
-        self._programs = programs
-        self._network = network = programs.network
-        self._weights = weights
-        self.n_rows, width = network.grid
-        self.row, self.end = rows_to_draw(known, network.grid)
-        put = network.put
-        self._tokens, self._known, self._uniforms = put(tokens), put(known), put(uniforms)
+    def __init__(self, programs: Programs, weights: Weights, controls: Controls, images: Sequence[Image]) -> None:
+        self._programs, self._network, self._weights = programs, programs.network, weights
+        tokens, known, keys = zip(*images, strict=True)
+        self.n_rows, width = self._network.grid
+        self.row, self.end = rows_to_draw(known, self._network.grid)
+        put = self._network.put
         self._controls = {name: put(value) for name, value in controls.values().items()}
+        self._tokens, self._known = put(np.stack(tokens)), put(np.stack(known))
+        self._uniforms = put(draw_uniforms(keys, self.n_rows * width))
         if self.row < self.n_rows:
-            self._past, self._recent = network.prefill(put(tokens[:, : self.row * width]))
+            self._past, self._recent = self._network.prefill(put(np.stack(tokens)[:, : self.row * width]))
 
     def draw_row(self) -> np.ndarray:
         """Draw the next row; returns the nats (B,) of its known pixels."""
@@ -156,20 +155,11 @@ class Drawing:
         return np.asarray(ops.convert_to_numpy(self._tokens))
 
 
-def draw_forced(
-    drawing: Callable[..., Drawing], tokens: np.ndarray, known: np.ndarray, keys: list[Key]
-) -> Iterator[Step]:
-    """Draw unknown tokens in raster order, each given all tokens before it.
-
-    Args:
-        drawing: makes a `Drawing` from tokens, known and uniforms.
-        tokens: (B, T) int32.
-        known: (B, T) booleans.
-        keys: keys of each image's random numbers.
-    """
-    images = drawing(tokens, known, draw_uniforms(keys, tokens.shape[1]))
-    yield Step(images.row, images.row, images.tokens)
-    while images.row < images.end:
-        images.draw_row()
-        rows = images.row if images.row < images.end else images.n_rows
-        yield Step(rows, rows, images.tokens)
+def draw_forced(start: Callable[[Sequence[Image]], Drawing], images: Sequence[Image]) -> Iterator[Step]:
+    """Draw unknown tokens in raster order, each given all tokens before it; `start` makes the `Drawing`."""
+    drawing = start(images)
+    yield Step(drawing.row, drawing.row, drawing.tokens)
+    while drawing.row < drawing.end:
+        drawing.draw_row()
+        rows = drawing.row if drawing.row < drawing.end else drawing.n_rows
+        yield Step(rows, rows, drawing.tokens)

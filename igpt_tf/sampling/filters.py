@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,12 +20,11 @@ class Controls:
     """Temperature and filters of the distribution that tokens are drawn from, applied in the order of the attributes.
 
     Attributes:
-        temperature: divides the logits: below 1 favours likely colours, 0 always takes the likeliest.
-        top_k: keep the k likeliest colours; None keeps all.
-        top_p: then keep the smallest set of likeliest colours whose probabilities sum to at least p (Holtzman et
-            al., 2020); None keeps all, and 1 becomes None.
-        min_p: then keep colours that are at least this many times as likely as the likeliest (Nguyen et al., 2024);
-            None keeps all, and 0 becomes None.
+        temperature: divides the logits; 0 always takes the likeliest colour.
+        top_k: keeps the k likeliest colours; None: all.
+        top_p: then keeps the smallest set of colours with at least this probability (Holtzman et al., 2020); None: all.
+        min_p: then keeps the colours at least this many times as likely as the likeliest (Nguyen et al., 2024); None:
+            all.
 
     Raises:
         UsageError: if a value is invalid.
@@ -36,26 +36,19 @@ class Controls:
     min_p: float | None = None
 
     def __post_init__(self) -> None:
-        for name in ("temperature", "top_p", "min_p"):
-            value = getattr(self, name)
-            if name == "temperature" or value is not None:
-                self._set(name, _number(name, value))
-        if not 0 <= self.temperature < np.inf:
-            raise UsageError(f"expected temperature as a number of at least 0, got {self.temperature}")
+        checked: dict[str, float | None] = {
+            "temperature": _number("temperature", self.temperature, "of at least 0", lambda x: 0 <= x < np.inf)
+        }
         if self.top_k is not None:
-            self._set("top_k", whole_number("top_k", self.top_k, 1))
-        if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise UsageError(f"expected top_p as a number above 0 and at most 1, got {self.top_p}")
-        if self.min_p is not None and not 0 <= self.min_p <= 1:
-            raise UsageError(f"expected min_p as a number from 0 to 1, got {self.min_p}")
-        # In float32, a sum of probabilities may reach 1 before the last of them: a filter of 1 would not keep all.
-        if self.top_p == 1:
-            self._set("top_p", None)
-        if self.min_p == 0:
-            self._set("min_p", None)
-
-    def _set(self, name: str, value: float | None) -> None:
-        object.__setattr__(self, name, value)
+            checked["top_k"] = whole_number("top_k", self.top_k, 1)
+        if self.top_p is not None:
+            top_p = _number("top_p", self.top_p, "above 0 and at most 1", lambda x: 0 < x <= 1)
+            # In float32, a sum of probabilities may reach 1 before the last of them: a filter of 1 would not keep all.
+            checked["top_p"] = None if top_p == 1 else top_p
+        if self.min_p is not None:
+            checked["min_p"] = _number("min_p", self.min_p, "from 0 to 1", lambda x: 0 <= x <= 1) or None
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     @property
     def greedy(self) -> bool:
@@ -71,24 +64,20 @@ class Controls:
         return {name: np.array(value, "int32" if name == "top_k" else "float32") for name, value in given.items()}
 
 
-def _number(name: str, value: Any) -> float:
+def _number(name: str, value: Any, kind: str, fits: Callable[[float], bool]) -> float:
     try:
-        return float(value)
+        number = float(value)
     except (TypeError, ValueError):
-        raise UsageError(f"expected {name} as a number, got {value}") from None
+        number = np.nan
+    if not fits(number):
+        raise UsageError(f"expected `{name}` as a number {kind}, got {value}")
+    return number
 
 
 def filter_logits(logits: Any, temperature: Any, top_k: Any = None, top_p: Any = None, min_p: Any = None) -> Any:
-    """Divide logits (B, V) by the temperature and set those that are filtered out to minus infinity.
+    """Divide logits (B, V) by a temperature above 0 and set those that are filtered out to minus infinity.
 
     Colours as likely as the last one kept are kept too, so that the result does not depend on their order.
-
-    Args:
-        logits: (B, V) float32.
-        temperature: scalar above 0.
-        top_k: scalar, how many of the likeliest colours to keep; None keeps all.
-        top_p: scalar, the least total probability to keep; None keeps all.
-        min_p: scalar, the least probability to keep relative to the likeliest colour's; None keeps all.
     """
     logits = logits / temperature
     if top_k is not None or top_p is not None:
@@ -121,13 +110,9 @@ def draw(logits: Any, uniforms: Any) -> Any:
 
 
 def choose(logits: Any, uniforms: Any, temperature: Any, **filters: Any) -> Any:
-    """The next tokens (B,): the likeliest at temperature 0, otherwise drawn.
+    """Tokens (B,) from logits (B, V): the likeliest at temperature 0, otherwise drawn by `uniforms` (B,).
 
-    Args:
-        logits: (B, V) float32.
-        uniforms: (B,) numbers in [0, 1).
-        temperature: scalar, at least 0.
-        filters: `top_k`, `top_p` and `min_p` of `filter_logits`, as far as `Controls.values` has them.
+    The temperature and the filters are those of `Controls.values`.
     """
     above_0 = ops.where(temperature > 0, temperature, ops.ones_like(temperature))
     drawn = draw(filter_logits(logits, above_0, **filters), uniforms)

@@ -8,34 +8,23 @@ import numpy as np
 
 from igpt_tf.errors import UserError, whole_number
 
+# The user's seed, the image's number under it, the number of its candidate, and with smc that of its particle.
 Key = tuple[int, ...]
 
 
-def key(seed: int, image: int, candidate: int = 0, *particle: int) -> Key:
-    """The seed of one generator of random numbers.
-
-    Args:
-        seed: the user's seed.
-        image: number of the image under this seed.
-        candidate: number of the candidate for `best_of`.
-        particle: number of the particle, for sequential Monte Carlo alone.
-    """
-    return (seed, image, candidate, *particle)
-
-
-def image_seeds(seed: int | Sequence[int], n_images: int) -> list[tuple[int, int]]:
-    """Seed and number of each image: images 0, 1, ... of one seed, or image 0 of each seed of a sequence.
+def image_keys(seed: int | Sequence[int], n_images: int) -> list[Key]:
+    """The keys of images 0, 1, ... of one seed, or of image 0 of each seed of a sequence.
 
     Raises:
         UserError: if a seed is no whole number of at least 0, or a sequence has not one for each image.
     """
     if not isinstance(seed, Sequence | np.ndarray) or np.ndim(seed) == 0:
-        one = whole_number("a seed", seed, 0)
-        return [(one, number) for number in range(n_images)]
-    seeds = [whole_number("a seed", one, 0) for one in seed]
-    if len(seeds) != n_images:
-        raise UserError(f"expected one seed, or one for each of {n_images} images, got {len(seeds)}")
-    return [(one, 0) for one in seeds]
+        one = whole_number("seed", seed, 0)
+        return [(one, number, 0) for number in range(n_images)]
+    keys = [(whole_number("seed", one, 0), 0, 0) for one in seed]
+    if len(keys) != n_images:
+        raise UserError(f"expected one `seed`, or one for each of {n_images} images, got {len(keys)}")
+    return keys
 
 
 def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:

@@ -38,7 +38,7 @@ class Network(Protocol):
     """One device's copy of a network that predicts the tokens of a grid one by one, in raster order.
 
     Drawing knows nothing else of a model. The cache has two parts so that a loop over the pixels of a row carries and
-    updates only `recent`; `past` is only read there.
+    updates only `recent`: XLA would copy `past` at every pixel.
 
     Attributes:
         grid: height and width of an image in tokens.
@@ -101,7 +101,9 @@ class ImageGPTNetwork:
     def __init__(self, model: ImageGPT, number: int = 0) -> None:
         config = model.config
         if config.bert:
-            raise UserError("a BERT model cannot draw pixels one after another; sampling needs an autoregressive model")
+            raise UserError(
+                "expected an autoregressive model, got a BERT model, which cannot draw pixels one after another"
+            )
         self.model = model
         self.grid = (config.n_px, config.n_px)
         self.n_vocab = config.n_vocab
@@ -117,9 +119,20 @@ class ImageGPTNetwork:
     def step(
         self, weights: Weights, previous: Any, position: Any, past: list[Cache], recent: list[Cache]
     ) -> tuple[Any, list[Cache]]:
-        """The logits (B, V) of a position and the recent cache, by `step`."""
-        index = position % self._n_segment
-        return step(weights, self.model.config.n_head, previous, position, past, recent, index)
+        """The logits of a position; `previous` is ignored at position 0."""
+        index = position % self._n_segment  # where in `recent` the position goes: what is beyond it is not visible
+        x = ops.where(position > 0, ops.take(weights["wte"], previous, axis=0), weights["sos"])
+        x = ops.transpose(x + ops.take(weights["wpe"], position, axis=0))
+        updated = []
+        for block, layer_past, layer_recent in zip(weights["blocks"], past, recent, strict=True):
+            qkv = ops.split(ops.matmul(block["qkv"], _normalise(x)), 3, axis=0)
+            n_head = self.model.config.n_head
+            heads, layer_recent = _attend(*map(ops.transpose, qkv), n_head, layer_past, layer_recent, index)
+            x = x + ops.matmul(block["merge"], ops.transpose(heads))
+            x = x + ops.matmul(block["narrow"], quick_gelu(ops.matmul(block["widen"], _normalise(x))))
+            updated.append(layer_recent)
+        logits = ops.matmul(weights["wtet"], _normalise(x))
+        return ops.cast(ops.transpose(logits), "float32"), updated
 
     def end_row(self, rows: int, past: list[Cache], recent: list[Cache]) -> None:
         """Move a full segment from recent to past, layer by layer, so that no more than one is held twice."""
@@ -137,18 +150,26 @@ class ImageGPTNetwork:
 
     def _prefill(self, prefix: Any) -> tuple[list[Cache], list[Cache]]:
         """Known rows (B, P) in one pass: whole segments of their keys and values are past, the rest recent."""
-        n_prefix = prefix.shape[1]
+        n_images, n_prefix = prefix.shape
+        width = self.model.config.n_embd
         n_past = n_prefix // self._n_segment * self._n_segment
-        unfilled = n_past + self._n_segment - n_prefix
-        cache = new_cache(self.model, prefix)
-        past = [(keys[:, :n_past], values[:, :, :n_past]) for keys, values in cache]
-        recent = [
-            (
-                ops.pad(keys[:, n_past:], [(0, 0), (0, unfilled), (0, 0)]),
-                ops.pad(values[:, :, n_past:], [(0, 0), (0, 0), (0, unfilled)]),
+        room = (0, n_past + self._n_segment - n_prefix)
+        if n_prefix:
+            cache = self.model.prefill(prefix)
+        else:
+            nothing = ops.zeros((n_images, 1, 0, width), self.model.compute_dtype)
+            cache = [(nothing, nothing)] * self.model.config.n_layer
+        past, recent = [], []
+        for keys, values in cache:
+            keys = ops.reshape(ops.transpose(keys, (0, 2, 1, 3)), (n_images, n_prefix, width))  # from (B, H, P, E)
+            values = ops.reshape(ops.transpose(values, (0, 1, 3, 2)), (n_images, width, n_prefix))
+            past.append((keys[:, :n_past], values[:, :, :n_past]))
+            recent.append(
+                (
+                    ops.pad(keys[:, n_past:], [(0, 0), room, (0, 0)]),
+                    ops.pad(values[:, :, n_past:], [(0, 0), (0, 0), room]),
+                )
             )
-            for keys, values in cache
-        ]
         return past, recent
 
 
@@ -166,10 +187,11 @@ def lay_out(model: ImageGPT) -> Weights:
     def matrix(layer: keras.layers.Layer, shape: tuple[int, ...]) -> Any:
         """(out, in) of a layer that reads arrays of this shape."""
         n_in = int(np.prod(shape))
-        if layer.quantization_mode is not None:
-            unit = ops.reshape(ops.eye(n_in, dtype=dtype), (1, n_in, *shape))
-            return ops.transpose(ops.reshape(ops.cast(layer(unit), "float32"), (n_in, -1)))
-        return ops.transpose(ops.reshape(ops.cast(layer.kernel, "float32"), (n_in, -1)))
+        if layer.quantization_mode is None:
+            kernel = layer.kernel
+        else:
+            kernel = layer(ops.reshape(ops.eye(n_in, dtype=dtype), (1, n_in, *shape)))
+        return ops.transpose(ops.reshape(ops.cast(kernel, "float32"), (n_in, -1)))
 
     def heads(layer: keras.layers.Layer) -> Any:
         """(out, in) of a projection with a kernel (H, E, D), which needs no transposition."""
@@ -200,56 +222,6 @@ def lay_out(model: ImageGPT) -> Weights:
         "blocks": blocks,
         "wtet": cast(ops.convert_to_tensor(model.wtet) * model.ln_f.scale),
     }
-
-
-def new_cache(model: ImageGPT, prefix: Any) -> list[Cache]:
-    """Every layer's keys and values of known tokens (B, P) in one pass; P may be 0."""
-    config = model.config
-    shape = (prefix.shape[0], prefix.shape[1], config.n_embd)
-    if not prefix.shape[1]:
-        nothing = ops.zeros(shape, model.compute_dtype)
-        return [(nothing, ops.swapaxes(nothing, 1, 2))] * config.n_layer
-    # From (B, H, P, E) each.
-    return [
-        (
-            ops.reshape(ops.transpose(keys, (0, 2, 1, 3)), shape),
-            ops.reshape(ops.transpose(values, (0, 1, 3, 2)), (shape[0], shape[2], shape[1])),
-        )
-        for keys, values in model.prefill(prefix)
-    ]
-
-
-def step(
-    weights: Weights, n_head: int, previous: Any, position: Any, past: list[Cache], recent: list[Cache], index: Any
-) -> tuple[Any, list[Cache]]:
-    """One decoding step: the logits of one position given the token before it and the cache.
-
-    The cache is in two parts so that a decoding loop carries and updates only the small one: XLA would copy a large
-    one at every slice.
-
-    Args:
-        weights: from `lay_out`.
-        n_head: heads H.
-        previous: (B,) the tokens at `position - 1`; ignored at position 0.
-        position: scalar, the position whose logits are wanted.
-        past: each layer's older keys and values, all visible; S may be 0.
-        recent: each layer's newer keys and values, of which the first `index` positions are visible.
-        index: scalar, where in `recent` this position's keys and values go.
-
-    Returns:
-        float32 logits (B, V), and `recent` with this position in it.
-    """
-    x = ops.where(position > 0, ops.take(weights["wte"], previous, axis=0), weights["sos"])
-    x = ops.transpose(x + ops.take(weights["wpe"], position, axis=0))
-    updated = []
-    for block, layer_past, layer_recent in zip(weights["blocks"], past, recent, strict=True):
-        qkv = ops.split(ops.matmul(block["qkv"], _normalise(x)), 3, axis=0)
-        heads, layer_recent = _attend(*map(ops.transpose, qkv), n_head, layer_past, layer_recent, index)
-        x = x + ops.matmul(block["merge"], ops.transpose(heads))
-        x = x + ops.matmul(block["narrow"], quick_gelu(ops.matmul(block["widen"], _normalise(x))))
-        updated.append(layer_recent)
-    logits = ops.matmul(weights["wtet"], _normalise(x))
-    return ops.cast(ops.transpose(logits), "float32"), updated
 
 
 def _extend(past: Cache, recent: Cache) -> tuple[Cache, Cache]:

@@ -12,7 +12,7 @@ WHITE = 128
 
 
 def known_rows(n_px: int, rows: int) -> np.ndarray:
-    """The first rows of an image are known: booleans (T,), True where the token is known.
+    """The first rows of an image are known: booleans (T,).
 
     Args:
         n_px: side of the image in pixels.
@@ -23,12 +23,12 @@ def known_rows(n_px: int, rows: int) -> np.ndarray:
     """
     n_px, rows = whole_number("n_px", n_px, 1), whole_number("rows", rows)
     if not 0 <= rows <= n_px:
-        raise UsageError(f"expected 0 to {n_px} known rows, as images are {n_px} pixels high, got {rows}")
+        raise UsageError(f"expected `rows` from 0 to {n_px}, as images are {n_px} pixels high, got {rows}")
     return np.arange(n_px**2) < rows * n_px
 
 
 def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.ndarray:
-    """All of an image but a box is known: booleans (T,), True where the token is known.
+    """All of an image but a box is known: booleans (T,).
 
     Args:
         n_px: side of the image in pixels.
@@ -40,10 +40,8 @@ def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.
     Raises:
         UsageError: if the box is empty or leaves the image, or a number is not whole.
     """
-    n_px, x, y, width, height = (
-        whole_number(name, value)
-        for name, value in (("n_px", n_px), ("x", x), ("y", y), ("width", width), ("height", height))
-    )
+    box = {"x": x, "y": y, "width": width, "height": height}
+    n_px, x, y, width, height = (whole_number(name, value) for name, value in ({"n_px": n_px} | box).items())
     if min(x, y) < 0 or min(width, height) < 1 or x + width > n_px or y + height > n_px:
         raise UsageError(
             f"expected a box x,y,width,height of at least 1 x 1 pixels inside the model's {n_px} x {n_px}, "
@@ -58,9 +56,8 @@ def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
     """The black parts of a mask are known, after it is resized and cropped like a picture: booleans (T,).
 
     Args:
-        mask: uint8 (height, width), or with 1, 3 or 4 channels, of any size: white (a grey of at least 128) and
-            transparent parts are to be filled, black parts are known. Or booleans (height, width), True to be filled.
-            An all-white mask leaves the whole image to be drawn.
+        mask: uint8 of any size, (height, width), or with 1, 3 or 4 channels: white parts (a grey of at least 128) and
+            transparent ones are unknown; or booleans (height, width), True where unknown.
         n_px: side of the image in pixels.
 
     Raises:
@@ -85,16 +82,10 @@ def is_prefix(known: np.ndarray) -> np.ndarray:
 def check_images(
     tokens: np.ndarray, known: np.ndarray, grid: tuple[int, int], n_vocab: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Tokens (B, T) int32, 0 where they are unknown, and booleans (B, T).
-
-    Args:
-        tokens: (B, T) integers; values of unknown tokens do not matter.
-        known: booleans (B, T), or (T,) for all images.
-        grid: height and width of an image.
-        n_vocab: tokens the network knows.
+    """Tokens (B, T) int32, 0 where they are unknown, and booleans (B, T), from the arguments of `complete`.
 
     Raises:
-        UserError: if something does not fit.
+        UserError: if they do not fit each other, the grid (height, width) or the vocabulary.
     """
     tokens, known = np.asarray(tokens), np.asarray(known)
     height, width = grid
@@ -107,12 +98,12 @@ def check_images(
         raise UserError(f"expected integer tokens, got {tokens.dtype}")
     if known.dtype != bool or known.shape not in (tokens.shape, tokens.shape[1:]):
         raise UserError(
-            f"expected `known` as booleans of shape {tokens.shape} or {tokens.shape[1:]}, got {known.dtype} "
-            f"{known.shape}"
+            f"expected `known` as booleans of shape {tokens.shape} or {tokens.shape[1:]}, "
+            f"got {known.dtype} {known.shape}"
         )
     given = np.where(known, tokens, 0)
-    if given.min() < 0 or given.max() >= n_vocab:
-        wrong = given.min() if given.min() < 0 else given.max()
+    wrong = given.min() if given.min() < 0 else given.max()
+    if not 0 <= wrong < n_vocab:
         raise UserError(f"expected tokens from 0 to {n_vocab - 1}, got {wrong}: use the model's own palette")
     return given.astype("int32"), np.broadcast_to(known, tokens.shape)
 

@@ -15,9 +15,9 @@ import numpy as np
 from tqdm import tqdm
 
 from igpt_tf.errors import UserError, whole_number
-from igpt_tf.sampling.drawing import Drawing, Programs, draw_forced, rows_to_draw
+from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
 from igpt_tf.sampling.filters import Controls, choose
-from igpt_tf.sampling.keys import Key, image_seeds, key
+from igpt_tf.sampling.keys import image_keys
 from igpt_tf.sampling.network import Network, Weights, networks_of
 from igpt_tf.sampling.region import check_images, is_prefix
 from igpt_tf.sampling.smc import draw_conditioned
@@ -25,6 +25,8 @@ from igpt_tf.sampling.workers import run_generators
 
 METHODS = ("auto", "forced", "smc")
 UNFILTERED = Controls()
+# What draws a batch: `draw_forced`, or another generator with its arguments.
+Draw = Callable[[Callable[[Sequence[Image]], Drawing], Sequence[Image]], Iterator[Step]]
 
 
 class Drawn(NamedTuple):
@@ -45,12 +47,10 @@ class Sampler:
     """Draws images from a model, with its weights laid out and its programs compiled once.
 
     The laid-out weights are a second copy of the model in memory. It is kept as long as the weights stay the same,
-    which is checked when a drawing begins; weights must not change while images are being drawn. Before training,
-    `release` frees it, and the old weights with it.
+    which is checked when a drawing begins; weights must not change while images are being drawn.
 
     Args:
-        model: an autoregressive `ImageGPT`, a classifier, which stands for the model in it, or a `Network` for each
-            device.
+        model: an autoregressive `ImageGPT`, a classifier, whose `image_gpt` draws, or a `Network` for each device.
         choose: the strategy that draws tokens (B,) from logits (B, V), uniforms (B,) and the values of `Controls`.
 
     Raises:
@@ -110,40 +110,33 @@ class Sampler:
         """Numbers (b,) and tokens (b, T) int32 of images as soon as they are completed, in any order.
 
         The arguments are those of `igpt_tf.complete`, and are checked at once.
-
-        Raises:
-            UserError: if shapes do not fit or a number is invalid.
         """
         batch_size = whole_number("batch_size", batch_size, 1)
         best_of = whole_number("best_of", best_of, 1)
-        tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
-        keys = image_seeds(seed, len(tokens))
-        forced, smc = self._methods(known, controls, method, n_particles)
         if controls.greedy:
             best_of = 1
-
-        def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
-            image, candidate = divmod(number, best_of)
-            return tokens[image], known[image], key(*keys[image], candidate)
-
+        images, groups = self._plan(tokens, known, controls, seed, method, n_particles)
         # Numbers of images that are drawn, and perhaps compared, together; how; and the batch size of one device.
-        parts: list[tuple[np.ndarray, Callable, int]] = []
-        for images, draw, at_once in (
-            (np.flatnonzero(forced), draw_forced, batch_size),
-            (np.flatnonzero(~forced), smc, batch_size // n_particles),
-        ):
+        parts: list[tuple[np.ndarray, Draw, int]] = []
+        for numbers, draw, n_drawn in groups:
             # Candidates are compared a few images at a time, so that finished images are yielded early.
-            step = max(1, len(images) if best_of == 1 else batch_size // best_of)
-            size = -(-min(max(at_once, 1), min(step, len(images)) * best_of) // len(self._networks))
-            parts += [(images[i : i + step], draw, size) for i in range(0, len(images), step)]
+            step = len(numbers) if best_of == 1 else max(1, batch_size // best_of)
+            size = -(-min(max(1, batch_size // n_drawn), min(step, len(numbers)) * best_of) // len(self._networks))
+            parts += [(numbers[i : i + step], draw, size) for i in range(0, len(numbers), step)]
 
         def batches() -> Generator[tuple[np.ndarray, np.ndarray]]:
-            n_batches = sum(-(-len(images) * best_of // size) for images, _, size in parts)
+            n_batches = sum(-(-len(numbers) * best_of // size) for numbers, _, size in parts)
             with tqdm(total=n_batches * self._grid[0], unit="row", disable=not progress, leave=False) as bar:
-                for images, draw, size in parts:
-                    candidates = (images[:, None] * best_of + np.arange(best_of)).reshape(-1)
-                    with closing(self._draw(candidates, size, task, draw, controls)) as steps:
-                        finished = _finished(steps, bar.update)
+                for numbers, draw, size in parts:
+                    candidates = (
+                        (
+                            number * best_of + candidate,
+                            images[number]._replace(key=(*images[number].key[:2], candidate)),
+                        )
+                        for number in numbers
+                        for candidate in range(best_of)
+                    )
+                    with closing(_finished(self._draw(candidates, size, draw, controls), bar.update)) as finished:
                         if best_of == 1:
                             yield from finished
                         else:
@@ -156,30 +149,20 @@ class Sampler:
     ) -> Generator[Drawn]:
         """What is drawn of the images with these numbers, after each row of a batch.
 
-        Args:
-            numbers: numbers of images under the seed, perhaps infinitely many.
-            controls: temperature and filters.
-            seed: decides the random numbers; image i is that of `sample`.
-            batch_size: images per batch, over all devices.
-
-        Raises:
-            UserError: if a number is invalid; those of images are checked when they are drawn.
+        The arguments are those of `igpt_tf.sample_batches`, and are checked at once, but `numbers` when they are drawn.
         """
         batch_size = whole_number("batch_size", batch_size, 1)
-        ((seed, _),) = image_seeds(seed, 1)
+        seed = whole_number("seed", seed, 0)
         tokens = np.zeros(math.prod(self._grid), "int32")
         known = np.zeros(tokens.shape, bool)
-
-        def task(number: int) -> tuple[np.ndarray, np.ndarray, Key]:
-            return tokens, known, key(seed, number)
-
-        checked = (whole_number("the number of an image", number, 0) for number in numbers)
-        return self._draw(checked, -(-batch_size // len(self._networks)), task, draw_forced, controls)
+        checked = (whole_number("numbers", number, 0) for number in numbers)
+        images = ((number, Image(tokens, known, (seed, number, 0))) for number in checked)
+        return self._draw(images, -(-batch_size // len(self._networks)), draw_forced, controls)
 
     def sample_batches(
         self, numbers: Iterable[int], controls: Controls = UNFILTERED, *, seed: int = 0, batch_size: int = 8
     ) -> Generator[tuple[np.ndarray, np.ndarray]]:
-        """Numbers (b,) and tokens (b, T) of finished batches, in any order; the arguments are `sample_rows`'."""
+        """Numbers (b,) and tokens (b, T) of finished batches; the arguments are those of `igpt_tf.sample_batches`."""
         return _finished(self.sample_rows(numbers, controls, seed=seed, batch_size=batch_size))
 
     def stream(
@@ -193,30 +176,37 @@ class Sampler:
         n_particles: int = 32,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """How many rows are final, and tokens (B, T), after each row; the arguments are those of `igpt_tf.stream`."""
-        tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
-        keys = [key(*one) for one in image_seeds(seed, len(tokens))]
-        forced, smc = self._methods(known, controls, method, n_particles)
-        groups = [(forced, draw_forced), (~forced, smc)]
-        groups = [(np.flatnonzero(mask), draw) for mask, draw in groups if mask.any()]
-        drawing = partial(Drawing, self._programs[0], self._laid_out()[0], controls=controls)
-        final = [rows_to_draw(known[images], self._grid)[0] for images, _ in groups]
-        shown = tokens.copy()
-        for i, (images, draw) in enumerate(groups):
-            for step in draw(drawing, tokens[images], known[images], [keys[image] for image in images]):
+        images, groups = self._plan(tokens, known, controls, seed, method, n_particles)
+        start = partial(Drawing, self._programs[0], self._laid_out()[0], controls)
+        shown = np.stack([image.tokens for image in images])
+        final = [rows_to_draw([images[number].known for number in numbers], self._grid)[0] for numbers, _, _ in groups]
+        for i, (numbers, draw, _) in enumerate(groups):
+            for step in draw(start, [images[number] for number in numbers]):
                 final[i] = step.final
-                shown[images] = step.tokens()
+                shown[numbers] = step.tokens()
                 yield min(final), shown.copy()
 
-    def _methods(
-        self, known: np.ndarray, controls: Controls, method: str, n_particles: int
-    ) -> tuple[np.ndarray, Callable]:
-        """Which images (B,) are drawn by the forced method, and what draws the others."""
+    def _plan(
+        self,
+        tokens: np.ndarray,
+        known: np.ndarray,
+        controls: Controls,
+        seed: int | Sequence[int],
+        method: str,
+        n_particles: int,
+    ) -> tuple[list[Image], list[tuple[np.ndarray, Draw, int]]]:
+        """The images, and groups of them: their numbers, what draws them, and how many it draws for each."""
+        tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
+        keys = image_keys(seed, len(tokens))
         if method not in METHODS:
-            raise UserError(f"expected a method of {', '.join(METHODS)}, got {method!r}")
+            raise UserError(f"expected `method` as one of {', '.join(METHODS)}, got {method!r}")
         smc = partial(draw_conditioned, n_particles=whole_number("n_particles", n_particles, 1))
-        if controls.greedy:
-            return np.ones(len(known), bool), smc
-        return is_prefix(known) if method == "auto" else np.full(len(known), method == "forced"), smc
+        forced = np.full(len(known), controls.greedy or method == "forced")
+        if method == "auto":
+            forced |= is_prefix(known)
+        groups = [(np.flatnonzero(forced), draw_forced, 1), (np.flatnonzero(~forced), smc, n_particles)]
+        images = [Image(*one) for one in zip(tokens, known, keys, strict=True)]
+        return images, [group for group in groups if len(group[0])]
 
     def _laid_out(self) -> list[Weights]:
         """The weights as they are now, laid out on each device."""
@@ -229,51 +219,28 @@ class Sampler:
                 self._version = version
             return self._weights
 
-    def _draw(
-        self,
-        numbers: Iterable[int],
-        size: int,
-        task: Callable[[int], tuple[np.ndarray, np.ndarray, Key]],
-        draw: Callable,
-        controls: Controls,
-    ) -> Generator[Drawn]:
-        """Draw on all devices; yields after each row of each batch.
+    def _draw(self, images: Iterable[tuple[int, Image]], size: int, draw: Draw, controls: Controls) -> Generator[Drawn]:
+        """Draw images with their numbers, `size` in a batch, on all devices; yields after each row of each batch."""
+        weights, waiting = self._laid_out(), iter(images)
 
-        Args:
-            numbers: what to draw, perhaps infinitely many.
-            size: numbers in a batch of one device.
-            task: from a number to tokens (T,), known (T,) and the key of the random numbers.
-            draw: `draw_forced` or another generator of `Step` with its arguments.
-            controls: temperature and filters.
-        """
-        weights = self._laid_out()
-        waiting = iter(numbers)
-
-        def work(device: int, batch: list[int]) -> Generator[Drawn]:
+        def work(device: int, batch: list[tuple[int, Image]]) -> Generator[Drawn]:
+            numbers = np.array([number for number, _ in batch])
             # The last batch is padded, because another size would be compiled anew.
-            padded = batch + batch[-1:] * (size - len(batch))
-            tokens, known, keys = zip(*map(task, padded), strict=True)
-            drawing = partial(Drawing, self._programs[device], weights[device], controls=controls)
+            padded = [image for _, image in batch + batch[-1:] * (size - len(batch))]
+            start = partial(Drawing, self._programs[device], weights[device], controls)
             rows = 0
-            for step in draw(drawing, np.stack(tokens), np.stack(known), list(keys)):
-                finished = step.tokens()[: len(batch)] if step.final == self._grid[0] else None
-                yield Drawn(np.array(batch), step.rows - rows, finished)
+            for step in draw(start, padded):
+                tokens = step.tokens()[: len(batch)] if step.final == self._grid[0] else None
+                yield Drawn(numbers, step.rows - rows, tokens)
                 rows = step.rows
 
         batches = iter(lambda: list(itertools.islice(waiting, size)), [])
-        with closing(run_generators(batches, len(self._networks), work)) as steps:
-            yield from steps
+        yield from run_generators(batches, len(self._networks), work)
 
     def _likeliest(
         self, batches: Iterable[tuple[np.ndarray, np.ndarray]], best_of: int, batch_size: int
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Numbers (b,) of images and tokens (b, T) of the likeliest candidate of each.
-
-        Args:
-            batches: numbers and tokens of candidates, those of image i from i * best_of on, in any order.
-            best_of: candidates of each image.
-            batch_size: images per batch, over all devices.
-        """
+        """Numbers (b,) and tokens (b, T) of images: of candidates from number * best_of on, the likeliest."""
         candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
         order = candidates.argsort()
         tokens = tokens[order]

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 
-from igpt_tf.sampling.drawing import Drawing, Step
-from igpt_tf.sampling.keys import Key, draw_uniforms
+from igpt_tf.sampling.drawing import Drawing, Image, Step
 
 # Particles are resampled when the effective sample size falls below this share of them (Del Moral et al., 2012).
 FEWEST = 0.5
@@ -16,33 +15,25 @@ NEGLIGIBLE = 1e-6
 
 
 def draw_conditioned(
-    drawing: Callable[..., Drawing], tokens: np.ndarray, known: np.ndarray, keys: list[Key], n_particles: int
+    start: Callable[[Sequence[Image]], Drawing], images: Sequence[Image], n_particles: int
 ) -> Iterator[Step]:
-    """Draw unknown tokens given all known ones.
+    """Draw unknown tokens given all known ones; `start` makes the `Drawing`.
 
     Particles are completions of an image that are drawn side by side, pixel by pixel under the controls. Each known
     pixel multiplies a particle's weight by the pixel's probability under the model; after a row whose effective sample
     size is small, particles are resampled by weight. The result is one of them, drawn by the last weights. Until then
     a step shows the particle of the largest weight, and no row below the first unknown pixel is final.
-
-    Args:
-        drawing: makes a `Drawing` from tokens, known and uniforms.
-        tokens: (B, T) int32.
-        known: (B, T) booleans.
-        keys: keys of each image's random numbers.
-        n_particles: particles of each image.
     """
-    n_images = len(tokens)
-    uniforms = draw_uniforms([(*key, particle) for key in keys for particle in range(n_particles)], tokens.shape[1])
-    particles = drawing(tokens.repeat(n_particles, axis=0), known.repeat(n_particles, axis=0), uniforms)
+    n_images = len(images)
+    particles = start([image._replace(key=(*image.key, i)) for image in images for i in range(n_particles)])
     # What resampling draws, for every image its own.
-    generators = [np.random.default_rng((*key, n_particles, 0)) for key in keys]
-    first = np.arange(n_images)[:, None] * n_particles
+    generators = [np.random.default_rng((*image.key, n_particles, 0)) for image in images]
+    first = np.arange(n_images) * n_particles
     first_row, n_rows = particles.row, particles.n_rows
     log_weights = np.zeros((n_images, n_particles))
 
     def likeliest() -> np.ndarray:
-        return particles.tokens()[first[:, 0] + log_weights.argmax(axis=1)]
+        return particles.tokens()[first + log_weights.argmax(axis=1)]
 
     while particles.row < n_rows:
         yield Step(particles.row, first_row, likeliest)
@@ -58,13 +49,13 @@ def draw_conditioned(
             chosen = np.tile(np.arange(n_particles), (n_images, 1))
             for image in np.flatnonzero(few):
                 chosen[image] = systematic(weights[image], generators[image].random())
-            particles.select((first + chosen).reshape(-1))
+            particles.select((first[:, None] + chosen).reshape(-1))
             log_weights[few] = 0.0
     weights = normalised(log_weights)
     last = [
         np.searchsorted(w.cumsum(), rng.random() * w.sum(), "right") for w, rng in zip(weights, generators, strict=True)
     ]
-    drawn = particles.tokens()[first[:, 0] + np.minimum(last, n_particles - 1)]
+    drawn = particles.tokens()[first + np.minimum(last, n_particles - 1)]
     yield Step(n_rows, n_rows, lambda: drawn)
 
 

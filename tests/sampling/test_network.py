@@ -10,7 +10,7 @@ import igpt_tf as igpt
 from examples import TINY, randomise
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls
-from igpt_tf.sampling.keys import draw_uniforms, key
+from igpt_tf.sampling.keys import draw_uniforms, image_keys
 from igpt_tf.sampling.network import ImageGPTNetwork, networks_of
 
 pytestmark = pytest.mark.both_backends
@@ -88,7 +88,7 @@ def test_any_network_is_drawn_by_the_same_code(grids, n_known, n_devices):
     networks = [_Bigrams() for _ in range(n_devices)]
     sampler = igpt.Sampler(networks)
     known = np.broadcast_to(np.arange(HEIGHT * WIDTH) < n_known, grids.shape)
-    expected = naive(networks[0], grids, known, draw_uniforms([key(3, i) for i in range(7)], HEIGHT * WIDTH))
+    expected = naive(networks[0], grids, known, draw_uniforms(image_keys(3, 7), HEIGHT * WIDTH))
     np.testing.assert_array_equal(sampler.complete(grids, known, seed=3, batch_size=4), expected)
     shown = list(sampler.stream(grids, known, seed=3))
     assert [rows for rows, _ in shown] == list(range(n_known // WIDTH, HEIGHT + 1))

@@ -21,14 +21,14 @@ def test_rows():
 
 @pytest.mark.parametrize("rows", [-1, 4])
 def test_rows_outside_the_image_are_refused(rows):
-    with pytest.raises(UsageError, match="0 to 3 known rows"):
+    with pytest.raises(UsageError, match="expected `rows` from 0 to 3, as images are 3 pixels high, got"):
         known_rows(3, rows)
 
 
 def test_parts_of_pixels_are_refused():
-    with pytest.raises(UsageError, match=r"expected rows as a whole number, got 3\.5"):
+    with pytest.raises(UsageError, match=r"expected `rows` as a whole number, got 3\.5"):
         known_rows(8, 3.5)
-    with pytest.raises(UsageError, match=r"expected x as a whole number, got 0\.5"):
+    with pytest.raises(UsageError, match=r"expected `x` as a whole number, got 0\.5"):
         known_outside_box(8, 0.5, 0, 2, 2)
     assert picture(known_rows(np.int64(3), np.int32(2))) == picture(known_rows(3, 2))
 

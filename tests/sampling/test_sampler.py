@@ -8,7 +8,6 @@ import signal
 import keras
 import numpy as np
 import pytest
-from keras import ops
 from reference import filtered_probabilities, naive_complete
 from tqdm import tqdm
 
@@ -20,7 +19,7 @@ from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls, known_rows, network, sampler, sampler_of
 from igpt_tf.sampling.filters import choose, filter_logits
 from igpt_tf.sampling.keys import draw_uniforms
-from igpt_tf.sampling.network import lay_out, new_cache, step
+from igpt_tf.sampling.network import ImageGPTNetwork, lay_out
 
 pytestmark = pytest.mark.both_backends
 N_TOKENS = TINY.n_tokens
@@ -169,24 +168,24 @@ def test_a_colour_of_no_probability_is_never_drawn():
 @pytest.mark.parametrize(
     "controls, message",
     [
-        ({"temperature": -1}, "temperature as a number of at least 0"),
-        ({"temperature": float("nan")}, "temperature as a number of at least 0"),
-        ({"temperature": None}, "temperature as a number, got None"),
-        ({"top_p": "much"}, "top_p as a number, got much"),
-        ({"top_k": 0}, "top_k as a whole number of at least 1, got 0"),
-        ({"top_k": 2.7}, "top_k as a whole number of at least 1, got 2.7"),
-        ({"top_p": 0}, "top_p as a number above 0"),
-        ({"top_p": 1.5}, "top_p as a number above 0"),
-        ({"min_p": -0.1}, "min_p as a number from 0"),
-        ({"batch_size": 0}, "batch_size as a whole number of at least 1"),
-        ({"batch_size": 2.5}, "batch_size as a whole number of at least 1, got 2.5"),
-        ({"n": 0}, "n as a whole number of at least 1"),
-        ({"n": 2.5}, "n as a whole number of at least 1, got 2.5"),
-        ({"seed": -1}, "seed as a whole number of at least 0"),
-        ({"seed": 1.5}, "seed as a whole number of at least 0, got 1.5"),
-        ({"seed": None}, "seed as a whole number of at least 0, got None"),
-        ({"seed": [1.9]}, "seed as a whole number of at least 0, got 1.9"),
-        ({"seed": True}, "seed as a whole number of at least 0, got True"),
+        ({"temperature": -1}, "`temperature` as a number of at least 0"),
+        ({"temperature": float("nan")}, "`temperature` as a number of at least 0"),
+        ({"temperature": None}, "`temperature` as a number of at least 0, got None"),
+        ({"top_p": "much"}, "`top_p` as a number above 0 and at most 1, got much"),
+        ({"top_k": 0}, "`top_k` as a whole number of at least 1, got 0"),
+        ({"top_k": 2.7}, "`top_k` as a whole number of at least 1, got 2.7"),
+        ({"top_p": 0}, "`top_p` as a number above 0"),
+        ({"top_p": 1.5}, "`top_p` as a number above 0"),
+        ({"min_p": -0.1}, "`min_p` as a number from 0"),
+        ({"batch_size": 0}, "`batch_size` as a whole number of at least 1"),
+        ({"batch_size": 2.5}, "`batch_size` as a whole number of at least 1, got 2.5"),
+        ({"n": 0}, "`n` as a whole number of at least 1"),
+        ({"n": 2.5}, "`n` as a whole number of at least 1, got 2.5"),
+        ({"seed": -1}, "`seed` as a whole number of at least 0"),
+        ({"seed": 1.5}, "`seed` as a whole number of at least 0, got 1.5"),
+        ({"seed": None}, "`seed` as a whole number of at least 0, got None"),
+        ({"seed": [1.9]}, "`seed` as a whole number of at least 0, got 1.9"),
+        ({"seed": True}, "`seed` as a whole number of at least 0, got True"),
         ({"seed": [1, 2]}, "one for each of 1 images, got 2"),
     ],
 )
@@ -198,9 +197,9 @@ def test_numbers_that_mean_nothing_are_refused(tiny_model, controls, message):
 
 def test_numbers_of_completions_and_batches_that_mean_nothing_are_refused(tiny_model, tokens):
     for name in ("n_particles", "best_of"):
-        with pytest.raises(UserError, match=f"expected {name} as a whole number of at least 1, got 2.5"):
+        with pytest.raises(UserError, match=f"expected `{name}` as a whole number of at least 1, got 2.5"):
             igpt.complete(tiny_model, tokens, known_rows(8, 7), **{name: 2.5})
-    with pytest.raises(UserError, match="number of an image as a whole number of at least 0, got -1"):
+    with pytest.raises(UserError, match="expected `numbers` as a whole number of at least 0, got -1"):
         next(igpt.sample_batches(tiny_model, [-1]))
 
 
@@ -253,34 +252,28 @@ def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):
         igpt.complete(tiny_model, tokens / 2, known_rows(8, 4))
     with pytest.raises(UserError, match="expected tokens from 0 to 10"):
         igpt.complete(tiny_model, tokens + 5, known_rows(8, 4))
-    with pytest.raises(UserError, match="BERT"):
+    with pytest.raises(UserError, match="expected an autoregressive model, got a BERT model"):
         igpt.sample(ImageGPT(ImageGPTConfig(8, 11, 16, 4, 1, bert=True)), 1)
-    with pytest.raises(UserError, match="expected 0 to 8 known rows"):
+    with pytest.raises(UserError, match="expected `rows` from 0 to 8"):
         known_rows(8, 9)
 
 
-@pytest.mark.parametrize("n_past, n_prefix", [(0, 0), (0, 5), (8, 8), (8, 11)])
-def test_steps_over_a_cache_equal_the_full_pass(n_past, n_prefix):
-    """`n_prefix` tokens are known from the start, of which the first `n_past` are in the part that only grows."""
+@pytest.mark.parametrize("segment", [4, 8, 16])
+@pytest.mark.parametrize("n_prefix", [0, 4, 8, 12])
+def test_steps_over_a_cache_equal_the_full_pass(n_prefix, segment, monkeypatch):
     config = dataclasses.replace(TINY, n_px=4)
     model = randomise(ImageGPT(config))
     tokens = np.random.default_rng(1).integers(0, config.n_vocab, (5, 16)).astype("int32")
     expected = np.asarray(model(tokens))
-    cache = new_cache(model, tokens[:, :n_prefix])
-    past = [(cached_keys[:, :n_past], values[:, :, :n_past]) for cached_keys, values in cache]
-    room = (0, config.n_tokens - n_prefix)
-    recent = [
-        (
-            ops.pad(cached_keys[:, n_past:], [(0, 0), room, (0, 0)]),
-            ops.pad(values[:, :, n_past:], [(0, 0), (0, 0), room]),
-        )
-        for cached_keys, values in cache
-    ]
-    weights = lay_out(model)
+    monkeypatch.setattr(network, "MIN_SEGMENT", segment)
+    drawn = ImageGPTNetwork(model)
+    weights = drawn.lay_out()
+    past, recent = drawn.prefill(drawn.put(tokens[:, :n_prefix]))
     for position in range(n_prefix, config.n_tokens):
-        previous = tokens[:, max(position - 1, 0)]
-        logits, recent = step(weights, config.n_head, previous, position, past, recent, position - n_past)
+        logits, recent = drawn.step(weights, tokens[:, max(position - 1, 0)], position, past, recent)
         np.testing.assert_allclose(np.asarray(logits), expected[:, position], atol=1e-4 * np.abs(expected).max())
+        if (position + 1) % config.n_px == 0:
+            drawn.end_row((position + 1) // config.n_px, past, recent)
 
 
 def test_every_image_may_have_its_own_seed(tiny_model):
@@ -369,7 +362,8 @@ def test_the_likeliest_colours_need_one_candidate_and_no_particles(tiny_model, t
 
 def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch):
     traced = []
-    monkeypatch.setattr(network, "step", lambda *args: traced.append(args) or step(*args))
+    step = ImageGPTNetwork.step
+    monkeypatch.setattr(ImageGPTNetwork, "step", lambda *args: traced.append(args) or step(*args))
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     bold = igpt.sample(model, 2, temperature=2, top_p=0.99)

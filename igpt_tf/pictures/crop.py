@@ -14,9 +14,7 @@ LEAST_SIDE, GREATEST_SIDE, CROP_SIDE = 256, 384, 224
 def resize_and_crop(image: np.ndarray, n_px: int) -> np.ndarray:
     """Shrink or enlarge an image until its shorter side is `n_px`, and keep the central square.
 
-    Resampling is Pillow's antialiased bicubic filter: the usual one where images are generated or scored (clean-fid
-    explains why), and sharper than a box. The square is cut first, which differs from cutting last only near the
-    sides that are left out, and keeps an image of 1 x 100,000 pixels from growing in memory.
+    Resampling is Pillow's antialiased bicubic filter, as usual where images are generated or scored.
 
     Args:
         image: (height, width, 3) uint8.
@@ -34,6 +32,7 @@ def resize_and_crop(image: np.ndarray, n_px: int) -> np.ndarray:
         raise UserError(f"expected n_px of at least 1, got {n_px}")
     image = _check_image(image)
     height, width, _ = image.shape
+    # The square is cut first, so that an image of 1 x 100,000 pixels does not grow in memory.
     side = min(height, width)
     # Whole pixels: half a pixel of shift would blur an image whose shorter side is n_px already.
     top, left = (height - side) // 2, (width - side) // 2
@@ -47,8 +46,7 @@ def random_resized_crop(image: np.ndarray, n_px: int, generator: np.random.Gener
     """Cut a random square out of an image, as the paper does with ImageNet, and resize it.
 
     The paper resizes the shorter side to a length drawn from 256 to 384 pixels, cuts out 224 x 224 pixels at a random
-    place, and downsizes those. Here the three are one step from the image's own pixels, so nothing is blurred on the
-    way, and the image may have any size.
+    place, and downsizes those. Here the three are one step, and the image may have any size.
 
     Args:
         image: (height, width, 3) uint8.
@@ -57,9 +55,6 @@ def random_resized_crop(image: np.ndarray, n_px: int, generator: np.random.Gener
 
     Returns:
         (n_px, n_px, 3) uint8.
-
-    Raises:
-        UserError: if the image has another shape or dtype, or no pixel.
 
     Source: section 3.1 of the paper.
     """

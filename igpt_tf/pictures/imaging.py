@@ -4,14 +4,12 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from igpt_tf.errors import UserError
-from igpt_tf.pictures.crop import resize_and_crop
 
 # Files of a folder with these extensions are images.
 IMAGE_EXTENSIONS = (
@@ -36,8 +34,7 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
         (height, width, 3) uint8.
 
     Raises:
-        UserError: if there is no such file, it is no image, it is damaged, or it has more pixels than
-            `PIL.Image.MAX_IMAGE_PIXELS`.
+        UserError: if it is no whole image file, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
     """
     name = "the bytes given as an image" if isinstance(source, bytes) else str(source)
     try:
@@ -92,14 +89,11 @@ def _decode(data: bytes) -> np.ndarray:
 
 
 def find_images(path: str | os.PathLike[str]) -> list[Path]:
-    """List the image files at a path.
+    """The sorted paths of the image files at a path.
 
     Args:
         path: one file of any name, or a folder, whose subfolders are searched too, by extension (`IMAGE_EXTENSIONS`);
             hidden files and folders are left out.
-
-    Returns:
-        The paths, sorted.
 
     Raises:
         UserError: if there is nothing at the path, or no image in the folder.
@@ -119,26 +113,6 @@ def find_images(path: str | os.PathLike[str]) -> list[Path]:
     return sorted(found)
 
 
-def load_images(paths: Iterable[str | os.PathLike[str]], n_px: int) -> np.ndarray:
-    """Read, resize and crop image files.
-
-    Args:
-        paths: of the N files.
-        n_px: height and width of the result.
-
-    Returns:
-        (N, n_px, n_px, 3) uint8, in the order of the paths.
-
-    Raises:
-        UserError: if a file cannot be read; the message names it.
-    """
-    paths = list(paths)
-    images = np.empty((len(paths), n_px, n_px, 3), np.uint8)
-    for image, path in zip(images, paths, strict=True):
-        image[:] = resize_and_crop(read_image(path), n_px)
-    return images
-
-
 def to_grey(images: np.ndarray) -> np.ndarray:
     """Turn RGB images grey: ITU-R 601 luma, equal to Pillow's mode "L" bit for bit.
 
@@ -147,9 +121,6 @@ def to_grey(images: np.ndarray) -> np.ndarray:
 
     Returns:
         (N, height, width) uint8.
-
-    Raises:
-        UserError: if dtype or shape are others.
     """
     images = np.asarray(images)
     if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] != 3:

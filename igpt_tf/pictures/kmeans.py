@@ -25,21 +25,7 @@ LEAST_GAIN = 1e-4
 
 
 def choose_colors(images: np.ndarray, n_colors: int, seed: int, max_pixels: int, progress: bool = False) -> np.ndarray:
-    """Choose colours by k-means on a random sample of the pixels.
-
-    Args:
-        images: (N, height, width, n_channels) uint8; may be memory-mapped.
-        n_colors: number of colours V.
-        seed: of the sample and of k-means.
-        max_pixels: number of pixels to sample, but at least 32 per colour.
-        progress: show a bar on standard error.
-
-    Returns:
-        (V, n_channels) float32 in [-1, 1], from dark to bright.
-
-    Raises:
-        UserError: if the pixels have fewer distinct colours than `n_colors`.
-    """
+    """The colours of `Palette.fit` (V, n_channels), float32 in [-1, 1], for images (N, height, width, n_channels)."""
     max_pixels = max(max_pixels, PIXELS_PER_COLOR * n_colors)
     pixels = _draw_pixels(images, max_pixels, np.random.default_rng(seed))
     codes, counts = np.unique(pack(pixels), return_counts=True)
@@ -71,11 +57,10 @@ def _dark_to_bright(colors: np.ndarray) -> np.ndarray:
 
 
 def cluster(points: np.ndarray, weights: np.ndarray, n_centers: int, seed: int, progress: bool = False) -> np.ndarray:
-    """k-means by Lloyd's algorithm.
+    """k-means by Lloyd's algorithm, whose result does not depend on the number of cores.
 
-    A k-d tree finds the nearest centres, on all cores. scikit-learn's `MiniBatchKMeans` compares every point with every
-    centre: one pass with 65,536 centres takes it twenty times as long as the whole search here, and its palettes of
-    512 to 4,096 colours are 2 to 8 % worse. The result does not depend on the number of cores.
+    A k-d tree finds the nearest centres. With 65,536 centres, one pass of scikit-learn's `MiniBatchKMeans` takes twenty
+    times as long as the whole search here, and its palettes of 512 to 4,096 colours are 2 to 8 % worse.
 
     Args:
         points: (n, d) floats, distinct; more than n_centers.

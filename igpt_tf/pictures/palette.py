@@ -15,6 +15,7 @@ from igpt_tf.errors import UserError
 from igpt_tf.pictures.imaging import to_grey
 from igpt_tf.pictures.kmeans import choose_colors
 from igpt_tf.pictures.nearest import nearest, pack
+from igpt_tf.storage.arrays import read_npy
 from igpt_tf.storage.files import atomic_write
 
 # Pixels worked on at once: the largest temporary array is a few times 4 MB.
@@ -77,7 +78,7 @@ class Palette:
         Raises:
             UserError: if there is no such file, or it is not a plain array of the right shape and range.
         """
-        array = _read_npy(Path(path))
+        array = np.array(read_npy(Path(path), "a palette, an .npy file of (V, 3) or (V, 1) float32"))
         try:
             return cls(array)
         except UserError as error:
@@ -88,9 +89,6 @@ class Palette:
 
         Args:
             path: the file; missing folders are created.
-
-        Raises:
-            UserError: if the file cannot be written.
         """
         with atomic_write(path) as file:
             np.save(file, self.colors, allow_pickle=False)
@@ -105,32 +103,27 @@ class Palette:
             images: (N, height, width, 3) or, for a grey palette, (N, height, width), uint8; may be memory-mapped.
             n_colors: V, at most 65,536.
             seed: of the sample and of k-means; the same seed, images and library versions give the same palette.
-            max_pixels: number of pixels to sample, with replacement, but at least 32 per colour; all pixels are used
-                if there are no more.
+            max_pixels: number of pixels to sample, but at least 32 per colour.
             progress: show a bar on standard error.
 
         Returns:
-            The palette, from dark to bright (by ITU-R 601 luma).
+            The palette, from dark to bright.
 
         Raises:
-            UserError: if the images have another dtype or shape, there are more colours than tokens can count, or the
-                pixels have fewer distinct colours than `n_colors`.
+            UserError: for images of another dtype or shape, or with fewer distinct colours than `n_colors`.
         """
         images = np.asarray(images)
         # Three dimensions ending in 3 are far more likely one RGB image than grey ones, 3 pixels wide.
         looks_grey = images.shape[3] == 1 if images.ndim == 4 else images.ndim == 3 and images.shape[2] != 3
         images = _with_channels(images, 1 if looks_grey else 3)
-        if n_colors < 1:
-            raise UserError(f"expected at least 1 colour, got n_colors={n_colors}")
-        if n_colors > MAX_COLORS:
-            raise UserError(f"expected at most {MAX_COLORS} colours, because tokens have 16 bits, got {n_colors}")
+        if not 1 <= n_colors <= MAX_COLORS:
+            raise UserError(f"expected 1 to {MAX_COLORS} colours, because tokens have 16 bits, got n_colors={n_colors}")
         return cls(choose_colors(images, n_colors, seed, max_pixels, progress))
 
     def quantize(self, images: np.ndarray) -> np.ndarray:
         """Replace every pixel by the index of the nearest colour.
 
-        Nearest is by squared Euclidean distance in [-1, 1], computed in float64; of equally near colours the lowest
-        index wins. Takes less than 200 MB besides input and output, however many images there are.
+        Nearest is by Euclidean distance; of equally near colours the lowest index wins.
 
         Args:
             images: (N, height, width, 3) uint8; for a grey palette (N, height, width) or (N, height, width, 1).
@@ -188,10 +181,10 @@ class Palette:
                 f"expected tokens of shape (N, T) or (N, height, width), got {tokens.shape}: "
                 "give one image as tokens[None]"
             )
-        if tokens.size and (tokens.min() < 0 or tokens.max() >= len(self)):
-            bad = tokens.min() if tokens.min() < 0 else tokens.max()
+        low, high = tokens.min(initial=0), tokens.max(initial=0)
+        if low < 0 or high >= len(self):
             raise UserError(
-                f"expected tokens from 0 to {len(self) - 1}, got {bad}: "
+                f"expected tokens from 0 to {len(self) - 1}, got {low if low < 0 else high}: "
                 "is this the palette that the tokens were made with?"
             )
         return self._bytes()[tokens]
@@ -201,13 +194,10 @@ class Palette:
         return hashlib.sha256(repr(self.colors.shape).encode() + self.colors.tobytes()).hexdigest()[:16]
 
     def rmse(self, images: np.ndarray) -> float:
-        """Return the root mean square error of `dequantize(quantize(images))`.
+        """The root mean square error of `dequantize(quantize(images))`, in 8-bit levels (0 to 255).
 
         Args:
             images: (N, height, width, 3) uint8; for a grey palette (N, height, width) or (N, height, width, 1).
-
-        Returns:
-            The error over all pixels and channels, in 8-bit levels (0 to 255).
 
         Raises:
             UserError: if the images have another dtype or shape, or no pixel.
@@ -277,31 +267,6 @@ def _check_colors(colors: ArrayLike) -> np.ndarray:
     array = array.astype(np.float32, order="C")
     array.flags.writeable = False
     return array
-
-
-def _read_npy(path: Path) -> np.ndarray:
-    """Return the plain array in a .npy file; nothing in the file can run code."""
-    wanted = f"{path}: expected a palette, a .npy file of (V, 3) or (V, 1) float32"
-    try:
-        with open(path, "rb") as file:
-            start = file.read(512)
-    except FileNotFoundError:
-        raise UserError(f"{wanted}, got nothing: check the path or download it first") from None
-    except OSError as error:
-        raise UserError(f"{wanted}, got one that cannot be read ({error.strerror or error})") from None
-    if not start.startswith(b"\x93NUMPY"):
-        kind = "a web page" if start.lstrip().startswith(b"<") else "another kind of file" if start else "an empty file"
-        raise UserError(f"{wanted}, got {kind}: download it again")
-    try:
-        # Mapped, because then a header that promises more than the file holds is refused before memory is taken.
-        return np.array(np.load(path, mmap_mode="r", allow_pickle=False))
-    except (ValueError, OSError, EOFError) as error:
-        if "object" in str(error).lower():
-            raise UserError(
-                f"{wanted}, got pickled Python objects, which are never loaded because they can run code: "
-                "save it again with Palette.save"
-            ) from None
-        raise UserError(f"{wanted}, got a damaged one: download it again") from None
 
 
 def quantize(palette: Palette, images: np.ndarray) -> np.ndarray:

@@ -10,7 +10,7 @@ import numpy as np
 
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import resize_and_crop
-from igpt_tf.pictures.imaging import find_images, load_images, read_image
+from igpt_tf.pictures.imaging import find_images, read_image
 
 
 def read_pictures(sources: Iterable[str], n_px: int, read_url: Callable[[str], bytes]) -> tuple[list[str], np.ndarray]:
@@ -25,20 +25,18 @@ def read_pictures(sources: Iterable[str], n_px: int, read_url: Callable[[str], b
         UserError: if a source is missing or no picture.
     """
     paths: list[str] = []
-    pictures: list[np.ndarray] = []
     for source in sources:
-        if _is_address(source):
-            try:
-                picture = read_image(read_url(source))
-            except UserError as error:
-                raise error if source in str(error) else UserError(f"{source}: {error}") from error
-            paths.append(source)
-            pictures.append(resize_and_crop(picture, n_px)[None])
-        else:
-            files = find_images(source)
-            paths += map(str, files)
-            pictures.append(load_images(files, n_px))
-    return paths, np.concatenate(pictures)
+        paths += [source] if _is_address(source) else map(str, find_images(source))
+    return paths, np.stack([resize_and_crop(_read(path, read_url), n_px) for path in paths])
+
+
+def _read(path: str, read_url: Callable[[str], bytes]) -> np.ndarray:
+    if not _is_address(path):
+        return read_image(path)
+    try:
+        return read_image(read_url(path))
+    except UserError as error:
+        raise error if path in str(error) else UserError(f"{path}: {error}") from error
 
 
 def names_of(paths: Iterable[str]) -> list[str]:

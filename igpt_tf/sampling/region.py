@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from igpt_tf.errors import UsageError, UserError, whole_number
-from igpt_tf.pictures.imaging import resize_and_crop, to_grey
+from igpt_tf.pictures.crop import resize_and_crop
+from igpt_tf.pictures.imaging import to_grey
 
 # The least grey of a mask that counts as white.
 WHITE = 128

@@ -152,7 +152,9 @@ def test_openais_splits(tmp_path):
     train, test = open_source(tmp_path / "c"), open_source(f"{tmp_path / 'c'}:test")
     assert train.are_tokens and train.labels.tolist() == list(range(6)) and test.labels is None
     np.testing.assert_array_equal(read_tokens(open_data(f"{tmp_path / 'c'}:test"), 8, PALETTE), tokens[:2])
-    one_line_error(open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: expected a NumPy .npy file, got nothing")
+    one_line_error(
+        open_source, f"{tmp_path / 'c'}:valid", match="c_vaX.npy: expected a NumPy .npy file of numbers, got nothing"
+    )
 
 
 @pytest.mark.parametrize(

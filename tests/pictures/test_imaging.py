@@ -12,6 +12,8 @@ from PIL import Image, PngImagePlugin
 from examples import photograph, random_image
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import imaging
+from igpt_tf.pictures.crop import resize_and_crop
+from igpt_tf.pictures.reading import read_pictures
 
 RED, GREEN, BLUE, WHITE, BLACK = (255, 0, 0), (0, 255, 0), (0, 0, 255), (255, 255, 255), (0, 0, 0)
 
@@ -261,10 +263,10 @@ def test_find_and_load_images(tmp_path):
     found = imaging.find_images(tmp_path)
     assert [path.relative_to(tmp_path).as_posix() for path in found] == sorted(names)
     assert imaging.find_images(str(tmp_path)) == found
-    images = imaging.load_images(found, 8)
-    assert images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
+    paths, images = read_pictures([str(tmp_path)], 8, pytest.fail)
+    assert paths == list(map(str, found)) and images.shape == (4, 8, 8, 3) and images.dtype == np.uint8
     for image, path in zip(images, found, strict=True):
-        np.testing.assert_array_equal(image, imaging.resize_and_crop(imaging.read_image(path), 8))
+        np.testing.assert_array_equal(image, resize_and_crop(imaging.read_image(path), 8))
 
 
 def test_find_takes_a_file_whatever_its_name(tmp_path):
@@ -281,8 +283,7 @@ def test_find_refuses(tmp_path):
 def test_load_names_the_bad_file(tmp_path):
     (tmp_path / "good.png").write_bytes(encode(photograph(4, 4)))
     (tmp_path / "bad.png").write_bytes(b"nonsense")
-    one_line_error(imaging.load_images, imaging.find_images(tmp_path), 4, match="bad.png")
-    assert imaging.load_images([], 4).shape == (0, 4, 4, 3)
+    one_line_error(read_pictures, [str(tmp_path)], 4, pytest.fail, match="bad.png")
 
 
 def test_grey_equals_pillow():

@@ -300,7 +300,7 @@ HUGE = b"{'descr': '<f4', 'fortran_order': False, 'shape': (1000000000000, 3), }
     ("data", "match"),
     [
         (b"", "an empty file"),
-        (b"<!DOCTYPE html><html>404</html>", "a web page: download it again"),
+        (b"<!DOCTYPE html><html>404</html>", "a web page: get it again"),
         (b"  \n<?xml version='1.0'?><Error/>", "a web page"),
         (b"PK\x03\x04rest", "another kind of file"),
         (npy(np.zeros((512, 3), np.float32))[:-1], "a damaged one"),
@@ -394,7 +394,7 @@ def test_fit_refuses():
     images = np.array([0, 9, 200], np.uint8)[random_images(2, 8, 8) % 3]
     one_line_error(Palette.fit, images, 4, match="at least 4 distinct colours, got 3")
     one_line_error(Palette.fit, images, 0, match="n_colors=0")
-    one_line_error(Palette.fit, images, 65_537, match="at most 65536 colours, because tokens have 16 bits")
+    one_line_error(Palette.fit, images, 65_537, match="1 to 65536 colours, because tokens have 16 bits")
     one_line_error(Palette.fit, images / 255, 2, match="dtype uint8")
     one_line_error(Palette.fit, random_images(8, 8, 3), 2, match=r"one image as image\[None\]")
     one_line_error(Palette.fit, random_images(1, 8, 8, 4), 2, match=r"got \(1, 8, 8, 4\)")

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.pictures.imaging import resize_and_crop
+from igpt_tf.pictures.crop import resize_and_crop
 from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
 
 

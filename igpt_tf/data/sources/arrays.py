@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from igpt_tf.errors import UserError
+from igpt_tf.storage.arrays import read_npy
 
 # OpenAI's short names of images and labels of each split.
 SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY")}
@@ -18,13 +19,8 @@ MAX_CLASSES = 1_000_000
 
 
 def read_array(path: str | Path) -> np.memmap:
-    """Memory-map an `.npy` file; raise a `UserError` if it is missing, damaged or would need pickle."""
-    try:
-        return np.load(path, mmap_mode="r", allow_pickle=False)
-    except FileNotFoundError as error:
-        raise UserError(f"{path}: expected a NumPy .npy file, got nothing: check the path") from error
-    except (OSError, ValueError, EOFError) as error:
-        raise UserError(f"{path}: expected a NumPy .npy array of numbers, got {error}") from error
+    """Memory-map an `.npy` file of images, tokens or labels."""
+    return read_npy(path, "a NumPy .npy file of numbers")
 
 
 def read_npz(path: Path, split: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import operator
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
 from typing import Any
 
 
@@ -24,6 +25,15 @@ class UserError(ValueError):
 
 class UsageError(UserError):
     """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
+
+
+@contextlib.contextmanager
+def naming(name: object) -> Generator[None]:
+    """Put a name, such as a path, before the messages of errors in the block."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from error
 
 
 def listed(things: Iterable[object], most: int = 5) -> str:

@@ -22,10 +22,8 @@ _MAKING = threading.RLock()
 class Snapshot:
     """The values that variables had, shared and not copied; equal to a later one only if none has changed since.
 
-    JAX's arrays never change: a variable with the same array has the same value. TensorFlow writes into a variable's
-    memory only while nobody else holds it, and gives the variable new memory otherwise: as long as a snapshot holds
-    the values, the same address means the same value. Variables that TensorFlow copies whenever they are read, as it
-    does after sparse updates, are compared value by value. After a change, the snapshot keeps the old values in memory.
+    JAX's arrays never change. TensorFlow gives a variable new memory when it changes while a snapshot holds the old:
+    the same address means the same value. What it copies whenever it is read is compared value by value.
 
     Args:
         values: one array per variable.

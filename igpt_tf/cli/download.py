@@ -88,9 +88,9 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from igpt_tf.download.batch import summarize
+    from igpt_tf.download.batch import fetch_all, summarize
     from igpt_tf.download.connection import Patience
-    from igpt_tf.download.openai import checkpoint_files, dataset_files, download, palette_file
+    from igpt_tf.download.openai import checkpoint_files, dataset_files, palette_file
 
     files = []
     if options.model:
@@ -100,9 +100,9 @@ def _download(options: argparse.Namespace) -> int:
     if options.dataset:
         files += dataset_files(options.dataset, options.download_dir)
     with _Bar() as bar:
-        outcome = download(
+        outcome = fetch_all(
             files,
-            base_url=options.base_url,
+            options.base_url,
             jobs=options.jobs,
             patience=Patience(retries=options.retries),
             progress=bar.show,

@@ -86,15 +86,16 @@ def check_answer(url: str, response: requests.Response) -> None:
     if status >= 500:
         raise PassingError(f"the server answers {name}", _retry_after(response.headers.get("Retry-After", "")))
     if status in (404, 410):
-        advice = "perhaps it was never published: check what you asked for, or use another mirror"
-        raise FetchError(url, f"expected the file, got {name}: {advice}")
+        raise FetchError(
+            url, f"expected the file, got {name}: check whether it was ever published, or use another mirror"
+        )
     if status not in (200, 206, 416):
         raise FetchError(url, f"expected the file, got {name}: use another mirror, or check the proxy, if any")
     # A 416 brings no file, only the news that there is nothing beyond what we have.
     if status != 416:
         kind = response.headers.get("Content-Type", "").partition(";")[0].strip().lower()
         if kind in ("text/html", "application/xhtml+xml"):
-            raise web_page(url, f"Content-Type {kind}")
+            raise _web_page(url, f"Content-Type {kind}")
         encoding = response.headers.get("Content-Encoding", "identity").strip().lower()
         if encoding not in ("", "identity"):
             advice = "a proxy changes what it passes on: use another network or another mirror"
@@ -104,11 +105,10 @@ def check_answer(url: str, response: requests.Response) -> None:
 def refuse_web_page(url: str, start: bytes) -> None:
     """Raise FetchError if a body starts like a web page: none of the files here is text."""
     if start.removeprefix(b"\xef\xbb\xbf").lstrip().lower().startswith(HTML_STARTS):
-        raise web_page(url, "it starts like HTML")
+        raise _web_page(url, "it starts like HTML")
 
 
-def web_page(url: str, sign: str) -> FetchError:
-    """Return the error for a web page in place of a file."""
+def _web_page(url: str, sign: str) -> FetchError:
     advice = "a proxy or a login page of the network is in between: log in or use another network"
     return FetchError(url, f"expected binary data, got a web page ({sign}): {advice}, then {AGAIN}")
 

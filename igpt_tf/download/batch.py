@@ -83,7 +83,7 @@ def fetch_all(
             stack.enter_context(locked(folder))
             receipts[folder] = Receipts(folder)
         batch = _Batch(base_url, jobs, patience or Patience(), progress, notify, receipts)
-        stack.callback(batch.close)
+        stack.callback(batch.connection.close)
         return batch.run(files)
 
 
@@ -106,15 +106,15 @@ class _Batch:
         self._receipts = receipts
         self._stop = threading.Event()
         self._meter = Meter()
-        self._connection = Connection(patience, self._stop, self._meter.report)
-
-    def close(self) -> None:
-        """Hang up."""
-        self._connection.close()
+        self.connection = Connection(patience, self._stop, self._meter.report)
 
     def run(self, files: list[RemoteFile]) -> Outcome:
         """Ask for all sizes, refuse what cannot end well, fetch the rest."""
-        identities = run_all(files, self._identify, self._jobs, self._stop, self._tick)
+
+        def identify(file: RemoteFile) -> Identity:
+            return self.connection.identify(file.source, self._url(file))
+
+        identities = run_all(files, identify, self._jobs, self._stop, self._tick)
         known = {
             file: identity for file, identity in zip(files, identities, strict=True) if isinstance(identity, Identity)
         }
@@ -128,7 +128,8 @@ class _Batch:
         self._check_space(missing)
         for last in (False, True):
             batch = [file for file in missing if file.last == last]
-            results |= {file: self._hold_back(file) for file in batch if self._lacks(file, results)}
+            held = "held back, so that nobody takes this checkpoint, which lacks other files, for a whole one"
+            results |= {file: FetchError(self._url(file), held) for file in batch if self._lacks(file, results)}
             batch = [file for file in batch if file not in results]
             fetched = run_all(batch, lambda file: self._fetch(file, missing[file]), self._jobs, self._stop, self._tick)
             results |= dict(zip(batch, fetched, strict=True))
@@ -143,9 +144,6 @@ class _Batch:
 
     def _tick(self) -> None:
         self._progress(self._meter)
-
-    def _identify(self, file: RemoteFile) -> Identity:
-        return self._connection.identify(file.source, self._url(file))
 
     def _is_there(self, file: RemoteFile, identity: Identity) -> bool:
         """Whether the file needs no fetching.
@@ -165,7 +163,9 @@ class _Batch:
         receipt = receipts.find(path) or {"source": None, "md5": None}
         md5 = receipt["md5"]
         if identity.md5:
-            md5 = md5 or self._hash(path)
+            if not md5:
+                self._notify(f"Checking {path}, which was there before, against the MD5 on the server.")
+                md5 = md5_of(path)
             if md5 != identity.md5:
                 raise _in_the_way(path, f"MD5 {identity.md5} as on the server", md5)
         elif receipt["source"] not in (None, file.source):
@@ -175,10 +175,6 @@ class _Batch:
         if receipt["source"] is None or receipt["md5"] != md5:
             receipts.record(path, file.source, md5)
         return True
-
-    def _hash(self, path: Path) -> str:
-        self._notify(f"Checking {path}, which was there before, against the MD5 on the server.")
-        return md5_of(path)
 
     def _resume(self, file: RemoteFile, identity: Identity) -> Identity:
         """Keep the bytes of an earlier run if they are this file's, and return all that is known of it.
@@ -223,13 +219,9 @@ class _Batch:
         failed = [other for other, result in results.items() if isinstance(result, FetchError)]
         return file.last and any(PurePosixPath(other.source).parent == folder for other in failed)
 
-    def _hold_back(self, file: RemoteFile) -> FetchError:
-        reason = "held back, so that nobody takes this checkpoint, which lacks other files, for a whole one"
-        return FetchError(self._url(file), reason)
-
     def _fetch(self, file: RemoteFile, identity: Identity) -> Arrival:
         part = Part(file.path)
-        transfer = Transfer(self._connection, part, identity, self._meter)
+        transfer = Transfer(self.connection, part, identity, self._meter)
         transfer.run()
         part.place()
         self._receipts[file.path.parent].record(file.path, file.source, transfer.identity.md5)

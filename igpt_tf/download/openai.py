@@ -3,12 +3,9 @@
 The scheme of the addresses is that of `download.py` in https://github.com/openai/image-gpt.
 """
 
-from collections.abc import Callable, Iterable
 from pathlib import Path
 
-from igpt_tf.download.batch import Outcome, RemoteFile, fetch_all
-from igpt_tf.download.connection import Patience
-from igpt_tf.download.transfer import Meter
+from igpt_tf.download.batch import RemoteFile
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/image-gpt"
 SHARDS = {"s": 32, "m": 32, "l": 64}
@@ -57,28 +54,3 @@ def dataset_files(name: str, folder: Path | None = None) -> list[RemoteFile]:
 
 def _model_name(size: str, bert: bool) -> str:
     return f"igpt-{size}{'-bert' if bert else ''}"
-
-
-def download(
-    files: Iterable[RemoteFile],
-    *,
-    base_url: str = BASE_URL,
-    jobs: int = 4,
-    patience: Patience | None = None,
-    progress: Callable[[Meter], None] = lambda meter: None,
-    notify: Callable[[str], None] = lambda line: None,
-) -> Outcome:
-    """Fetch those of the files that are not there yet, see `fetch_all`.
-
-    Args:
-        files: what to fetch, and where to put it.
-        base_url: OpenAI's server, or a mirror with the same paths below it.
-        jobs: number of files fetched at once.
-        patience: how often and when to retry; None: the defaults.
-        progress: called about twenty times per second.
-        notify: called with lines that the user may want to read.
-
-    Raises:
-        UserError: if no file at all can be fetched.
-    """
-    return fetch_all(files, base_url, jobs=jobs, patience=patience, progress=progress, notify=notify)

@@ -20,14 +20,10 @@ LIMIT = 64 * 2**20
 
 
 def fetch_file(url: str, path: Path) -> None:
-    """Download a file, resuming an interrupted download; what takes longer than a second shows a bar.
-
-    Args:
-        url: address of the file.
-        path: where to write it; there must be no such file.
+    """Download a file to a path, resuming an interrupted download; what takes longer than a second shows a bar.
 
     Raises:
-        UserError: if it cannot be downloaded.
+        UserError: if it cannot be downloaded, or there is such a file.
     """
     base_url, _, name = url.rpartition("/")
     with tqdm(unit="B", unit_scale=True, leave=False, delay=1) as bar:

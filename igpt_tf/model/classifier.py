@@ -15,8 +15,9 @@ from keras import ops
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.model.objectives import autoregressive_loss, masked_loss
+from igpt_tf.weights.folder import write_preset
 from igpt_tf.weights.names import HEAD, float_array, named_arrays
-from igpt_tf.weights.presets import Preset, open_preset, write_preset
+from igpt_tf.weights.presets import Preset, open_preset
 
 if TYPE_CHECKING:
     from igpt_tf.pictures.palette import Palette

@@ -17,8 +17,9 @@ from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal, placeholder_weights
 from igpt_tf.model.layers import Block, rms_norm
+from igpt_tf.weights.folder import write_preset
 from igpt_tf.weights.names import named_arrays, named_variables
-from igpt_tf.weights.presets import Preset, open_preset, write_preset
+from igpt_tf.weights.presets import Preset, open_preset
 
 if TYPE_CHECKING:
     from igpt_tf.pictures.palette import Palette

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.imaging import to_grey
 from igpt_tf.pictures.kmeans import choose_colors
 from igpt_tf.pictures.nearest import nearest, pack
@@ -79,10 +79,8 @@ class Palette:
             UserError: if there is no such file, or it is not a plain array of the right shape and range.
         """
         array = np.array(read_npy(Path(path), "a palette, an .npy file of (V, 3) or (V, 1) float32"))
-        try:
+        with naming(path):
             return cls(array)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from None
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the colours to a float32 .npy file, whole or not at all.

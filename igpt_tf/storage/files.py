@@ -16,12 +16,10 @@ from igpt_tf.errors import UserError
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None]:
-    """Open a file that gets its name only when the block ends without an error.
-
-    Missing parent folders are created. If anything fails, an older file of that name stays as it was.
+    """Open a file that gets its name only when the block ends without an error; until then an older one stays.
 
     Args:
-        path: the file.
+        path: the file; missing folders are created.
 
     Raises:
         UserError: if the operating system refuses (no permission, disk full, a folder of that name).
@@ -48,14 +46,7 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None
 
 
 def require_writable(folder: Path) -> None:
-    """Create a folder if needed and check that files can be written into it.
-
-    Args:
-        folder: the folder.
-
-    Raises:
-        UserError: if it cannot be made or written.
-    """
+    """Create a folder if needed; raise a `UserError` if files cannot be written into it."""
     probe = folder / ".probe.part"
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -14,7 +14,8 @@ from typing import Any, cast
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, naming
+from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.files import atomic_write
 from igpt_tf.storage.tensors import write_tensors
 from igpt_tf.weights.names import HEAD, infer_config
@@ -30,7 +31,7 @@ class PresetFolder:
     """A preset's arrays under OpenAI's names without `model/`, read one at a time.
 
     Args:
-        folder: a folder that `write_folder` wrote.
+        folder: a folder that `write_preset` wrote.
 
     Attributes:
         folder: the same.
@@ -72,19 +73,16 @@ class PresetFolder:
     def _read_shapes(self) -> dict[str, tuple[int, ...]]:
         with self._open() as arrays:
             slices = {name: arrays.get_slice(name) for name in arrays.keys()}  # noqa: SIM118
-        strange = [
-            f"{found.get_dtype()} in {name}" for name, found in slices.items() if found.get_dtype() not in _FLOATS
-        ]
-        if strange:
-            raise UserError(f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights, got {strange[0]}")
+        for name, found in slices.items():
+            if (dtype := found.get_dtype()) not in _FLOATS:
+                wanted = f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights"
+                raise UserError(f"{wanted}, got {dtype} in {name}")
         return {name: tuple(found.get_shape()) for name, found in slices.items()}
 
     def _check_config(self) -> None:
         """Hold `config.json` against the weights."""
-        try:
+        with naming(self.folder / WEIGHTS_FILE):
             found: dict[str, int | None] = dataclasses.asdict(infer_config(self.shapes))
-        except UserError as error:
-            raise UserError(f"{self.folder / WEIGHTS_FILE}: {error}") from error
         expected: dict[str, int | None] = dataclasses.asdict(self.config)
         if self.n_class is not None or HEAD in self.shapes:
             expected["n_class"] = self.n_class
@@ -104,22 +102,33 @@ def is_folder(path: Path) -> bool:
     return (path / CONFIG_FILE).is_file() and not any(path.glob("[!.]*.index"))
 
 
-def write_folder(folder: Path, fields: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write the weights and then the config that describes them, each whole or not at all.
+def write_preset(
+    folder: str | Path, fields: dict[str, Any], arrays: dict[str, np.ndarray], palette: Palette | None = None
+) -> None:
+    """Write a preset folder, each file whole or not at all.
 
     Args:
-        folder: created if needed; a preset in it is replaced.
-        fields: what `config.json` holds.
+        folder: created if needed; a preset in it is replaced, its palette too.
+        fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class`, `classes`, `start_classes`.
         arrays: float32 weights under OpenAI's names without `model/`.
+        palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
 
     Raises:
-        UserError: if the folder cannot be written.
+        UserError: if the palette is of another size, or the folder cannot be written.
     """
+    if palette is not None and len(palette) != fields["n_vocab"]:
+        raise UserError(f"expected a palette of {fields['n_vocab']} colours, got {len(palette)}")
+    folder = Path(folder).expanduser()
     # `partial` and not a lambda, which would see the last array only.
     tensors = [(name, "float32", array.shape, partial(np.asarray, array)) for name, array in arrays.items()]
     write_tensors(folder / WEIGHTS_FILE, tensors)
     with atomic_write(folder / CONFIG_FILE) as file:
         file.write((json.dumps(fields, indent=2) + "\n").encode())
+    if palette is None:
+        # That of the preset that was here belongs to other weights.
+        (folder / PALETTE_FILE).unlink(missing_ok=True)
+    else:
+        palette.save(folder / PALETTE_FILE)
 
 
 Names = tuple[str, ...] | None
@@ -146,12 +155,10 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, Names, Names]:
         raise UserError(f"{path}: expected n_class as an integer from 2 on, got {n_class!r}")
     classes = fields.pop("classes", None)
     start_classes = fields.pop("start_classes", None)
-    try:
+    with naming(path):
         config = ImageGPTConfig.from_dict(fields)
         names = _names("classes", classes, n_class, "as many as n_class")
         return config, n_class, names, _names("start_classes", start_classes, config.n_start - 1, "n_start - 1")
-    except UserError as error:
-        raise UserError(f"{path}: {error}") from error
 
 
 def _names(field: str, names: Any, n: int | None, reason: str) -> Names:

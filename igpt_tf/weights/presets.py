@@ -9,16 +9,15 @@ import dataclasses
 import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
 
 import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
-from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, write_folder
+from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder
 from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 
@@ -133,52 +132,23 @@ def load_palette(preset: str | Path | Preset) -> Palette:
     return palette
 
 
-def write_preset(
-    folder: str | Path, fields: dict[str, Any], arrays: dict[str, np.ndarray], palette: Palette | None = None
-) -> None:
-    """Write a preset folder: `config.json`, `model.safetensors` under OpenAI's names and `palette.npy`.
-
-    Args:
-        folder: created if needed; a preset in it is replaced, its palette too.
-        fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class`, `classes`, `start_classes`.
-        arrays: float32 weights under OpenAI's names without `model/`.
-        palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
-
-    Raises:
-        UserError: if the palette is of another size, or the folder cannot be written.
-    """
-    if palette is not None and len(palette) != fields["n_vocab"]:
-        raise UserError(f"expected a palette of {fields['n_vocab']} colours, got {len(palette)}")
-    folder = Path(folder).expanduser()
-    write_folder(folder, fields, arrays)
-    if palette is None:
-        # That of the preset that was here belongs to other weights.
-        (folder / PALETTE_FILE).unlink(missing_ok=True)
-    else:
-        palette.save(folder / PALETTE_FILE)
-
-
 def _bytes_of(array: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(array, "<f4")
 
 
 def _open_folder(path: Path) -> Preset:
     folder = PresetFolder(path)
-    try:
+    with naming(path / WEIGHTS_FILE):
         check_shapes(folder.shapes, folder.config)
-    except UserError as error:
-        raise UserError(f"{path / WEIGHTS_FILE}: {error}") from error
     palettes = [path / PALETTE_FILE]
     return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes, folder.start_classes)
 
 
 def _open_checkpoint(path: Path) -> Preset:
     checkpoint = OpenAICheckpoint(path)
-    try:
+    with naming(checkpoint.prefix):
         config = infer_config(checkpoint.shapes)
         check_shapes(checkpoint.shapes, config)
-    except UserError as error:
-        raise UserError(f"{checkpoint.prefix}: {error}") from error
     head = checkpoint.shapes.get(HEAD)
     # The original creates the head as zeros and may save it untrained.
     n_class = head[0] if head and np.any(checkpoint.read(HEAD)) else None

@@ -14,7 +14,7 @@ from http_server import cut
 
 from igpt_tf.cli import download as cli
 from igpt_tf.download.batch import RemoteFile, fetch_all
-from igpt_tf.download.openai import SHARDS, checkpoint_files, checkpoint_prefix, dataset_files, download, palette_file
+from igpt_tf.download.openai import SHARDS, checkpoint_files, checkpoint_prefix, dataset_files, palette_file
 from igpt_tf.errors import UserError
 
 
@@ -65,7 +65,7 @@ def test_index_is_the_last_to_appear(server, tmp_path):
         handler.serve(remote)
 
     server.files[index].faults = [look]
-    download(checkpoint_files("s", folder=tmp_path), base_url=server.url, patience=HASTY)
+    fetch_all(checkpoint_files("s", folder=tmp_path), server.url, patience=HASTY)
     assert len(seen) == 33
     assert not [name for name in seen if name.endswith((".part", ".json", ".index"))]
     assert len(names(tmp_path)) == 34

@@ -28,7 +28,7 @@ class UsageError(UserError):
 
 
 @contextlib.contextmanager
-def naming(name: object) -> Generator[None]:
+def naming(name: object) -> Generator[None, None, None]:
     """Put a name, such as a path, before the messages of errors in the block."""
     try:
         yield

@@ -74,7 +74,7 @@ class ImageGPTConfig:
         """A config from `to_dict`'s fields; a field that is not known is a `UserError`."""
         known = {field.name for field in dataclasses.fields(cls)}
         if set(fields) - known:
-            raise UserError(f"a model config has the fields {sorted(known)}, found {sorted(set(fields) - known)} too")
+            raise UserError(f"expected the fields {sorted(known)}, got {sorted(set(fields) - known)} too")
         return cls(**fields)
 
 
@@ -90,28 +90,31 @@ SIZES: dict[str, ImageGPTConfig] = {
 
 
 def check_tokens(config: ImageGPTConfig, tokens: Any) -> None:
-    """Check that tokens are (B, T) integers from 0 to n_vocab - 1, B at least 1.
+    """`check_rows` for the images of a model of this config."""
+    check_rows(tokens, config.n_px, config.n_vocab)
+
+
+def check_rows(tokens: Any, n_px: int, n_vocab: int | None) -> None:
+    """Check that tokens are (N, n_px * n_px) integers from 0 to n_vocab - 1, N at least 1.
 
     Args:
-        config: the model's shape.
         tokens: an array, or rows that lie on disk, of which a part at a time is read.
+        n_px: height and width of the images.
+        n_vocab: number of colours; None: unknown.
 
     Raises:
         UserError: if they are something else.
     """
     shape = np.shape(tokens)
-    if len(shape) != 2 or shape[1] != config.n_tokens or not shape[0]:
-        raise UserError(
-            f"expected tokens of shape (images, {config.n_tokens}), as the model's images are {config.n_px} pixels "
-            f"wide, found {shape}"
-        )
+    if len(shape) != 2 or shape[1] != n_px**2 or not shape[0]:
+        raise UserError(f"expected tokens of shape (N, {n_px**2}) for images of {n_px} pixels, got {shape}")
     for start in range(0, shape[0], CHECKED_ROWS):
         part = np.asarray(tokens[start : start + CHECKED_ROWS])
-        if not np.issubdtype(part.dtype, np.integer):
-            raise UserError(f"expected integer tokens, found {part.dtype}")
+        if part.dtype.kind not in "iu":
+            raise UserError(f"expected integer tokens, got {part.dtype}")
         low, high = int(part.min()), int(part.max())
-        if low < 0 or high >= config.n_vocab:
-            found = low if low < 0 else high
+        if low < 0 or (n_vocab is not None and high >= n_vocab):
             raise UserError(
-                f"expected tokens from 0 to {config.n_vocab - 1}, found {found}: made with another palette?"
+                f"expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
+                f"got {low if low < 0 else high}: were they made with another palette?"
             )

@@ -59,5 +59,5 @@ def test_shapes_of_no_model_are_refused_in_one_line(fields, message):
 
 def test_fields_survive_json_and_unknown_ones_are_named():
     assert ImageGPTConfig.from_dict(TINY.to_dict()) == TINY
-    with pytest.raises(UserError, match=r"found \['dropout'\] too"):
+    with pytest.raises(UserError, match=r"got \['dropout'\] too"):
         ImageGPTConfig.from_dict({**TINY.to_dict(), "dropout": 0})

@@ -7,14 +7,15 @@ from typing import cast
 
 import numpy as np
 
+from igpt_tf.config import check_rows
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.sources.open import STORE, Source, open_source
 from igpt_tf.data.store.encode import Encoder, encode
-from igpt_tf.data.store.rows import FileTokens, check_tokens
+from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.data.store.store import TokenStore
 from igpt_tf.data.store.writer import PROGRESS
 from igpt_tf.data.tokens import Tokens
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 
 
@@ -49,7 +50,8 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
         tokens: FileTokens | np.ndarray = items.reshape(len(items), -1)
         if isinstance(items, np.memmap) and items.flags.c_contiguous:
             tokens = FileTokens(Path(cast("str", items.filename)))
-        check_tokens(data.name, tokens, n_px, n_vocab if palette is None else len(palette))
+        with naming(data.name):
+            check_rows(tokens, n_px, n_vocab if palette is None else len(palette))
         return tokens
     if palette is None:
         raise UserError(f"{data.name}: expected a palette to turn images into tokens, got none", "palette")

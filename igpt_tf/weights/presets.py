@@ -124,7 +124,7 @@ def load_palette(preset: str | Path | Preset) -> Palette:
         found = [f"{len(Palette.load(path))} in {path}" for path in opened.palette_paths if path.is_file()]
         looked = ", ".join(dict.fromkeys(str(path) for path in opened.palette_paths))
         raise UserError(
-            f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, found "
+            f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, got "
             f"{', '.join(found) or f'none (looked for {looked})'}: give one; "
             "OpenAI's 512 colours are fetched by igpt-download --clusters (python download.py --clusters)",
             "palette",

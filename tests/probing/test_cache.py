@@ -166,7 +166,7 @@ def test_whoever_reads_is_not_disturbed_by_a_second_writer(tiny_model, tokens, t
 def test_an_error_leaves_nothing(tiny_model, tokens, tmp_path):
     with pytest.raises(UserError, match="expected a norm"):
         extract(tmp_path / "cache", tiny_model, tokens, norm="ln_1")
-    with pytest.raises(UserError, match="found float64"):
+    with pytest.raises(UserError, match="got float64"):
         extract(tmp_path / "cache", tiny_model, tokens / 1)
     assert not list((tmp_path / "cache").iterdir())
     (tmp_path / "file").write_text("")

@@ -138,12 +138,12 @@ def test_labels_that_do_not_fit_are_refused(classifier, tokens, labels, message)
 @pytest.mark.parametrize(
     "change, message",
     [
-        (lambda tokens: tokens[:, :-1], "expected tokens of shape (images, 64), as the model's images are 8 pixels"),
-        (lambda tokens: tokens.reshape(5, 8, 8), "expected tokens of shape (images, 64)"),
-        (lambda tokens: tokens[:0], "expected tokens of shape (images, 64)"),
-        (lambda tokens: tokens / 1, "expected integer tokens, found float64"),
-        (lambda tokens: tokens + 1, "expected tokens from 0 to 10, found 11: made with another palette?"),
-        (lambda tokens: tokens - 1, "expected tokens from 0 to 10, found -1"),
+        (lambda tokens: tokens[:, :-1], "expected tokens of shape (N, 64) for images of 8 pixels"),
+        (lambda tokens: tokens.reshape(5, 8, 8), "expected tokens of shape (N, 64)"),
+        (lambda tokens: tokens[:0], "expected tokens of shape (N, 64)"),
+        (lambda tokens: tokens / 1, "expected integer tokens, got float64"),
+        (lambda tokens: tokens + 1, "expected tokens from 0 to 10, got 11: were they made with another palette?"),
+        (lambda tokens: tokens - 1, "expected tokens from 0 to 10, got -1"),
     ],
 )
 def test_tokens_that_do_not_fit_are_refused(tiny_model, tokens, function, change, message):

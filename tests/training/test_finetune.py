@@ -217,8 +217,8 @@ def test_images_of_other_classes_are_refused(preset, tmp_path):
 @pytest.mark.parametrize(
     ("tokens", "match"),
     [
-        (np.zeros((12, 49), int), r"expected tokens of shape \(images, 64\), .* found \(12, 49\)"),
-        (np.full((12, 64), 11), "expected tokens from 0 to 10, found 11"),
+        (np.zeros((12, 49), int), r"expected tokens of shape \(N, 64\) .* got \(12, 49\)"),
+        (np.full((12, 64), 11), "expected tokens from 0 to 10, got 11"),
     ],
     ids=["n_px", "n_vocab"],
 )

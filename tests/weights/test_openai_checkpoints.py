@@ -394,7 +394,7 @@ def test_without_tensorflow(written, monkeypatch):
 
 
 def test_without_a_palette(written):
-    with pytest.raises(UserError, match=r"expected a palette of 11 colours .* found none .*kmeans_centers\.npy"):
+    with pytest.raises(UserError, match=r"expected a palette of 11 colours .* got none .*kmeans_centers\.npy"):
         load_palette(written)
 
 
@@ -410,7 +410,7 @@ def test_the_palette_beside_the_checkpoint_or_one_folder_up(prefix):
     np.testing.assert_array_equal(load_palette(folder / NAME).colors, -colors)
     for wrong in (folder, prefix.parent):
         np.save(wrong / "kmeans_centers.npy", colors[:5])
-    with pytest.raises(UserError, match="expected a palette of 11 colours beside it, found 5 in "):
+    with pytest.raises(UserError, match="expected a palette of 11 colours beside it, got 5 in "):
         load_palette(folder)
 
 

@@ -402,7 +402,7 @@ def test_a_config_that_is_not_a_json_object(folder, content):
 @pytest.mark.parametrize(
     ("fields", "match"),
     [
-        ({"n_pixels": 8}, r"a model config has the fields .*, found \['n_pixels'\] too"),
+        ({"n_pixels": 8}, r"expected the fields .*, got \['n_pixels'\] too"),
         ({"n_embd": "16"}, "n_embd must be a positive integer, got '16'"),
         ({"n_layer": 2.0}, "n_layer must be a positive integer, got 2.0"),
         ({"n_px": -8}, "n_px must be a positive integer, got -8"),
@@ -512,7 +512,7 @@ def test_a_palette_of_a_wrong_size(tmp_path, folder, tiny_model):
     refused(tiny_model.save_to_preset, tmp_path / "new", Palette(COLORS[:5]), match="a palette of 11 colours, got 5")
     assert not (tmp_path / "new").exists()
     Palette(COLORS[:5]).save(folder / "palette.npy")
-    refused(load_palette, folder, match=f"expected a palette of 11 colours beside it, found 5 in {folder}/palette.npy")
+    refused(load_palette, folder, match=f"expected a palette of 11 colours beside it, got 5 in {folder}/palette.npy")
     (folder / "palette.npy").write_bytes(b"\x93NUMPY")
     refused(load_palette, folder, match="palette.npy")
     assert_same_weights(ImageGPT.from_preset(folder), tiny_model)

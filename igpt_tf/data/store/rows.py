@@ -10,9 +10,6 @@ import numpy as np
 from igpt_tf.data.sources.arrays import read_array
 from igpt_tf.errors import UserError
 
-# Rows of tokens checked together: 8 MB of 32 x 32 images in 16 bits.
-CHECKED_ROWS = 4096
-
 
 class FileTokens:
     """Tokens (N, T) in an .npy file, of which only the rows asked for are in memory.
@@ -78,20 +75,3 @@ class FileTokens:
         except OSError as error:
             raise UserError(f"{self.path}: cannot be read ({error.strerror or error})") from error
         return tokens
-
-
-def check_tokens(name: str, tokens: np.ndarray | FileTokens, n_px: int, n_vocab: int | None) -> None:
-    """Raise a `UserError` unless tokens are integers (N, n_px²) below n_vocab, if it is known."""
-    if tokens.dtype.kind not in "iu" or tokens.shape[1:] != (n_px**2,):
-        raise UserError(
-            f"{name}: expected tokens, integers of shape (N, {n_px**2}) for images of {n_px} pixels, "
-            f"got {tokens.dtype} {tokens.shape}"
-        )
-    for start in range(0, len(tokens), CHECKED_ROWS):
-        chunk = tokens[start : start + CHECKED_ROWS]
-        low, high = int(chunk.min()), int(chunk.max())
-        if low < 0 or (n_vocab is not None and high >= n_vocab):
-            raise UserError(
-                f"{name}: expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
-                f"got {low if low < 0 else high}: were they made with another palette?"
-            )

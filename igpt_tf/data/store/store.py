@@ -9,13 +9,14 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
+from igpt_tf.config import check_rows
 from igpt_tf.data.sources.arrays import read_array
 from igpt_tf.data.sources.open import STORE, Source
 from igpt_tf.data.store.encode import Encoded, Encoder, encode
-from igpt_tf.data.store.rows import FileTokens, check_tokens
+from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.data.store.writer import LABELS, PALETTE, PROGRESS, TOKENS, check_request, remove_leftovers, store_writer
 from igpt_tf.data.tokens import sample_rows
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import MAX_COLORS, Palette
 from igpt_tf.storage.records import RecordError, read_record
 
@@ -66,7 +67,8 @@ class TokenStore:
                 "tokenize again"
             )
         # `tokenize` checked every token, and processes that share the work need not all read all of them.
-        check_tokens(str(tokens.path), sample_rows(tokens), n_px, len(palette))
+        with naming(tokens.path):
+            check_rows(sample_rows(tokens), n_px, len(palette))
         classes = about["classes"] if about["classes"] is None else tuple(about["classes"])
         labels = np.array(read_array(folder / LABELS)) if about["labels"] else None
         if labels is not None:
@@ -194,7 +196,8 @@ def tokenize(
 
     def take_tokens(examples: np.ndarray, items: np.ndarray) -> Encoded:
         tokens = items.reshape(len(items), -1)
-        check_tokens(source.name, tokens, n_px, len(palette))
+        with naming(source.name):
+            check_rows(tokens, n_px, len(palette))
         return Encoded(tokens.astype(np.uint16), examples, [])
 
     encoder = take_tokens if source.are_tokens else Encoder(n_px, palette, random_crops, seed)

@@ -8,9 +8,11 @@ from pathlib import Path
 import imageio.v3 as imageio
 import keras
 import numpy as np
+import pytest
 
 from igpt_tf.cli.main import main
 from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.training.settings import PretrainSettings
 
@@ -101,8 +103,16 @@ def clouds(n, seed=0, distance=2.0, width=6):
     return np.concatenate([features * 10.0 ** np.arange(width) + 1e3, np.full((n, 1), 7.0)], 1).astype("f4"), labels
 
 
+def one_line_error(function, *args, match, **options):
+    """The call is a mistake, explained in one line."""
+    with pytest.raises(UserError, match=match) as caught:
+        function(*args, **options)
+    message = str(caught.value)
+    assert "\n" not in message and len(message) < 700
+
+
 def random_image(*shape, seed=0):
-    """An image of random colours."""
+    """An image, or several, of random colours."""
     return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
 
 

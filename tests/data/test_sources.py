@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from http_server import Remote, serving
 
+from examples import one_line_error, random_image
 from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.data.sources import named
 from igpt_tf.data.sources.open import open_source
@@ -22,26 +23,16 @@ from igpt_tf.pictures.palette import Palette
 PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (20, 3)))
 
 
-def random_images(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
 def all_pictures(source, n_px=8):
     examples = np.arange(len(source))
     return Encoder(n_px)(examples, source.part(examples)).rows
-
-
-def one_line_error(function, *args, match):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture
 def folder(tmp_path):
     """Two classes, a of two pictures and b of one."""
     folder = tmp_path / "pictures"
-    for place, image in zip(("a/0.png", "a/deep/1.png", "b/0.png"), random_images(3, 8, 8, 3), strict=True):
+    for place, image in zip(("a/0.png", "a/deep/1.png", "b/0.png"), random_image(3, 8, 8, 3), strict=True):
         (folder / place).parent.mkdir(parents=True, exist_ok=True)
         imageio.imwrite(folder / place, image)
     return folder
@@ -50,7 +41,7 @@ def folder(tmp_path):
 def test_subfolders_are_classes(folder):
     source = open_source(folder)
     assert source.labels.tolist() == [0, 0, 1] and source.classes == ("a", "b")
-    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3))
+    np.testing.assert_array_equal(all_pictures(source), random_image(3, 8, 8, 3))
     assert open_source(folder / "a").labels is None
     assert open_source(folder / "b" / "0.png").labels is None
 
@@ -59,14 +50,14 @@ def test_a_list_names_its_pictures(folder):
     (folder / "list.txt").write_text("b/0.png\n\na/0.png\n")
     source = open_source(folder / "list.txt")
     assert source.labels is None
-    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3)[[2, 0]])
+    np.testing.assert_array_equal(all_pictures(source), random_image(3, 8, 8, 3)[[2, 0]])
     (folder / "list.csv").write_text('path,label\n"b/0.png",dog\na/0.png,cat, \n'.replace(", \n", "\n"))
     source = open_source(str(folder / "list.csv"))
     assert source.labels.tolist() == [1, 0] and source.classes == ("cat", "dog")
     (folder / "list.csv").write_text(f"{folder}/b/0.png,7\na/0.png,10\n")
     source = open_source(folder / "list.csv")
     assert source.labels.tolist() == [7, 10] and source.classes is None
-    np.testing.assert_array_equal(all_pictures(source), random_images(3, 8, 8, 3)[[2, 0]])
+    np.testing.assert_array_equal(all_pictures(source), random_image(3, 8, 8, 3)[[2, 0]])
 
 
 @pytest.mark.parametrize(
@@ -91,7 +82,7 @@ def test_a_list_that_is_no_text(tmp_path):
 
 @pytest.mark.parametrize("shape", [(4, 8, 8, 3), (4, 8, 8, 1), (4, 8, 8), (4, 12, 16, 3)])
 def test_arrays_of_pictures(tmp_path, shape):
-    images = random_images(*shape)
+    images = random_image(*shape)
     np.save(tmp_path / "images.npy", images)
     source = open_source(tmp_path / "images.npy")
     assert len(source) == 4 and not source.are_tokens
@@ -105,7 +96,7 @@ def test_arrays_of_pictures(tmp_path, shape):
 
 def test_npz_as_keras_has_it(tmp_path):
     path = tmp_path / "mnist.npz"
-    train, test = random_images(5, 28, 28), random_images(3, 28, 28, seed=1)
+    train, test = random_image(5, 28, 28), random_image(3, 28, 28, seed=1)
     np.savez(
         path, x_train=train, y_train=np.arange(5, dtype=np.uint8), x_test=test, y_test=np.arange(3, dtype=np.uint8)
     )
@@ -121,9 +112,9 @@ def test_npz_as_keras_has_it(tmp_path):
 
 def test_npz_of_images_and_labels(tmp_path):
     one_hot = np.eye(4)[[2, 0, 3]]
-    np.savez(tmp_path / "a.npz", images=random_images(3, 8, 8, 3), labels=one_hot)
+    np.savez(tmp_path / "a.npz", images=random_image(3, 8, 8, 3), labels=one_hot)
     assert open_source(tmp_path / "a.npz").labels.tolist() == [2, 0, 3]
-    np.savez(tmp_path / "b.npz", images=random_images(3, 8, 8, 3))
+    np.savez(tmp_path / "b.npz", images=random_image(3, 8, 8, 3))
     assert open_source(tmp_path / "b.npz").labels is None
 
 
@@ -140,7 +131,7 @@ def test_npz_of_images_and_labels(tmp_path):
     ],
 )
 def test_labels_that_do_not_fit(tmp_path, labels):
-    np.savez(tmp_path / "a.npz", images=random_images(3, 8, 8, 3), labels=labels)
+    np.savez(tmp_path / "a.npz", images=random_image(3, 8, 8, 3), labels=labels)
     one_line_error(open_source, tmp_path / "a.npz", match="expected 3 labels")
 
 
@@ -183,11 +174,11 @@ def test_nothing_that_is_read_runs_code(tmp_path):
 
 
 def test_damaged_and_missing_files(tmp_path):
-    np.savez_compressed(tmp_path / "a.npz", x_train=random_images(50, 28, 28))
+    np.savez_compressed(tmp_path / "a.npz", x_train=random_image(50, 28, 28))
     data = (tmp_path / "a.npz").read_bytes()
     (tmp_path / "a.npz").write_bytes(data[: len(data) // 2])
     one_line_error(open_source, tmp_path / "a.npz", match="a.npz: expected a NumPy")
-    np.save(tmp_path / "b.npy", random_images(2, 8, 8))
+    np.save(tmp_path / "b.npy", random_image(2, 8, 8))
     (tmp_path / "b.npy").rename(tmp_path / "b.npz")
     one_line_error(open_source, tmp_path / "b.npz", match="b.npz: expected a NumPy")
     one_line_error(open_source, tmp_path / "c.npz", match="c.npz: expected a NumPy .npz file, got nothing")
@@ -202,7 +193,7 @@ def test_fingerprints_tell_sources_apart(folder, tmp_path):
     prints = {open_source(folder).fingerprint(), open_source(folder / "a").fingerprint()}
     assert open_source(folder).fingerprint() in prints
     for seed, labels in ((0, None), (1, None), (1, np.arange(3)), (1, np.zeros(3, int))):
-        arrays = {"images": random_images(3, 8, 8, 3, seed=seed)} | ({} if labels is None else {"labels": labels})
+        arrays = {"images": random_image(3, 8, 8, 3, seed=seed)} | ({} if labels is None else {"labels": labels})
         np.savez(tmp_path / "a.npz", **arrays)
         prints.add(open_source(tmp_path / "a.npz").fingerprint())
     assert len(prints) == 6
@@ -268,7 +259,7 @@ def test_what_is_not_cifar(tmp_path):
 
 @pytest.mark.parametrize("packed", [True, False])
 def test_mnists_own_files(tmp_path, packed):
-    images, labels = random_images(6, 28, 20), np.arange(6, dtype=np.uint8)
+    images, labels = random_image(6, 28, 20), np.arange(6, dtype=np.uint8)
     heading = np.array([2051, 6, 28, 20], ">u4").tobytes(), np.array([2049, 6], ">u4").tobytes()
     for name, data in (
         ("train-images-idx3-ubyte", heading[0] + images.tobytes()),
@@ -295,7 +286,7 @@ def test_data_sets_are_downloaded_once_into_the_cache_of_keras(monkeypatch, tmp_
     _, _, files = cifar_files(1, (1,) * 6)
     write_archive(tmp_path / "cifar.tar.gz", files)
     archive = (tmp_path / "cifar.tar.gz").read_bytes()
-    np.savez(tmp_path / "mnist.npz", x_train=random_images(4, 28, 28), y_train=np.arange(4, dtype=np.uint8))
+    np.savez(tmp_path / "mnist.npz", x_train=random_image(4, 28, 28), y_train=np.arange(4, dtype=np.uint8))
     mnist = (tmp_path / "mnist.npz").read_bytes()
     cifar = dataclasses.replace(named.CIFARS["cifar10"], md5=hashlib.md5(archive).hexdigest())
     monkeypatch.setitem(named.CIFARS, "cifar10", cifar)
@@ -321,7 +312,7 @@ def test_data_sets_are_downloaded_once_into_the_cache_of_keras(monkeypatch, tmp_
 
 
 def test_fashion_mnist_is_downloaded_file_by_file(monkeypatch, keras_cache):
-    images = np.array([2051, 6, 28, 28], ">u4").tobytes() + random_images(6, 28, 28).tobytes()
+    images = np.array([2051, 6, 28, 28], ">u4").tobytes() + random_image(6, 28, 28).tobytes()
     labels = np.array([2049, 6], ">u4").tobytes() + bytes(6)
     with serving() as server:
         monkeypatch.setattr(named, "KERAS_FILES", server.url)
@@ -343,7 +334,7 @@ def test_without_a_network_the_line_says_what_to_fetch(monkeypatch, name, keras_
 
 def test_pictures_become_tokens(folder):
     np.testing.assert_array_equal(
-        read_tokens(open_data(folder), 8, PALETTE), PALETTE.quantize(random_images(3, 8, 8, 3))
+        read_tokens(open_data(folder), 8, PALETTE), PALETTE.quantize(random_image(3, 8, 8, 3))
     )
     one_line_error(read_tokens, open_data(folder), 8, None, match="expected a palette to turn images into tokens")
     (folder / "a" / "bad.png").write_bytes(b"nonsense")

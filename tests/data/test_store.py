@@ -11,13 +11,13 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
+from examples import one_line_error, random_image
 from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.data.sources.open import Source, open_source
 from igpt_tf.data.store import encode
 from igpt_tf.data.store import writer as writing
 from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.data.store.store import TokenStore, tokenize
-from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import random_resized_crop
 from igpt_tf.pictures.palette import Palette
 
@@ -25,16 +25,6 @@ PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (20, 3)))
 OTHER = Palette(np.random.default_rng(1).uniform(-1, 1, (20, 3)))
 ROOT = Path(__file__).parents[2]
 N_PX = 8
-
-
-def random_images(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def one_line_error(function, *args, match, **options):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **options)
-    assert "\n" not in str(caught.value)
 
 
 def contents(folder):
@@ -52,7 +42,7 @@ def few(monkeypatch):
 def pictures(tmp_path):
     """Nine pictures of three classes, the second and the last of them no pictures at all."""
     folder = tmp_path / "pictures"
-    for i, image in enumerate(random_images(9, N_PX, N_PX, 3)):
+    for i, image in enumerate(random_image(9, N_PX, N_PX, 3)):
         place = folder / "abc"[i // 3] / f"{i}.png"
         place.parent.mkdir(parents=True, exist_ok=True)
         imageio.imwrite(place, image)
@@ -70,7 +60,7 @@ def store(tmp_path, pictures):
 
 
 def test_a_store_holds_tokens_labels_and_palette(store, few):
-    expected = PALETTE.quantize(random_images(9, N_PX, N_PX, 3)[GOOD])
+    expected = PALETTE.quantize(random_image(9, N_PX, N_PX, 3)[GOOD])
     assert (len(store), store.shape, store.dtype, store.n_px, store.n_vocab) == (7, (7, 64), np.uint16, 8, 20)
     assert store.palette == PALETTE and store.classes == ("a", "b", "c")
     assert store.labels.tolist() == [0, 0, 1, 1, 1, 2, 2] and store.labels.dtype == np.int32
@@ -105,7 +95,7 @@ def test_pictures_that_cannot_be_read_are_counted_and_named(store):
 
 
 def test_without_labels_and_without_mistakes_there_are_no_such_files(tmp_path):
-    source = Source("images", random_images(3, N_PX, N_PX))
+    source = Source("images", random_image(3, N_PX, N_PX))
     store = tokenize(source, tmp_path / "store", PALETTE, N_PX)
     assert (store.labels, store.classes, store.skipped) == (None, None, 0)
     assert {path.name for path in store.folder.iterdir()} == {"store.json", "tokens.npy", "palette.npy"}
@@ -142,7 +132,7 @@ def test_a_source_of_tokens_is_taken_as_it_is(tmp_path):
 
 
 def test_random_crops_are_rows_that_follow_each_other(tmp_path):
-    images = random_images(3, 40, 30, 3)
+    images = random_image(3, 40, 30, 3)
     store = tokenize(
         Source("images", images, np.arange(3, dtype=np.int32)), tmp_path / "s", PALETTE, N_PX, random_crops=2, seed=5
     )
@@ -319,7 +309,7 @@ def test_a_damaged_row_is_told_when_it_is_read(store):
 
 
 def test_fingerprints_tell_stores_apart(tmp_path, store):
-    images = random_images(3, N_PX, N_PX, 3)
+    images = random_image(3, N_PX, N_PX, 3)
     prints = {store.fingerprint, TokenStore.open(store.folder).fingerprint}
     for name, source, palette in (
         ("a", Source("x", images), PALETTE),

@@ -4,23 +4,13 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from igpt_tf.errors import UserError
+from examples import one_line_error, random_image
 from igpt_tf.pictures.crop import random_resized_crop, resize_and_crop
 
 
 def pixels(*colors):
     """Return one row of colours as (1, n, channels) uint8."""
     return np.array([colors], np.uint8)
-
-
-def random_image(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
-def one_line_error(function, *args, match, **kwargs):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 def test_resize_leaves_the_right_size_alone():

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from examples import photograph, random_image
+from examples import one_line_error, photograph, random_image
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import imaging
 from igpt_tf.pictures.crop import resize_and_crop
@@ -54,12 +54,6 @@ def tiff_16_bit_rgb(image):
     directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
     start = struct.pack("<2sHI", b"II", 42, 8 + len(data) + 6)
     return start + data + struct.pack("<3H", 16, 16, 16) + directory + bytes(4)
-
-
-def one_line_error(function, *args, match, **kwargs):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 def expect(data, *colors, atol=0):

@@ -7,6 +7,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
+from examples import one_line_error, random_image
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import palette as palette_module
 from igpt_tf.pictures.palette import Palette
@@ -21,10 +22,6 @@ def slow_quantize(images, colors):
     return distances.argmin(axis=1).reshape(len(images), -1)
 
 
-def random_images(*shape, seed=0):
-    return np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8)
-
-
 def natural_images(n, n_px, seed=0):
     """Smooth gradients with a little noise: neighbouring pixels are close, as in photographs."""
     rng = np.random.default_rng(seed)
@@ -33,12 +30,6 @@ def natural_images(n, n_px, seed=0):
     weights = np.hstack([1 - ramp, ramp])
     smooth = np.einsum("ya,nabc,xb->nyxc", weights, corners, weights)
     return np.clip(smooth + rng.normal(0, 4, smooth.shape), 0, 255).astype(np.uint8)
-
-
-def one_line_error(function, *args, match, **kwargs):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +56,7 @@ COLORS = {
 @pytest.mark.parametrize("name", COLORS)
 def test_quantize_equals_the_slow_twin(name):
     palette = Palette(COLORS[name].astype(np.float32))
-    for images in (random_images(3, 32, 32, 3), natural_images(3, 32)):
+    for images in (random_image(3, 32, 32, 3), natural_images(3, 32)):
         tokens = palette.quantize(images)
         assert tokens.dtype == np.int32
         np.testing.assert_array_equal(tokens, slow_quantize(images, palette.colors))
@@ -75,7 +66,7 @@ def test_quantize_with_very_many_colours_equals_the_slow_twin():
     """Half of them on the 8-bit grid and twice, so that there are ties of every kind."""
     grid = np.random.default_rng(8).integers(0, 32, (3000, 3)) * 8 / 127.5 - 1
     palette = Palette(np.concatenate([grid, COLORS["uniform"], grid]))
-    images = np.concatenate([natural_images(1, 32), random_images(1, 32, 32, 3) // 4 * 4])
+    images = np.concatenate([natural_images(1, 32), random_image(1, 32, 32, 3) // 4 * 4])
     np.testing.assert_array_equal(palette.quantize(images), slow_quantize(images, palette.colors))
 
 
@@ -86,7 +77,7 @@ def test_quantize_at_the_edges_of_the_cells(rgb):
 
 
 def test_grey_quantize_equals_the_slow_twin():
-    images = random_images(3, 20, 20, 1)
+    images = random_image(3, 20, 20, 1)
     for colors in (np.linspace(-1, 1, 16)[:, None], np.random.default_rng(0).uniform(-1, 1, (40, 1))):
         palette = Palette(colors.astype(np.float32))
         expected = slow_quantize(images, palette.colors)
@@ -106,10 +97,10 @@ def test_what_was_met_before_changes_nothing():
 def test_a_repeated_colour_gives_the_lowest_index():
     colors = np.random.default_rng(0).uniform(-1, 1, (50, 3)).astype(np.float32)
     palette = Palette(np.concatenate([colors, colors[::-1], colors]))
-    tokens = palette.quantize(random_images(2, 32, 32, 3))
+    tokens = palette.quantize(random_image(2, 32, 32, 3))
     assert tokens.max() < 50
-    np.testing.assert_array_equal(tokens, Palette(colors).quantize(random_images(2, 32, 32, 3)))
-    assert not Palette(np.zeros((512, 3))).quantize(random_images(1, 16, 16, 3)).any()
+    np.testing.assert_array_equal(tokens, Palette(colors).quantize(random_image(2, 32, 32, 3)))
+    assert not Palette(np.zeros((512, 3))).quantize(random_image(1, 16, 16, 3)).any()
 
 
 def test_ties_go_to_the_lowest_index():
@@ -122,7 +113,7 @@ def test_ties_go_to_the_lowest_index():
 
 @pytest.mark.parametrize("block_pixels", [1, 7, 50, 1000])
 def test_blocks_of_any_size_agree(rgb, monkeypatch, block_pixels):
-    images = random_images(5, 9, 13, 3)
+    images = random_image(5, 9, 13, 3)
     expected = slow_quantize(images, rgb.colors)
     monkeypatch.setattr(palette_module, "BLOCK_PIXELS", block_pixels)
     np.testing.assert_array_equal(Palette(rgb.colors).quantize(images), expected)
@@ -132,14 +123,14 @@ def test_blocks_of_any_size_agree(rgb, monkeypatch, block_pixels):
 
 
 def test_tokens_run_row_by_row(rgb):
-    image = random_images(1, 5, 7, 3)
+    image = random_image(1, 5, 7, 3)
     tokens = rgb.quantize(image)
     assert tokens.shape == (1, 35)
     np.testing.assert_array_equal(tokens.reshape(5, 7)[2, 3], rgb.quantize(image[:, 2:3, 3:4]).item())
 
 
 def test_strided_and_reversed_arrays(rgb):
-    images = random_images(4, 12, 12, 3)
+    images = random_image(4, 12, 12, 3)
     view = images[::2, ::-1, 1::2]
     np.testing.assert_array_equal(rgb.quantize(view), rgb.quantize(view.copy()))
 
@@ -158,7 +149,7 @@ def test_quantize_of_a_memory_mapped_file_takes_little_memory(tmp_path, shape):
     images = np.lib.format.open_memmap(path, "w+", np.uint8, shape)
     # Noise is the worst case: every pixel of the first blocks is a colour not met before.
     noise = images.reshape(-1)[:3_000_000]
-    noise[:] = random_images(noise.size)
+    noise[:] = random_image(noise.size)
     images.flush()
     images = np.load(path, mmap_mode="r")
     tracemalloc.start()
@@ -238,7 +229,7 @@ def test_dequantize_refuses(rgb, tokens, match):
 @pytest.mark.parametrize(
     ("colors", "match"),
     [
-        (random_images(512, 3), r"in \[-1, 1\], got uint8 .* / 127.5 - 1"),
+        (random_image(512, 3), r"in \[-1, 1\], got uint8 .* / 127.5 - 1"),
         (np.full((4, 3), 255.0), "from 255 to 255"),
         (np.full((4, 3), -1.01), "from -1.01"),
         (np.full((4, 3), np.nan), "finite"),
@@ -267,7 +258,7 @@ def test_palette_is_a_value():
 
 
 def test_pickling_sends_the_colours_alone(rgb):
-    rgb.quantize(random_images(1, 8, 8, 3))
+    rgb.quantize(random_image(1, 8, 8, 3))
     data = pickle.dumps(rgb)
     assert len(data) < 20_000
     assert pickle.loads(data) == rgb
@@ -367,7 +358,7 @@ def test_fit_draws_by_seed_from_a_memory_mapped_file(tmp_path):
 
 
 def test_fit_grey():
-    images = np.where(random_images(20, 28, 28) < 200, 0, random_images(20, 28, 28, seed=1)).astype(np.uint8)
+    images = np.where(random_image(20, 28, 28) < 200, 0, random_image(20, 28, 28, seed=1)).astype(np.uint8)
     palette = Palette.fit(images, 16)
     assert palette.colors.shape == (16, 1)
     assert (np.diff(palette.colors[:, 0]) > 0).all()
@@ -376,7 +367,7 @@ def test_fit_grey():
 
 
 def test_fit_with_as_many_colours_as_there_are_is_exact():
-    images = np.array([0, 9, 200], np.uint8)[random_images(2, 8, 8) % 3]
+    images = np.array([0, 9, 200], np.uint8)[random_image(2, 8, 8) % 3]
     palette = Palette.fit(images, 3)
     assert palette.rmse(images) == 0
     assert palette.dequantize([[0, 1, 2, 0]]).ravel().tolist() == [0, 9, 200, 0]
@@ -384,20 +375,20 @@ def test_fit_with_as_many_colours_as_there_are_is_exact():
 
 def test_fit_of_very_many_colours():
     """Each of 3,000 colours stands for few of 30,000; a grid of as many would leave an error of about 5."""
-    images = random_images(30, 32, 32, 3)
+    images = random_image(30, 32, 32, 3)
     palette = Palette.fit(images, 3000)
     assert palette.colors.shape == (3000, 3) and palette == Palette.fit(images, 3000)
     assert palette.rmse(images) < 5
 
 
 def test_fit_refuses():
-    images = np.array([0, 9, 200], np.uint8)[random_images(2, 8, 8) % 3]
+    images = np.array([0, 9, 200], np.uint8)[random_image(2, 8, 8) % 3]
     one_line_error(Palette.fit, images, 4, match="at least 4 distinct colours, got 3")
     one_line_error(Palette.fit, images, 0, match="n_colors=0")
     one_line_error(Palette.fit, images, 65_537, match="1 to 65536 colours, because tokens have 16 bits")
     one_line_error(Palette.fit, images / 255, 2, match="dtype uint8")
-    one_line_error(Palette.fit, random_images(8, 8, 3), 2, match=r"one image as image\[None\]")
-    one_line_error(Palette.fit, random_images(1, 8, 8, 4), 2, match=r"got \(1, 8, 8, 4\)")
+    one_line_error(Palette.fit, random_image(8, 8, 3), 2, match=r"one image as image\[None\]")
+    one_line_error(Palette.fit, random_image(1, 8, 8, 4), 2, match=r"got \(1, 8, 8, 4\)")
     one_line_error(Palette.fit, np.zeros((0, 8, 8, 3), np.uint8), 2, match="got 0")
 
 

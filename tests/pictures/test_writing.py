@@ -6,16 +6,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from examples import photograph, random_image
-from igpt_tf.errors import UserError
+from examples import one_line_error, photograph, random_image
 from igpt_tf.pictures import writing
 from igpt_tf.pictures.imaging import read_image
-
-
-def one_line_error(function, *args, match, **kwargs):
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **kwargs)
-    assert "\n" not in str(caught.value)
 
 
 def test_grid_puts_every_pixel_in_its_place():

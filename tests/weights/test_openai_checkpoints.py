@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from checkpoint_files import in_scope, random_weights, training_state, write_checkpoint
 
-from examples import TINY
+from examples import TINY, one_line_error
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT, ImageGPTClassifier
@@ -39,11 +39,7 @@ def prefix(tmp_path):
 
 def refused(path, match):
     """Loading from `path` is a mistake, explained in one line that names something of it."""
-    with pytest.raises(UserError, match=match) as caught:
-        ImageGPT.from_preset(path)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 600
+    one_line_error(ImageGPT.from_preset, path, match=match)
 
 
 def assert_holds(model, weights):

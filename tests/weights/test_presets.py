@@ -13,9 +13,9 @@ from checkpoint_files import in_scope, random_weights, training_state, write_che
 from safetensors.numpy import load_file, save_file
 
 from examples import TINY, randomise
+from examples import one_line_error as refused
 from igpt_tf.cli.opening import check_shape
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UserError
 from igpt_tf.model import ImageGPT, ImageGPTClassifier
 from igpt_tf.model.initializers import placeholder_weights
 from igpt_tf.pictures.palette import Palette
@@ -54,15 +54,6 @@ def assert_same_weights(found, expected):
     assert found.keys() == expected.keys()
     for name in expected:
         np.testing.assert_array_equal(array(found[name]), array(expected[name]), err_msg=name)
-
-
-def refused(function, *args, match, **kwargs):
-    """The call is a mistake, explained in one line."""
-    with pytest.raises(UserError, match=match) as caught:
-        function(*args, **kwargs)
-    message = str(caught.value)
-    assert "\n" not in message
-    assert len(message) < 700
 
 
 def rewrite_config(folder, **fields):

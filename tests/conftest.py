@@ -27,7 +27,7 @@ if keras.backend.backend() == "tensorflow":
 
 from http_server import serving
 
-from examples import TINY, randomise, write_pictures
+from examples import TINY, randomise, write_pictures, write_preset
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK
@@ -72,11 +72,15 @@ def palette():
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory, palette):
+def config():
+    """The shape of `preset`."""
+    return TINY
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory, config, palette):
     """A preset folder of a tiny model and the palette."""
-    folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(TINY)).save_to_preset(folder, palette)
-    return folder
+    return write_preset(tmp_path_factory.mktemp("preset"), config, palette)
 
 
 @pytest.fixture(scope="module")

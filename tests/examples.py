@@ -32,6 +32,12 @@ def randomise(model, seed=0, scale=0.3):
     return model
 
 
+def write_preset(folder, config, palette, **weights):
+    """A preset folder of a model whose weights `randomise` draws; returns the folder."""
+    randomise(ImageGPT(config), **weights).save_to_preset(folder, palette)
+    return folder
+
+
 def write_pictures(folder, palette, config):
     """Three PNG files of random colours of a palette; returns the folder."""
     tokens = np.random.default_rng(2).integers(0, config.n_vocab, (3, config.n_tokens))

@@ -8,7 +8,7 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, open_palette
+from igpt_tf.cli.opening import load_backend, load_model, open_model, open_palette
 from igpt_tf.cli.parser import (
     add_device_options,
     add_model_options,
@@ -38,12 +38,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     region.add_argument(
         "--mask", type=Path, help="picture whose white parts are filled; resized and cropped as the pictures are"
     )
-    parser.add_argument(
-        "--n",
-        type=positive,
-        default=4,
-        help=f"completions of each picture; the grid and the GIF show the first {SHOWN} pictures",
-    )
+    shown = f"completions of each picture; the grid and the GIF show the first {SHOWN} pictures"
+    parser.add_argument("--n", type=positive, default=4, help=shown)
     parser.add_argument(
         "--method",
         choices=["auto", "forced", "smc"],
@@ -57,8 +53,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         default=32,
         metavar="N",
-        help="images that smc "
-        "chooses among and draws at once, however small --n_sub_batch is: lower it when memory is short",
+        help="images that smc chooses among and draws at once, however small --n_sub_batch is: lower it when memory "
+        "is short",
     )
     parser.add_argument(
         "--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest"
@@ -70,7 +66,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Complete each picture n times; write NAME_0.png ..., and a grid row of what was given, drawn and true."""
     load_backend()
-    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places, finish
     from igpt_tf.cli.series import refuse_series_names
     from igpt_tf.download.single import read_url
@@ -89,16 +84,14 @@ def run(options: argparse.Namespace) -> None:
     sources, originals = read_pictures(options.pictures, n_px, read_url)
     paths = [options.out / f"{name}_{k}.png" for name in names_of(sources) for k in range(options.n)]
     refuse_series_names([*paths, *([options.grid] if options.grid else [])])
-    devices = choose_devices(options.n_gpu)
-    with device_scope(devices):
-        model = ImageGPT.from_preset(preset)
+    model, batch_size = load_model(options, ImageGPT.from_preset, preset)
     tokens = quantize(palette, originals)
     batches = Sampler(model).complete_batches(
         tokens.repeat(options.n, axis=0),
         known,
         controls,
         seed=seeds_of(options.seed, len(tokens), options.n),
-        batch_size=options.n_sub_batch * len(devices),
+        batch_size=batch_size,
         method=options.method,
         n_particles=options.particles,
         best_of=options.best_of,
@@ -132,7 +125,7 @@ def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
         return known_outside_box(n_px, *options.box)
     if options.mask is None:
         if options.rows == n_px:
-            raise UsageError(f"--rows {n_px}: nothing is left to draw, as images are {n_px} pixels high; give fewer")
+            raise UsageError(f"--rows: expected fewer than the {n_px} rows of the pictures, got {n_px}: give fewer")
         return known_rows(n_px, n_px // 2 if options.rows is None else options.rows)
     mask = read_image(options.mask)
     try:
@@ -147,14 +140,7 @@ def _write(
     palette: Palette,
     paths: list[Path],
 ) -> np.ndarray:
-    """Write each picture as soon as it is completed; returns all of them, (B, n_px, n_px, C) uint8.
-
-    Args:
-        options: the parsed options.
-        batches: numbers and tokens of completed images.
-        palette: turns tokens into colours.
-        paths: paths of all B pictures.
-    """
+    """Write each picture to its path as soon as it is completed; returns all of them, (B, n_px, n_px, C) uint8."""
     import numpy as np
 
     from igpt_tf.pictures.writing import write_png
@@ -173,10 +159,7 @@ def _write(
 
 
 def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:
-    """A seed for each completion, made from the command's seed, the picture's number and the completion's number.
-
-    So completion k of a picture is the same however many are asked for.
-    """
+    """A seed for each completion: completion k of a picture is the same however many are asked for."""
     import numpy as np
 
     return [

@@ -35,16 +35,19 @@ def check_distributed(options: argparse.Namespace) -> None:
     """
     given = [name for name in TOGETHER if getattr(options, name) is not None]
     if given and len(given) < len(TOGETHER):
-        missing = ", ".join(f"--{name}" for name in TOGETHER if name not in given)
-        raise UsageError(f"--{given[0]} needs {missing} too: several processes need all three")
+        wanted, got = (", ".join(f"--{name}" for name in names) for names in (TOGETHER, given))
+        raise UsageError(f"expected {wanted} together, got {got} alone")
     if _several(options) and options.n_gpu is not None:
-        raise UsageError("--n_gpu is for one machine; several processes use all devices that each of them sees")
+        raise UsageError(f"--n_gpu: expected none, as several processes use all their devices, got {options.n_gpu}")
     if _several(options) and options.model_parallel > 1:
-        raise UsageError("--model_parallel splits a model between the devices of one machine: leave out --coordinator")
+        raise UsageError(
+            f"--model_parallel: expected 1 for several processes, got {options.model_parallel}: leave out --coordinator"
+        )
     if options.backend is None:
         return
-    if "keras" in sys.modules and sys.modules["keras"].backend.backend() != options.backend:
-        raise UsageError(f"--backend {options.backend}: Keras has been loaded with another in this process")
+    loaded = sys.modules["keras"].backend.backend() if "keras" in sys.modules else options.backend
+    if loaded != options.backend:
+        raise UsageError(f"--backend: expected {loaded}, which Keras has loaded in this process, got {options.backend}")
     os.environ["KERAS_BACKEND"] = options.backend
 
 

@@ -1,13 +1,15 @@
 """`igpt-download` or `python download.py`: OpenAI's flags, progress and results."""
 
+from __future__ import annotations
+
 import argparse
-import json
 import shlex
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser
+from igpt_tf.cli.opening import report
+from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser, non_negative, positive
 from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import download_command, is_installed
 from igpt_tf.errors import UserError
@@ -15,7 +17,6 @@ from igpt_tf.errors import UserError
 if TYPE_CHECKING:
     from tqdm import tqdm
 
-    from igpt_tf.download.batch import Outcome
     from igpt_tf.download.transfer import Meter
 
 EXAMPLE = "--model s --clusters"
@@ -65,13 +66,11 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         help="folder for all the files (default: checkpoints/igpt-s and the like, checkpoints, checkpoints/datasets)",
     )
     parser.add_argument("--base_url", default=BASE_URL, help="a mirror (default: %(default)s)")
-    parser.add_argument("--jobs", type=int, default=4, help="number of files fetched at once (default %(default)s)")
     parser.add_argument(
-        "--retries",
-        type=int,
-        default=5,
-        help="tries without a new byte before a file is given up (default %(default)s)",
+        "--jobs", type=positive, default=4, help="number of files fetched at once (default %(default)s)"
     )
+    retries = "tries without a new byte before a file is given up (default %(default)s)"
+    parser.add_argument("--retries", type=non_negative, default=5, help=retries)
     parser.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
 
@@ -81,8 +80,6 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
         parser.error(f"expected --model, --clusters or --dataset, got none: try {download_command(EXAMPLE)}")
     if not options.base_url.startswith(("http://", "https://")):
         parser.error(f"expected --base_url to start with http:// or https://, got {options.base_url!r}")
-    if options.jobs < 1 or options.retries < 0:
-        parser.error("expected --jobs of at least 1 and --retries of at least 0")
     options.ckpt = options.ckpt or STEPS[-1]
     return options
 
@@ -108,7 +105,12 @@ def _download(options: argparse.Namespace) -> int:
             progress=bar.show,
             notify=bar.say,
         )
-    _print_result(outcome, options.json)
+    result = {
+        "files": [{"path": str(one.path), "bytes": one.bytes, "fetched": one.fetched} for one in outcome.arrivals],
+        "failed": [{"url": one.url, "reason": one.reason} for one in outcome.failures],
+    }
+    if outcome.arrivals or options.json:
+        report(options, result, *(str(one.path) for one in outcome.arrivals))
     for line in summarize(outcome.failures):
         _say(_with_flags(line))
     if outcome.failures:
@@ -125,21 +127,6 @@ def _with_flags(line: str) -> str:
     for advice, flag in FLAGS.items():
         line = line.replace(advice, f"{advice} ({flag})")
     return line
-
-
-def _print_result(outcome: "Outcome", as_json: bool) -> None:
-    if not as_json:
-        for arrival in outcome.arrivals:
-            print(arrival.path)
-        return
-    result: dict[str, Any] = {
-        "files": [
-            {"path": str(arrival.path), "bytes": arrival.bytes, "fetched": arrival.fetched}
-            for arrival in outcome.arrivals
-        ],
-        "failed": [{"url": failure.url, "reason": failure.reason} for failure in outcome.failures],
-    }
-    print(json.dumps(result))
 
 
 def _next_step(options: argparse.Namespace) -> str:
@@ -165,17 +152,23 @@ class _Bar:
         self._bar: tqdm | None = None
         self._patient = sys.stderr.isatty()
 
-    def __enter__(self) -> "_Bar":
+    def __enter__(self) -> _Bar:
         return self
 
     def __exit__(self, *exception: object) -> None:
         if self._bar is not None:
             self._bar.close()
 
-    def show(self, meter: "Meter") -> None:
+    def show(self, meter: Meter) -> None:
         """Draw the progress."""
         if self._bar is None and meter.total:
-            self._bar = _new_bar(meter)
+            from tqdm import tqdm
+
+            # A log file is not a terminal: a line at every chance would fill it.
+            pause = 0.1 if sys.stderr.isatty() else 10.0
+            self._bar = tqdm(
+                total=meter.total, initial=meter.done, unit="B", unit_scale=True, dynamic_ncols=True, mininterval=pause
+            )
         if self._bar is not None:
             self._bar.total = meter.total
             self._bar.set_postfix_str(f"waiting: {meter.trouble}" if meter.trouble else "", refresh=False)
@@ -191,21 +184,6 @@ class _Bar:
             _say(line)
         else:
             self._bar.write(line, file=sys.stderr)
-
-
-def _new_bar(meter: "Meter") -> "tqdm":
-    from tqdm import tqdm
-
-    return tqdm(
-        total=meter.total,
-        initial=meter.done,
-        unit="B",
-        unit_scale=True,
-        dynamic_ncols=True,
-        # A log file is not a terminal: a line at every chance would fill it.
-        mininterval=0.1 if sys.stderr.isatty() else 10.0,
-        file=sys.stderr,
-    )
 
 
 def _say(line: str) -> None:

@@ -7,8 +7,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, resolve_palette
-from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
+from igpt_tf.cli.opening import load_backend, load_model, open_model, resolve_palette
+from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UsageError, UserError
 
@@ -34,7 +34,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         f"tokens or images, a folder of pictures, or any other source of {command('tokenize')}, such as cifar10:test",
     )
     parser.add_argument("--limit", type=positive, help="only this many images of each split, from the first")
-    parser.add_argument("--bert_mask_prob", type=float, default=0.15, help="BERT: probability that a pixel is hidden")
+    parser.add_argument(
+        "--bert_mask_prob", type=probability, default=0.15, help="BERT: probability that a pixel is hidden"
+    )
     parser.add_argument(
         "--votes",
         type=non_negative,
@@ -43,32 +45,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=non_negative, default=42, help="BERT: seed of the hidden pixels")
     add_device_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate every split and print a line for each."""
-    if not 0 < options.bert_mask_prob < 1:
-        raise UsageError(f"--bert_mask_prob: expected a probability between 0 and 1, found {options.bert_mask_prob}")
     load_backend()
-    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT, ImageGPTClassifier
     from igpt_tf.scoring.evaluation import evaluate
 
     preset = open_model(options)
     if options.votes != 1 and not preset.config.bert:
-        raise UsageError("--votes are for BERT models, this one is autoregressive: leave it out")
+        raise UsageError("--votes: expected a BERT model, got an autoregressive one: leave it out")
     splits = _read_splits(options, preset)
-    devices = choose_devices(options.n_gpu)
-    with device_scope(devices):
-        model = ImageGPT.from_preset(preset) if preset.n_class is None else ImageGPTClassifier.from_preset(preset)
+    model_class = ImageGPT if preset.n_class is None else ImageGPTClassifier
+    model, batch_size = load_model(options, model_class.from_preset, preset)
     results = {}
     for name, (tokens, labels) in splits.items():
         results[name] = evaluate(
             model,
             tokens,
             labels,
-            batch_size=options.n_sub_batch * len(devices),
+            batch_size=batch_size,
             mask_probability=options.bert_mask_prob,
             votes=options.votes,
             seed=options.seed,
@@ -98,7 +95,7 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
     if not found:
         name, colon, _ = prefix.rpartition(":")
         if not Path(prefix).exists() and not (colon and Path(name).exists()) and prefix.partition(":")[0] not in NAMES:
-            raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, found none")
+            raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, got none")
         found = {"data": prefix}
     splits = {}
     for name, path in found.items():

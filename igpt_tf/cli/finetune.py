@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.opening import open_model, resolve_palette, warn, warn_of_same_images
@@ -14,13 +13,11 @@ from igpt_tf.errors import UsageError
 from igpt_tf.training.settings import FinetuneSettings
 
 if TYPE_CHECKING:
-    import keras
+    from collections.abc import Callable
 
     from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.model.classifier import ImageGPTClassifier
-    from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.best import Logs
-    from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
@@ -30,7 +27,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--data", required=True, help=f"images with labels: a token store, or any source of {command('tokenize')}"
     )
-    parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images with labels that are not trained on")
     parser.add_argument(
         "--holdout",
@@ -46,7 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or resume an earlier run, and write the preset."""
     if not 0 <= options.holdout < 1:
-        raise UsageError(f"--holdout: expected a share from 0 to below 1, found {options.holdout}")
+        raise UsageError(f"--holdout: expected a share from 0 to below 1, got {options.holdout}")
     if options.validation is None and not options.holdout and not hasattr(options, "patience"):
         # Without validation there is nothing to wait for, unless that was typed.
         options.patience = None
@@ -56,38 +52,50 @@ def run(options: argparse.Namespace) -> None:
 class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
     """A classifier that begins with the weights of a preset, trained on images with labels."""
 
-    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
-        super().__init__(options, recipe)
-        self.preset = open_model(options)
-        self.n_head = self.preset.config.n_head
+    data: LabelledTokens
 
-    def read(self, settings: FinetuneSettings) -> int:
-        """Read the images to train on, and those to validate on."""
-        self.data, self.validation, self.palette = _read_data(self.options, self.preset, settings)
-        return len(self.data)
+    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        self.options = options
+        self.preset: Preset = open_model(options)
+        self.config = self.preset.config
+
+    def read(self, settings: FinetuneSettings) -> None:
+        """Read the images to train on, those to validate on, and the palette of both."""
+        from igpt_tf.data.open import open_data, read_labelled
+        from igpt_tf.data.split import hold_out, stratified_order
+
+        options, config = self.options, self.config
+        sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
+        self.palette = resolve_palette(options, self.preset, *sources)
+        data, *others = [read_labelled(source, config.n_px, self.palette, config.n_vocab) for source in sources]
+        self.data, self.validation = data, None
+        if others:
+            validation = others[0]
+            validation.require_classes(data.n_class, data.classes)
+            warn_of_same_images(data, validation)
+            chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
+            self.validation = validation.part(chosen)
+        elif options.holdout:
+            share = min(options.holdout, options.validation_images / len(data))
+            kept, held = hold_out(data.labels, share, settings.seed)
+            self.data, self.validation = data.part(kept), data.part(held)
 
     def new_model(self) -> ImageGPTClassifier:
         """The classifier, with the preset's head if it is for these classes."""
+        from igpt_tf.backend.processes import process_share
         from igpt_tf.training.finetune import new_classifier
 
-        options, data = self.options, self.data
-        return new_classifier(self.preset, data.n_class, data.classes, options.mixed_precision, options.remat)
+        options, data, preset = self.options, self.data, self.preset
+        model = new_classifier(preset, data.n_class, data.classes, options.mixed_precision, options.remat)
+        if process_share().process == 0 and data.classes is None and model.classes is not None:
+            warn(f"{options.data} does not name its classes: using {preset.source}'s names, in their order")
+        return model
 
-    def run(
-        self,
-        model: ImageGPTClassifier,
-        settings: FinetuneSettings,
-        folder: RunFolder,
-        callbacks: list[keras.callbacks.Callback],
-    ) -> list[Logs]:
-        """Fine-tune."""
-        from igpt_tf.backend.processes import process_share
+    def function(self) -> Callable[..., list[Logs]]:
+        """`finetune`."""
         from igpt_tf.training.finetune import finetune
 
-        if process_share().process == 0 and self.data.classes is None and model.classes is not None:
-            warn(f"{self.options.data} does not name its classes: using {self.preset.source}'s names, in their order")
-        init_from = self.preset.fingerprint()
-        return finetune(model, self.data, settings, folder, self.validation, callbacks, init_from=init_from)
+        return finetune
 
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """Losses in nats, and accuracies."""
@@ -98,25 +106,3 @@ class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
         ]
         which = ", the best" if best else ""
         return figures, f"{', '.join(shown)} (step {fields['weights_of_step']} of {fields['steps']}{which})"
-
-
-def _read_data(
-    options: argparse.Namespace, preset: Preset, settings: FinetuneSettings
-) -> tuple[LabelledTokens, LabelledTokens | None, Palette | None]:
-    """Images to train on, those to validate on or None, and the palette of both."""
-    from igpt_tf.data.open import open_data, read_labelled
-    from igpt_tf.data.split import hold_out, stratified_order
-
-    sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
-    config, palette = preset.config, resolve_palette(options, preset, *sources)
-    data, *others = [read_labelled(source, config.n_px, palette, config.n_vocab) for source in sources]
-    if others:
-        validation = others[0]
-        validation.require_classes(data.n_class, data.classes)
-        warn_of_same_images(data, validation)
-        chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
-        return data, validation.part(chosen), palette
-    if not options.holdout:
-        return data, None, palette
-    kept, held = hold_out(data.labels, min(options.holdout, options.validation_images / len(data)), settings.seed)
-    return data.part(kept), data.part(held), palette

@@ -85,6 +85,8 @@ def _run(arguments: list[str]) -> None:
     for name, summary in COMMANDS.items():
         module = importlib.import_module(f"igpt_tf.cli.{name}")
         description = (module.__doc__ or "").strip().splitlines()[0]
-        module.add_options(parsers.add_parser(name, help=summary, description=description))
+        command = parsers.add_parser(name, help=summary, description=description)
+        module.add_options(command)
+        command.add_argument("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
     importlib.import_module(f"igpt_tf.cli.{options.command}").run(options)

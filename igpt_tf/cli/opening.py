@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import json
 import os
 import sys
-from collections.abc import Iterator
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from igpt_tf.cli.parser import SHAPE_OPTIONS
 from igpt_tf.cli.program import program
 from igpt_tf.errors import UsageError, UserError
+
+ModelT = TypeVar("ModelT")
 
 if TYPE_CHECKING:
     from igpt_tf.config import ImageGPTConfig
@@ -33,11 +36,11 @@ def load_backend(touch_devices: bool = True) -> None:
             if touch_devices:
                 keras.ops.zeros(1)
             if keras.backend.backend() not in ("tensorflow", "jax"):
-                raise ValueError(f"{keras.backend.backend()} is none of tensorflow and jax")
+                raise ValueError(keras.backend.backend())
         except (ImportError, ValueError) as error:
-            reason = str(error).splitlines()[0]
             raise UserError(
-                f"Keras' backend cannot be loaded ({reason}): install tensorflow, or jax and set KERAS_BACKEND=jax"
+                f"expected TensorFlow or JAX as Keras' backend, got {str(error).splitlines()[0]}: install tensorflow, "
+                "or jax and set KERAS_BACKEND=jax"
             ) from error
 
 
@@ -61,8 +64,17 @@ def open_model(options: argparse.Namespace) -> Preset:
     preset = open_preset(options.model)
     check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
     if options.clf and preset.n_class is None:
-        raise UsageError(f"--clf was given, but {preset.source} has no trained classification head: leave it out")
+        raise UsageError(f"--clf: expected a trained classification head in {preset.source}, got none: leave it out")
     return preset
+
+
+def load_model(options: argparse.Namespace, load: Callable[[Preset], ModelT], preset: Preset) -> tuple[ModelT, int]:
+    """What `load` makes of the preset, on the devices of the options, and how many images they compute at once."""
+    from igpt_tf.backend.devices import choose_devices, device_scope
+
+    devices = choose_devices(options.n_gpu)
+    with device_scope(devices):
+        return load(preset), options.n_sub_batch * len(devices)
 
 
 def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
@@ -73,16 +85,16 @@ def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:
         typed: what the user typed, under the names of the config's fields; None: not typed.
 
     Raises:
-        UserError: if anything typed is something else in `config`.
+        UsageError: if anything typed is something else in `config`.
     """
     wrong = {name: value for name, value in typed.items() if value not in (None, getattr(config, name))}
     if wrong:
         # A flag like --bert has no value.
         flags = ", ".join(f"--{name}" if value is True else f"--{name} {value}" for name, value in wrong.items())
         found = ", ".join(f"{name} {str(getattr(config, name)).lower()}" for name in wrong)
+        names = ", ".join(f"--{name}" for name in wrong)
         raise UsageError(
-            f"{flags}: the checkpoint has {found}; leave out {', '.join(f'--{name}' for name in wrong)} "
-            "(a checkpoint says its own shape), or give another checkpoint"
+            f"expected {found}, as the checkpoint says, got {flags}: leave out {names}, or give another checkpoint"
         )
 
 
@@ -135,6 +147,11 @@ def warn_of_same_images(trained: LabelledTokens, tested: LabelledTokens) -> None
 
     if fingerprint(trained.tokens) == fingerprint(tested.tokens):
         warn(f"{tested.name}: the test images are the training images; this accuracy says nothing about new images")
+
+
+def report(options: argparse.Namespace, result: Any, *lines: str) -> None:
+    """Print a command's result: as JSON where --json asks for it, and else as lines of text."""
+    print(json.dumps(result) if options.json else "\n".join(lines))
 
 
 def warn(line: str) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.opening import report
 from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source
@@ -31,23 +31,20 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--n_colors", type=positive, default=512, help="number of colours, up to 65,536 (the paper: 512)"
     )
     parser.add_argument("--grey", action="store_true", help="choose grey levels instead of colours")
-    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to first")
     parser.add_argument("--max_images", type=positive, default=50_000, help="number of images to sample, at random")
-    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
     parser.add_argument("--seed", type=non_negative, default=0, help="seed of the sample and of k-means")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """Fit the palette, write it and print its reconstruction error."""
     if options.action is None:
-        raise UsageError(f"palette: expected an action: {command('palette fit')} --data ...")
+        raise UsageError(f"palette: expected the action fit, got none: {command('palette fit')} --data ...")
     from igpt_tf.pictures.imaging import to_grey
     from igpt_tf.pictures.palette import MAX_COLORS, Palette
     from igpt_tf.storage.files import require_writable
 
     if options.n_colors > MAX_COLORS:
-        raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, because tokens have 16 bits")
+        raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, as tokens have 16 bits, got {options.n_colors}")
     images, skipped = _draw(open_named_source(options), options)
     if options.grey:
         images = to_grey(images)
@@ -57,11 +54,9 @@ def run(options: argparse.Namespace) -> None:
     palette.save(options.out)
     # A folder is sorted, often by class: take images from all of it.
     rmse = palette.rmse(images[:: max(1, len(images) // EVALUATED)])
-    if options.json:
-        fields = {"palette": str(options.out), "n_colors": len(palette), "rmse_8bit": rmse}
-        print(json.dumps(fields | {"images": len(images), "skipped": skipped}))
-    else:
-        print(f"{options.out}: {len(palette)} colours, reconstruction error {rmse:.2f} of 255 (RMSE)")
+    fields = {"palette": str(options.out), "n_colors": len(palette), "rmse_8bit": rmse, "images": len(images)}
+    text = f"{options.out}: {len(palette)} colours, reconstruction error {rmse:.2f} of 255 (RMSE)"
+    report(options, {**fields, "skipped": skipped}, text)
 
 
 def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]:
@@ -84,5 +79,5 @@ def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]
         print(f"skipped: {reason}", file=sys.stderr)
     images = np.concatenate(parts)
     if not len(images):
-        raise UserError(f"{source.name}: none of {len(drawn)} images could be read")
+        raise UserError(f"{source.name}: expected images, got {len(drawn)} that cannot be read")
     return images, len(problems)

@@ -68,10 +68,7 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """What decides a drawn image, and where it goes."""
     parser.add_argument(
-        "--temperature",
-        type=float,
-        default=1.0,
-        help="below 1 favours likely colours; 0 takes the likeliest",
+        "--temperature", type=float, default=1.0, help="below 1 favours likely colours; 0 takes the likeliest"
     )
     parser.add_argument("--top_k", type=int, help="draw only from the k likeliest colours")
     parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")
@@ -83,7 +80,6 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
     parser.add_argument("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
     parser.add_argument("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def controls_of(options: argparse.Namespace) -> Controls:
@@ -109,7 +105,18 @@ def _at_least(least: int, text: str) -> int:
     except ValueError:
         number = least - 1
     if number < least:
-        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, found {text!r}")
+        raise argparse.ArgumentTypeError(f"expected a whole number of at least {least}, got {text!r}")
+    return number
+
+
+def probability(text: str) -> float:
+    """A number between 0 and 1, without either."""
+    try:
+        number = float(text)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < 1:
+        raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1, got {text!r}")
     return number
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.opening import report
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import require_writable
 
@@ -52,8 +52,4 @@ def finish(
         write_gif(result["gif"], frames, scale=options.scale)
     result["grid"] = str(options.grid or options.out / "grid.png")
     write_png(result["grid"], grid(rows, scale=options.scale))
-    if options.json:
-        print(json.dumps(result))
-        return
-    for line in [*lines, *(result[name] for name in ("gif", "grid") if name in result)]:
-        print(line)
+    report(options, result, *lines, *(result[name] for name in ("gif", "grid") if name in result))

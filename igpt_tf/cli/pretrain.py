@@ -15,6 +15,8 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import keras
 
     from igpt_tf.config import ImageGPTConfig
@@ -24,12 +26,8 @@ if TYPE_CHECKING:
     from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.best import Logs
-    from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
-
-
-RECIPES_HELP = "settings by name, see --list_recipes; whatever else is typed counts more"
 
 
 class ListRecipes(argparse.Action):
@@ -51,10 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}"
     )
     parser.add_argument("--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}")
-    parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     parser.add_argument("--validation", help="images or tokens that are not trained on")
     parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, at random")
-    parser.add_argument("--recipe", action=ListRecipes, default=None, help=RECIPES_HELP)
+    parser.add_argument(
+        "--recipe", action=ListRecipes, help="settings by name, see --list_recipes; whatever else is typed counts more"
+    )
     parser.add_argument("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
     parser.add_argument(
         "--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path"
@@ -81,34 +80,33 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
         from igpt_tf.data.open import open_data
 
-        super().__init__(options, recipe)
+        self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
         self.images = open_data(options.data)
         self.palette = resolve_palette(options, self.preset, self.images)
-        base = None if recipe is None else recipe.config
-        self.config = self.preset.config if self.preset else _config(options, base, self.palette, self.images)
-        self.n_head = self.config.n_head
+        self.config = self.preset.config if self.preset else _config(options, recipe, self.palette, self.images)
         if options.sample_every is None:
             return
-        if self.palette is None or self.config.bert:
-            reason = "needs --palette, to colour the samples" if self.palette is None else "is not for BERT models"
-            raise UsageError(f"--sample_every {reason}")
+        if self.palette is None:
+            raise UsageError("--sample_every: expected a palette, got none to colour the samples: give --palette")
+        if self.config.bert:
+            raise UsageError("--sample_every: expected an autoregressive model, got a BERT model: leave it out")
         if options.model_parallel > 1:
-            raise UsageError("--sample_every needs a model that is whole on each device: leave out --model_parallel")
+            raise UsageError(
+                "--sample_every: expected a whole model on each device, got --model_parallel: leave it out"
+            )
 
-    def read(self, settings: PretrainSettings) -> int:
+    def read(self, settings: PretrainSettings) -> None:
         """Read the tokens to train on and to validate on."""
         import numpy as np
 
         from igpt_tf.data.open import open_data
 
-        options = self.options
-        self.tokens, self.validation = self._read(self.images), None
-        if options.validation is not None:
-            validation = self._read(open_data(options.validation))
-            chosen = np.random.default_rng(0).permutation(len(validation))[: options.validation_images]
+        self.data, self.validation = self._read(self.images), None
+        if self.options.validation is not None:
+            validation = self._read(open_data(self.options.validation))
+            chosen = np.random.default_rng(0).permutation(len(validation))[: self.options.validation_images]
             self.validation = validation[chosen]
-        return len(self.tokens)
 
     def _read(self, images: TokenStore | Source) -> Tokens:
         from igpt_tf.data.open import read_tokens
@@ -126,22 +124,15 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         from igpt_tf.training.callbacks import SampleGrids
 
         every = self.options.sample_every
-        if every is None or self.palette is None:
-            return []
-        return [SampleGrids(folder, self.palette, every, writes=writes)]
+        return (
+            [] if every is None or self.palette is None else [SampleGrids(folder, self.palette, every, writes=writes)]
+        )
 
-    def run(
-        self,
-        model: ImageGPT,
-        settings: PretrainSettings,
-        folder: RunFolder,
-        callbacks: list[keras.callbacks.Callback],
-    ) -> list[Logs]:
-        """Pretrain."""
+    def function(self) -> Callable[..., list[Logs]]:
+        """`pretrain`."""
         from igpt_tf.training.pretrain import pretrain
 
-        init_from = self.preset and self.preset.fingerprint()
-        return pretrain(model, self.tokens, settings, folder, self.validation, callbacks, init_from=init_from)
+        return pretrain
 
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """The losses, in nats per token."""
@@ -152,40 +143,44 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         return losses, f"{text} (nats per token{which})"
 
 
+def _typed_shape(options: argparse.Namespace) -> dict[str, int]:
+    return {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
+
+
 def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
     """The weights to begin with; what was typed of their shape must be true, and a recipe's too."""
     from igpt_tf.weights.presets import open_preset
 
     preset = open_preset(options.init_from)
     if hasattr(options, "size"):
-        raise UsageError(f"--size {options.size}: the weights of --init_from have a shape of their own; leave it out")
-    typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
-    check_shape(preset.config, **typed)
+        raise UsageError(f"expected the shape of --init_from alone, got --size {options.size} too: leave it out")
+    check_shape(preset.config, **_typed_shape(options))
     if recipe is not None and recipe.config != preset.config:
         raise UsageError(
-            f"--recipe {options.recipe}: expected weights of its shape ({recipe.config}), "
-            f"found {preset.config} in --init_from {options.init_from}; leave one of them out"
+            f"--recipe {options.recipe}: expected weights of its shape ({recipe.config}), got {preset.config} in "
+            f"--init_from {options.init_from}: leave one of them out"
         )
     return preset
 
 
 def _config(
-    options: argparse.Namespace, base: ImageGPTConfig | None, palette: Palette | None, images: TokenStore | Source
+    options: argparse.Namespace, recipe: Recipe | None, palette: Palette | None, images: TokenStore | Source
 ) -> ImageGPTConfig:
     """The recipe's or the named size's shape with what was typed beside it, and what palette and images say."""
     from igpt_tf.config import SIZES
     from igpt_tf.data.store.store import TokenStore
 
-    typed = {name: getattr(options, name) for name in (*SHAPE_OPTIONS, "bert") if hasattr(options, name)}
+    typed = _typed_shape(options)
     if palette is not None and typed.setdefault("n_vocab", len(palette)) != len(palette):
         raise UsageError(
-            f"--n_vocab {typed['n_vocab']} was given, but {options.palette or options.data} has {len(palette)} colours"
+            f"--n_vocab: expected {len(palette)}, the colours of {options.palette or options.data}, "
+            f"got {typed['n_vocab']}: leave it out"
         )
-    if isinstance(images, TokenStore) and base is None:
+    if isinstance(images, TokenStore) and recipe is None:
         typed.setdefault("n_px", images.n_px)
-    if base is None or hasattr(options, "size"):
-        kept = {} if base is None else {"n_px": base.n_px, "bert": base.bert}
-        base = dataclasses.replace(SIZES[getattr(options, "size", "nano")], **kept)
+    base = SIZES[getattr(options, "size", "nano")] if recipe is None else recipe.config
+    if recipe is not None and hasattr(options, "size"):
+        base = dataclasses.replace(SIZES[options.size], n_px=base.n_px, bert=base.bert)
     try:
         return dataclasses.replace(base, **typed)
     except UserError as error:

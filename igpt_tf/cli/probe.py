@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import functools
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, resolve_palette, warn, warn_of_same_images
-from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
+from igpt_tf.cli.opening import load_backend, open_model, report, resolve_palette, warn, warn_of_same_images
+from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
 
@@ -19,7 +18,7 @@ if TYPE_CHECKING:
 
     from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.probing.few_labels import LowData
-    from igpt_tf.probing.protocol import LayerResult, ProbeResult
+    from igpt_tf.probing.protocol import LayerResult
     from igpt_tf.weights.presets import Preset
 
 
@@ -34,13 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--test_limit", type=positive, help="use only this many test images, with all classes in proportion")
     add_model_options(parser)
     add = parser.add_argument_group("features").add_argument
-    add(
-        "--layers",
-        nargs="+",
-        default=["all"],
-        metavar="L",
-        help="layers to probe: numbers from 0, the embedding; or all",
-    )
+    add("--layers", nargs="+", default=["all"], metavar="L", help="layers, numbers from 0, the embedding; or all")
     add("--concatenate", nargs="+", type=non_negative, default=[], metavar="L", help="also probe these layers together")
     add(
         "--norm",
@@ -56,7 +49,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         default=0,
         help="BERT: classify by a majority vote over this many random masks (the paper: 5); 0 shows whole images",
     )
-    add("--bert_mask_prob", type=float, default=0.15, help="BERT: probability that a token is masked")
+    add("--bert_mask_prob", type=probability, default=0.15, help="BERT: probability that a token is masked")
     add = parser.add_argument_group("solver").add_argument
     add("--solver", choices=("lbfgs", "sgd"), default="lbfgs", help="sgd is for features that do not fit in memory")
     add("--max_iter", type=positive, default=MAX_ITER, help="lbfgs: largest number of iterations of a fit")
@@ -73,22 +66,17 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--subsets", type=positive, default=SUBSETS, help="random subsets for each K of --labels_per_class")
     add("--seed", type=non_negative, default=42, help="determines the held-out images, subsets and masks")
     add_device_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
     layers = _layers(options.layers)
-    if not 0 < options.bert_mask_prob < 1:
-        raise UsageError(f"--bert_mask_prob: expected a probability between 0 and 1, got {options.bert_mask_prob}")
     load_backend()
-    from tqdm import tqdm
-
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT
     from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.protocol import ProbeResult, probe
-    from igpt_tf.probing.report import write_table
+    from igpt_tf.probing.report import fields_of, write_report, write_table
     from igpt_tf.storage.files import require_writable
 
     preset = open_model(options)
@@ -99,7 +87,6 @@ def run(options: argparse.Namespace) -> None:
     train, test = _read(options, preset)
     with device_scope(devices):
         model = ImageGPT.from_preset(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
-
     results: list[LayerResult] = []
 
     def tell(result: LayerResult) -> None:
@@ -107,9 +94,7 @@ def run(options: argparse.Namespace) -> None:
         results.append(result)
         found = ProbeResult(tuple(results), (), test.labels, train.n_class, train.classes)
         write_table(options.out / "probe.csv", found, options.solver)
-        _warn_of_solver(options, result)
-        if not options.json:
-            tqdm.write(_line(options, result, len(test)), file=sys.stdout)
+        _tell(options, result, len(test))
 
     result = probe(
         model,
@@ -130,7 +115,20 @@ def run(options: argparse.Namespace) -> None:
         progress=True,
         tell=tell,
     )
-    _finish(options, result, {"test_data": test.name, "images": len(train), "test_images": len(test)})
+    names = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
+    fields = {name: getattr(options, name) for name in names}
+    fields |= {"test_data": test.name, "images": len(train), "test_images": len(test)}
+    fields |= fields_of(result, options.solver)
+    write_report(options.out, result, fields, options.solver)
+    best = result.best
+    lines = [] if best is None else [_few_labels(few) for few in result.low_data]
+    if best is not None:
+        lines.append(f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)")
+    if best is not None or options.json:
+        report(options, fields, *lines, str(options.out))
+    if best is None:
+        advice = "are the model's weights finite?" if options.solver == "sgd" else "give a larger --max_iter"
+        raise UserError(f"expected a fit that converges, got none: {advice}")
 
 
 def _read(options: argparse.Namespace, preset: Preset) -> tuple[LabelledTokens, LabelledTokens]:
@@ -169,10 +167,14 @@ def _test_split(data: str) -> str:
     start, colon, end = data.rpartition(":")
     source = start if colon and end in SPLITS else data
     if f"{source}:test" == data:
-        raise UsageError(f"--data {data} is the test split: name other test images with --test_data")
+        raise UsageError(
+            f"--data: expected training images, got the test split {data}: name other test images with --test_data"
+        )
     if source in NAMES or has_split(source) or source.lower().endswith(".npz"):
         return f"{source}:test"
-    raise UsageError(f"--data {data} has no test split: give test images with labels with --test_data")
+    raise UsageError(
+        f"--data: expected a test split, got none in {data}: give test images with labels with --test_data"
+    )
 
 
 def _layers(words: list[str]) -> list[int] | None:
@@ -193,59 +195,35 @@ def _solver(options: argparse.Namespace) -> Callable:
     return functools.partial(fit_linear, max_iter=options.max_iter)
 
 
-def _finish(options: argparse.Namespace, result: ProbeResult, about: dict) -> None:
-    """Write the result, and print the best layer."""
-    from igpt_tf.probing.report import fields_of, write_report
+def _tell(options: argparse.Namespace, result: LayerResult, n_images: int) -> None:
+    """Print a layer's accuracy, and warn of fits that did not converge."""
+    from tqdm import tqdm
 
-    settings = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
-    fields = {name: getattr(options, name) for name in settings} | about | fields_of(result, options.solver)
-    write_report(options.out, result, fields, options.solver)
-    if options.json:
-        print(json.dumps(fields))
-    best = result.best
-    if best is None:
-        advice = "are the model's weights finite?" if options.solver == "sgd" else "give a larger --max_iter"
-        raise UserError(f"no fit converged, so there is no accuracy: {advice}")
-    for few in result.low_data:
-        _report_few(options, few)
-    if not options.json:
-        print(f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)")
-        print(options.out)
-
-
-def _line(options: argparse.Namespace, result: LayerResult, n_images: int) -> str:
-    if not result.converged:
-        return f"layer {result.name}: did not converge"
-    how = f"C {result.hyperparameter:g}, converged"
+    name, advice, ended = "C", f"give a --max_iter above {options.max_iter}", "converged"
     if options.solver == "sgd":
-        how = f"learning rate {result.hyperparameter:g}, {options.epochs} epochs"
-    return (
-        f"layer {result.name}: {result.accuracy:.2f} % of {n_images} test images, {result.held_out:.2f} % held out "
-        f"({how})"
-    )
-
-
-def _warn_of_solver(options: argparse.Namespace, result: LayerResult) -> None:
-    """Warn of fits that did not converge."""
-    name, advice = "C", f"give a --max_iter above {options.max_iter}"
-    if options.solver == "sgd":
-        name, advice = "learning rate", "the loss did not stay finite"
+        name, advice, ended = "learning rate", "the loss did not stay finite", f"{options.epochs} epochs"
+    layer = f"layer {result.name}"
     failed = ", ".join(f"{trial.hyperparameter:g}" for trial in result.trials if not trial.converged)
     if not result.converged:
-        warn(f"layer {result.name}: the solver DID NOT CONVERGE, so it has no accuracy; {advice}")
-    elif failed:
-        warn(f"layer {result.name}: the solver did not converge with {name} {failed}, which was not chosen; {advice}")
+        warn(f"{layer}: the solver DID NOT CONVERGE, so it has no accuracy; {advice}")
+        line = f"{layer}: did not converge"
+    else:
+        if failed:
+            warn(f"{layer}: the solver did not converge with {name} {failed}, which was not chosen; {advice}")
+        how = f"{name} {result.hyperparameter:g}, {ended}"
+        line = f"{layer}: {result.accuracy:.2f} % of {n_images} test images, {result.held_out:.2f} % held out ({how})"
+    if not options.json:
+        tqdm.write(line, file=sys.stdout)
 
 
-def _report_few(options: argparse.Namespace, few: LowData) -> None:
-    """Print the accuracy with few labels, and warn of fits that did not converge."""
+def _few_labels(few: LowData) -> str:
+    """A line about the accuracy with few labels; warns of fits that did not converge."""
     lost = len(few.accuracies) - len(few.converged)
     if lost:
         warn(
             f"{few.labels_a_class} labels per class: the solver did not converge on {lost} subsets, which are left "
             "out; give a larger --max_iter"
         )
-    if not options.json:
-        mean = "did not converge" if few.mean is None else f"{few.mean:.2f} %"
-        spread = "" if few.std is None else f" ± {few.std:.2f}"
-        print(f"{few.labels_a_class} labels per class: {mean}{spread} ({len(few.converged)} subsets)")
+    mean = "did not converge" if few.mean is None else f"{few.mean:.2f} %"
+    spread = "" if few.std is None else f" ± {few.std:.2f}"
+    return f"{few.labels_a_class} labels per class: {mean}{spread} ({len(few.converged)} subsets)"

@@ -9,7 +9,7 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, open_palette
+from igpt_tf.cli.opening import load_backend, load_model, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, controls_of, positive
 from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.errors import UsageError, UserError
@@ -41,7 +41,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw the missing pictures of sample_0.png, sample_1.png ..., and write their grid."""
     load_backend()
-    from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.cli.pictures import check_places
     from igpt_tf.cli.series import open_series
     from igpt_tf.model import ImageGPT
@@ -50,21 +49,19 @@ def run(options: argparse.Namespace) -> None:
     check_places(options)
     preset = open_model(options)
     palette = open_palette(options, preset)
-    devices = choose_devices(options.n_gpu)
-    with device_scope(devices):
-        model = ImageGPT.from_preset(preset)
+    model, batch_size = load_model(options, ImageGPT.from_preset, preset)
     settings = {
         "model": preset.fingerprint(),
         "palette": palette.digest(),
         "seed": options.seed,
         **dataclasses.asdict(controls),
     }
-    n = options.n or options.n_sub_batch * len(devices)
+    n = options.n or batch_size
     with open_series(options.out, settings, n, options.overwrite) as series:
         if options.grid and series.has_name(options.grid):
             raise UsageError(f"--grid: expected another name than those of the pictures, got {options.grid}")
         if series.missing:
-            _draw(options, model, controls, palette, options.n_sub_batch * len(devices), series)
+            _draw(options, model, controls, palette, batch_size, series)
         else:
             print(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew", file=sys.stderr)
         if series.n_beyond:

@@ -18,12 +18,8 @@ _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 @contextlib.contextmanager
 def open_series(folder: Path, settings: dict, n: int, overwrite: bool) -> Iterator[Series]:
-    """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end.
-
-    Raises:
-        UserError: as `Series`, and if another process draws into the folder.
-    """
-    busy = f"{folder}: another run is drawing into it: wait until it ends, or give another --out"
+    """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end."""
+    busy = f"{folder}: expected no other run there, got another run that draws: wait for it, or give another --out"
     with exclusive(folder / LOCK_FILE, busy):
         yield Series(folder, settings, n, overwrite)
         for name in ("sample_*.png", RECORD_FILE, "grid.png", "drawing.gif"):
@@ -33,9 +29,8 @@ def open_series(folder: Path, settings: dict, n: int, overwrite: bool) -> Iterat
 class Series:
     """The first n pictures of one model, palette, seed and controls, drawn in as many runs as it takes.
 
-    The record `sample.json` holds the settings and how many pictures were asked for. Pictures with lower numbers
-    belong to it, because all others of such names were removed before it was written; so a run that is killed at any
-    moment can be resumed, and pictures of two settings never mix.
+    The record `sample.json` holds the settings and n. All others of such names are removed before it is written, so
+    a run that is killed at any moment can be resumed, and pictures of two settings never mix.
 
     Args:
         folder: a folder that exists.
@@ -62,8 +57,8 @@ class Series:
         kept = {number for number in there if number < self._n_recorded}
         if differing and kept:
             raise UserError(
-                f"{folder} holds {len(kept)} of {self._n_recorded} pictures with other settings "
-                f"({'; '.join(differing)}): give the same settings, another --out, or --overwrite to replace them"
+                f"{folder}: expected pictures of these settings, got {len(kept)} of {self._n_recorded} pictures with "
+                f"other settings ({'; '.join(differing)}): give the same settings, another --out, or --overwrite"
             )
         if differing:
             self._n_recorded = 0
@@ -91,15 +86,11 @@ class Series:
 
 
 def refuse_series_names(paths: Iterable[Path]) -> None:
-    """Refuse paths that `sample` would take for pictures of a series it has recorded in their folder.
-
-    Raises:
-        UserError: if a path is that of a picture of a series, drawn or not, in a folder with a record.
-    """
+    """Raise a `UserError` for a path that `sample` would take for a picture of a series recorded in its folder."""
     for path in paths:
         if _NAME.fullmatch(path.name) and (path.parent / RECORD_FILE).exists():
             raise UserError(
-                f"{path} would be taken for a picture of the series that {path.parent / RECORD_FILE} records: "
+                f"{path}: expected a name that no picture of the series of {path.parent / RECORD_FILE} has: "
                 "give another name or place, such as another --out"
             )
 
@@ -110,7 +101,7 @@ def _read(folder: Path) -> dict | None:
         return read_record(folder / RECORD_FILE, {"n": int})
     except RecordError as error:
         raise UserError(
-            f"{folder / RECORD_FILE}: expected the record of a run of sample, got something else ({error}): give "
+            f"{folder / RECORD_FILE}: expected the record of a run of sample, got {error}: give "
             "another --out, or --overwrite to begin anew"
         ) from None
 

@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.parser import positive
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -13,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
-    """Declare --data and --data_file."""
+    """Declare the source, and how its images are read."""
     parser.add_argument(
         "--data",
         required=True,
@@ -27,6 +28,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         help="local copy of a data set given by name: mnist.npz, the folder of MNIST's four files, or the archive or "
         "folder of CIFAR's binary version (default: download it once)",
     )
+    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to first")
+    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
 
 
 def open_named_source(options: argparse.Namespace) -> Source:

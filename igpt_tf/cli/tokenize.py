@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from pathlib import Path
 
-from igpt_tf.cli.parser import non_negative, positive
+from igpt_tf.cli.opening import report
+from igpt_tf.cli.parser import non_negative
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source
 
@@ -21,7 +21,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add_source_options(parser)
     parser.add_argument("--palette", type=Path, required=True, help=f"palette .npy, from: {command('palette fit')}")
     parser.add_argument("--out", type=Path, required=True, help="folder of the store")
-    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to")
     parser.add_argument(
         "--random_crops",
         type=non_negative,
@@ -30,8 +29,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "is resized to 256 to 384 pixels, 224 x 224 pixels are cut out and downsized",
     )
     parser.add_argument("--seed", type=non_negative, default=0, help="seed of the random crops")
-    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def run(options: argparse.Namespace) -> None:
@@ -61,10 +58,8 @@ def run(options: argparse.Namespace) -> None:
             print(f"skipped: {reason}", file=sys.stderr)
         print(f"{store.skipped} of {len(source)} images could not be read and were skipped: {names}", file=sys.stderr)
     classes = None if store.labels is None else len(store.classes or set(store.labels.tolist()))
-    if options.json:
-        fields = {"store": str(options.out), "images": len(store), "n_px": store.n_px, "n_vocab": store.n_vocab}
-        fields |= {"classes": classes, "skipped": store.skipped, "fingerprint": store.fingerprint}
-        print(json.dumps(fields | {"seconds": round(seconds, 2)}))
-        return
+    fields = {name: getattr(store, name) for name in ("n_px", "n_vocab", "skipped", "fingerprint")}
+    fields |= {"store": str(options.out), "images": len(store), "classes": classes, "seconds": round(seconds, 2)}
     labels = "no labels" if classes is None else f"labels of {classes} classes"
-    print(f"{options.out}: {len(store)} images of {store.n_px} pixels, {store.n_vocab} colours, {labels}")
+    text = f"{options.out}: {len(store)} images of {store.n_px} pixels, {store.n_vocab} colours, {labels}"
+    report(options, fields, text)

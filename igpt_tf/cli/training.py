@@ -5,25 +5,29 @@ from __future__ import annotations
 import abc
 import argparse
 import dataclasses
-import json
 import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
 
 from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
-from igpt_tf.cli.opening import warn
+from igpt_tf.cli.opening import report, warn
 from igpt_tf.cli.parser import add_device_options, non_negative, positive
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import keras
 
+    from igpt_tf.config import ImageGPTConfig
+    from igpt_tf.data.labelled import LabelledTokens
+    from igpt_tf.data.tokens import Tokens
     from igpt_tf.model import ImageGPT, ImageGPTClassifier
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.training.best import Logs
-    from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.recipes import Recipe
+    from igpt_tf.weights.presets import Preset
 
 UNSET = argparse.SUPPRESS
 # Two ways to give one length: typing one of them overrides the recipe's other.
@@ -38,25 +42,29 @@ ModelT = TypeVar("ModelT", bound="ImageGPT | ImageGPTClassifier")
 
 
 class Trainer(abc.ABC, Generic[SettingsT, ModelT]):
-    """What one command trains: it opens its model and data, and builds its run. `train` calls the methods in order.
+    """What one command trains: it opens the model and the data, and knows the function that trains.
 
     Attributes:
-        options: of the command.
-        recipe: settings and shape by name, or None.
-        n_head: attention heads of the model, by which it may be split between devices.
+        preset: the weights to begin with, or None.
+        config: the model's shape.
         palette: of the images, if they have one.
+        data: what to train on, once it is read.
+        validation: what to validate on, if anything.
     """
 
-    n_head: int
+    preset: Preset | None
+    config: ImageGPTConfig
     palette: Palette | None
-
-    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
-        self.options = options
-        self.recipe = recipe
+    data: Tokens | LabelledTokens
+    validation: Tokens | LabelledTokens | None
 
     @abc.abstractmethod
-    def read(self, settings: SettingsT) -> int:
-        """Read the data; returns the number of examples to train on."""
+    def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        """Open model and data."""
+
+    @abc.abstractmethod
+    def read(self, settings: SettingsT) -> None:
+        """Read `data` and `validation`."""
 
     @abc.abstractmethod
     def new_model(self) -> ModelT:
@@ -67,10 +75,8 @@ class Trainer(abc.ABC, Generic[SettingsT, ModelT]):
         return []
 
     @abc.abstractmethod
-    def run(
-        self, model: ModelT, settings: SettingsT, folder: RunFolder, callbacks: list[keras.callbacks.Callback]
-    ) -> list[Logs]:
-        """Train the model, or resume the run in `folder`."""
+    def function(self) -> Callable[..., list[Logs]]:
+        """What trains the model: `pretrain`, or a function like it."""
 
     @abc.abstractmethod
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
@@ -79,24 +85,21 @@ class Trainer(abc.ABC, Generic[SettingsT, ModelT]):
 
 def add_training_options(parser: argparse.ArgumentParser, settings_class: type[RunSettings]) -> None:
     """Declare the settings, left unset to tell what was typed from a recipe, and the run's other options."""
+    parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     group = parser.add_argument_group(
         "settings of the run", "the command that resumes a run must give the same ones; defaults in brackets"
     )
     for field in dataclasses.fields(settings_class):
-        bound, options = field.metadata["bound"], dict(field.metadata["options"])
-        if field.metadata["kind"] is bool:
-            flag = f"--no_{field.name}" if field.default else f"--{field.name}"
-            action = "store_false" if field.default else "store_true"
-            group.add_argument(flag, dest=field.name, action=action, default=UNSET, help=field.metadata["help"])
+        name, about = field.name, field.metadata
+        parse, text = about["kind"], about["help"]
+        if parse is bool:
+            flag, action = (f"--no_{name}", "store_false") if field.default else (f"--{name}", "store_true")
+            group.add_argument(flag, dest=name, action=action, default=UNSET, help=text)
             continue
-        if field.metadata["kind"] is int:
-            parse = non_negative if bound == "at least 0" else positive
-        else:
-            parse = field.metadata["kind"]
-        text = (
-            f"{field.metadata['help']} ({DEFAULTS.get(field.name) or field.metadata['unset'] or _shown(field.default)})"
-        )
-        group.add_argument(f"--{field.name}", type=parse, default=UNSET, help=text, **options)
+        if parse is int:
+            parse = non_negative if about["bound"] == "at least 0" else positive
+        text = f"{text} ({DEFAULTS.get(name) or about['unset'] or _shown(field.default)})"
+        group.add_argument(f"--{name}", type=parse, default=UNSET, help=text, **about["options"])
     group.add_argument(
         "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
     )
@@ -111,7 +114,6 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     add_device_options(parser)
     parser.set_defaults(n_sub_batch=None)
     add_distributed_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
 
 
 def _shown(default: Any) -> str:
@@ -129,7 +131,7 @@ def train(
     """Train, or resume the run in --out, and write the preset.
 
     Args:
-        options: with those of `add_training_options` and `out`.
+        options: with those of `add_training_options`.
         settings_class: of the settings.
         trainer_class: opens model and data, once the backend is there.
         recipe: settings by name; what was typed counts more.
@@ -143,19 +145,20 @@ def train(
     from igpt_tf.backend.devices import choose_devices
     from igpt_tf.backend.processes import all_or_none
     from igpt_tf.storage.files import require_writable
+    from igpt_tf.training.best import best_interval
     from igpt_tf.training.checkpoint import RunFolder
 
     # Of several processes that train together, all stop if one of them cannot begin.
     with all_or_none():
         trainer = trainer_class(options, recipe)
         devices = choose_devices(options.n_gpu)
-        scope = models_scope(options, devices, trainer.n_head)
+        scope = models_scope(options, devices, trainer.config.n_head)
         settings = with_batch(settings, options, recipe, len(devices) // options.model_parallel)
         if process == 0:
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.
-        n_examples = trainer.read(settings)
+        trainer.read(settings)
     folder = RunFolder(options.out / "training", options.keep, options.accept_changes, warn)
     if process == 0:
         callbacks.append(progress_bar(settings.accumulate))
@@ -163,26 +166,23 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     with scope:
         model = trainer.new_model()
-    history = trainer.run(model, settings, folder, callbacks)
-    if process == 0:
-        model.save_to_preset(options.out, trainer.palette)
-        _report(trainer, history, settings, settings.plan(n_examples)[1])
-
-
-def _report(trainer: Trainer[Any, Any], history: list[Logs], settings: RunSettings, steps_per_interval: int) -> None:
-    """Print which step's weights the preset has, and their figures."""
-    from igpt_tf.training.best import best_interval
-
-    best = settings.patience is not None
+    init_from = trainer.preset and trainer.preset.fingerprint()
+    history = trainer.function()(
+        model, trainer.data, settings, folder, trainer.validation, callbacks, init_from=init_from
+    )
+    if process != 0:
+        return
+    model.save_to_preset(options.out, trainer.palette)
+    best, steps = settings.patience is not None, settings.plan(len(trainer.data))[1]
     number = (best_interval(history) if best else None) or len(history)
     fields = {
-        "preset": str(trainer.options.out),
-        "steps": len(history) * steps_per_interval,
-        "weights_of_step": number * steps_per_interval,
+        "preset": str(options.out),
+        "steps": len(history) * steps,
+        "weights_of_step": number * steps,
         "averaged": settings.ema is not None,
     }
     figures, text = trainer.describe(history[number - 1], best, fields)
-    print(json.dumps({**fields, **figures}) if trainer.options.json else f"{trainer.options.out}: {text}")
+    report(options, {**fields, **figures}, f"{options.out}: {text}")
 
 
 def choose_settings(
@@ -199,10 +199,10 @@ def choose_settings(
     typed = {name: getattr(options, name) for name in defaults if hasattr(options, name)}
     for name, other in INSTEAD.items():
         if name in typed and other in typed:
-            raise UsageError(f"--{name} and --{other} give the same length in two ways: give one of them")
+            raise UsageError(f"expected --{name} or --{other}, got both: give one of them")
     if "augment" in typed:
         if not set(typed["augment"]) <= set(NAMES):
-            raise UsageError(f"--augment {' '.join(typed['augment'])}: expected some of {', '.join(NAMES)}")
+            raise UsageError(f"--augment: expected some of {', '.join(NAMES)}, got {' '.join(typed['augment'])}")
         typed["augment"] = tuple(typed["augment"])
     settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
     settings |= {INSTEAD[name]: defaults[INSTEAD[name]] for name in typed if name in INSTEAD}
@@ -233,8 +233,8 @@ def with_batch(settings: SettingsT, options: argparse.Namespace, recipe: Recipe 
     if rest or sub_batch not in (None, images):
         each = "" if sub_batch is None else f", {sub_batch} images per batch on each"
         raise UsageError(
-            f"a batch of {batch} images does not divide into {accumulate} micro-batches on {n_devices} devices{each}: "
-            "batch_size must be n_sub_batch x devices x accumulate"
+            f"expected batch_size to be n_sub_batch x devices x accumulate, got a batch of {batch} images for "
+            f"{accumulate} micro-batches on {n_devices} devices{each}"
         )
     return dataclasses.replace(settings, batch_size=batch, accumulate=accumulate)
 
@@ -271,12 +271,7 @@ def progress_bar(accumulate: int) -> keras.callbacks.Callback:
 
 
 def tensorboard(folder: Path) -> keras.callbacks.Callback:
-    """Keras' own log for TensorBoard.
-
-    Raises:
-        UserError: on another backend than TensorFlow, the only one that writes it; without the package; or if the
-            folder cannot be written.
-    """
+    """Keras' own log for TensorBoard; a `UserError` where the backend or the package cannot write it."""
     import importlib.util
 
     import keras
@@ -284,8 +279,10 @@ def tensorboard(folder: Path) -> keras.callbacks.Callback:
     from igpt_tf.storage.files import require_writable
 
     if keras.backend.backend() != "tensorflow":
-        raise UserError("--log_dir needs the TensorFlow backend, which alone writes TensorBoard's files: see log.csv")
+        raise UserError(
+            "--log_dir: expected the TensorFlow backend, which alone writes TensorBoard's files, got JAX: see log.csv"
+        )
     if importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--log_dir needs the package tensorboard, which is not installed: pip install tensorboard")
+        raise UserError("--log_dir: expected the package tensorboard, got none: pip install tensorboard")
     require_writable(folder)
     return keras.callbacks.TensorBoard(str(folder), write_graph=False)

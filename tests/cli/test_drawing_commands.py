@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 
 import igpt_tf as igpt
-from examples import randomise
 from examples import run as run_line
+from examples import write_preset
 from igpt_tf.cli import complete
 from igpt_tf.cli.complete import seeds_of
 from igpt_tf.cli.pictures import SHOWN
@@ -44,19 +44,15 @@ def palette():
 
 
 @pytest.fixture(scope="module")
-def preset(tmp_path_factory, palette):
-    """A tiny preset folder."""
-    folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(SMALL)).save_to_preset(folder, palette)
-    return folder
+def config():
+    """The shape of `preset`."""
+    return SMALL
 
 
 @pytest.fixture(scope="module")
 def other_preset(tmp_path_factory, palette):
     """Other weights of the same shape."""
-    folder = tmp_path_factory.mktemp("other")
-    randomise(ImageGPT(SMALL), seed=1).save_to_preset(folder, palette)
-    return folder
+    return write_preset(tmp_path_factory.mktemp("other"), SMALL, palette, seed=1)
 
 
 @pytest.fixture
@@ -424,7 +420,7 @@ MISTAKES = [
     (["--box=-1,0,2,2"], 2, "8 x 8"),
     (["--box", "0,0,0,2"], 2, "8 x 8"),
     (["--box", "0,0,2,2", "--rows", "3"], 2, "not allowed with"),
-    (["--rows", "8"], 2, "--rows 8: nothing is left to draw"),
+    (["--rows", "8"], 2, "--rows: expected fewer than the 8 rows"),
     (["--mask", "{black}"], 1, "{black}: expected a mask with white"),
     (["--mask", "{black}", "--rows", "3"], 2, "not allowed with"),
     (["--mask", "nowhere.png"], 1, "nowhere.png"),

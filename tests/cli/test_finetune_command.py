@@ -7,7 +7,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from examples import TINY, randomise, run
+from examples import TINY, randomise, run, write_preset
 from igpt_tf.cli.main import main
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.store.store import tokenize
@@ -24,9 +24,7 @@ LEVELS = np.linspace(-1, 1, TINY.n_vocab, dtype="float32")
 @pytest.fixture(scope="module")
 def preset(tmp_path_factory):
     """A tiny preset of a palette of greys."""
-    folder = tmp_path_factory.mktemp("preset")
-    randomise(ImageGPT(TINY), scale=0.1).save_to_preset(folder, Palette(LEVELS[:, None]))
-    return folder
+    return write_preset(tmp_path_factory.mktemp("preset"), TINY, Palette(LEVELS[:, None]), scale=0.1)
 
 
 @pytest.fixture(scope="module")
@@ -132,7 +130,7 @@ def test_names_stay_with_their_head(classifier):
 
 def test_classify_needs_a_head(capsys, preset, pictures):
     code, out, err = run(capsys, "classify", pictures, "--model", preset)
-    assert (code, out) == (1, "") and "has no trained classification head: make one with python run.py finetune" in err
+    assert (code, out) == (1, "") and "head, got none: make one with python run.py finetune" in err
 
 
 @pytest.mark.slow

@@ -1,5 +1,6 @@
 """The command line: what it writes and prints, OpenAI's own lines, and one clear line for every mistake."""
 
+import argparse
 import json
 import os
 import re
@@ -12,10 +13,15 @@ import numpy as np
 import pytest
 from http_server import Remote, serving
 
-from examples import TINY, run, run_python
+from examples import TINY, run, run_python, write_preset
+from igpt_tf.cli.opening import resolve_palette
+from igpt_tf.data.sources.open import open_source
+from igpt_tf.data.store.store import tokenize
+from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.scoring.evaluation import evaluate
+from igpt_tf.weights.presets import open_preset
 
 GOLDENS = Path(__file__).parents[1] / "goldens"
 ROOT = Path(__file__).parents[2]
@@ -233,7 +239,7 @@ def test_a_palette_is_learnt_from_what_can_be_read(capsys, tmp_path, pictures):
     assert Palette.load(tmp_path / "palette.npy").colors.shape == (4, 1)
     (tmp_path / "list.csv").write_text("none.png\n")
     code, _, err = run(capsys, *line, "--out", tmp_path / "palette.npy")
-    assert code == 1 and "none of 1 images could be read" in err.splitlines()[-1]
+    assert code == 1 and "expected images, got 1 that cannot be read" in err.splitlines()[-1]
 
 
 @pytest.mark.slow
@@ -297,6 +303,21 @@ def test_a_store_says_its_images_width_and_its_colours(capsys, tmp_path, preset,
     assert (config["n_px"], config["n_vocab"]) == (8, 6)
     code, _, err = run(capsys, *line, "--init_from", tmp_path / "none")
     assert code == 1 and f"expected a palette of 11 colours for {tmp_path / 'none'}, got 6" in err
+
+
+def test_the_named_palette_counts_then_the_presets_then_the_stores(tmp_path, preset, pictures, palette):
+    named, of_store = (Palette(np.full_like(palette.colors, value)) for value in (0.5, -0.5))
+    named.save(tmp_path / "named.npy")
+    store = tokenize(open_source(pictures), tmp_path / "store", of_store, TINY.n_px)
+    write_preset(tmp_path / "bare", TINY, None)
+    beside, bare, images = open_preset(preset), open_preset(tmp_path / "bare"), open_source(pictures)
+    unset, typed = (argparse.Namespace(palette=path) for path in (None, tmp_path / "named.npy"))
+    assert resolve_palette(typed, beside, store) == resolve_palette(typed, None, store) == named
+    assert resolve_palette(unset, beside, store) == palette
+    assert resolve_palette(unset, bare, images, store) == resolve_palette(unset, None, store) == of_store
+    assert resolve_palette(unset, None, images) is None
+    with pytest.raises(UserError, match=r"expected a palette of 11 colours beside it, .* none"):
+        resolve_palette(unset, bare, images)
 
 
 def test_pretraining_goes_on_from_a_presets_weights(capsys, tmp_path, preset, pictures):
@@ -389,8 +410,8 @@ MISTAKES = [
     ([*PRETRAIN, "--out", "{empty}/x", "--patience", "2"], 2, "validation"),
     ([*PRETRAIN, "--out", "{empty}/x", "--sample_every", "2", "--bert"], 2, "BERT"),
     ([*PRETRAIN, "--out", "{empty}/x", "--recipe", "none"], 2, "paper-s"),
-    ([*PRETRAIN, "--out", "{empty}/x", "--batch_size", "7", "--accumulate", "2"], 2, "divide"),
-    ([*PRETRAIN, "--out", "{empty}/x", "--n_vocab", "9"], 2, "--n_vocab 9"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--batch_size", "7", "--accumulate", "2"], 2, "got a batch of 7"),
+    ([*PRETRAIN, "--out", "{empty}/x", "--n_vocab", "9"], 2, "--n_vocab: expected 32"),
     (
         [*PRETRAIN, "--out", "{empty}/x", "--init_from", "{preset}"],
         1,

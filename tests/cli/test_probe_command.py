@@ -106,7 +106,7 @@ def test_a_solver_that_gives_up_is_said_loudly(capsys, tmp_path, preset, data):
     assert code == 1
     assert out.splitlines() == ["layer 0: did not converge"]
     assert "run.py: layer 0: the solver DID NOT CONVERGE, so it has no accuracy; give a --max_iter above 1\n" in err
-    assert "run.py: no fit converged, so there is no accuracy: give a larger --max_iter" in err
+    assert "run.py: expected a fit that converges, got none: give a larger --max_iter" in err
     row = rows_of(tmp_path / "probe.csv")[0]
     assert (row["test_percent"], row["converged"]) == ("", "False")
 
@@ -178,7 +178,7 @@ def test_openais_files_have_a_test_split(capsys, tmp_path, preset):
     assert code == 0, err
     assert json.loads(out)["test_data"] == f"{tmp_path / 'data'}:test"
     code, _, err = run(capsys, *line, "--data", f"{tmp_path / 'data'}:test")
-    assert code == 2 and "is the test split: name other test images with --test_data" in err
+    assert code == 2 and "expected training images, got the test split" in err
 
 
 def other_npz(path, **changes):
@@ -224,6 +224,6 @@ def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):
         imageio.imwrite(tmp_path / "pictures" / name / "1.png", np.zeros((8, 8, 3), "uint8"))
     line = ["--model", preset, "--out", tmp_path / "out", "--data"]
     code, _, err = run(capsys, *line, tmp_path / "pictures")
-    assert code == 2 and "has no test split: give test images with labels with --test_data" in err
+    assert code == 2 and "expected a test split, got none in" in err
     code, _, err = run(capsys, *line, tmp_path / "nowhere")
     assert code == 1 and "got nothing: check the path" in err and err.count("\n") == 1

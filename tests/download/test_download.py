@@ -182,7 +182,7 @@ def test_folder_of_that_name(server, tmp_path):
         (["--model", "xl"], "invalid choice: 'xl'"),
         (["--model", "s", "--ckpt", "5"], "invalid choice: 5"),
         (["--dataset", "mnist"], "invalid choice: 'mnist'"),
-        (["--clusters", "--jobs", "0"], "--jobs of at least 1"),
+        (["--clusters", "--jobs", "0"], "--jobs: expected a whole number of at least 1"),
         (["--clusters", "--base_url", "ftp://example.org"], "http://"),
     ],
 )

@@ -108,10 +108,13 @@ def test_processes_on_different_runs_are_refused(data, tmp_path):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--coordinator", "localhost:1", "--process_id", "0"], "needs --num_processes too"),
+        (
+            ["--coordinator", "localhost:1", "--process_id", "0"],
+            "expected --coordinator, --num_processes, --process_id together",
+        ),
         (
             ["--coordinator", "localhost:1", "--process_id", "0", "--num_processes", "2", "--n_gpu", "1"],
-            "--n_gpu is for one machine",
+            "--n_gpu: expected none, as several processes",
         ),
     ],
 )

@@ -90,9 +90,9 @@ def test_the_batch_is_what_the_devices_do_times_the_parts():
     "words, message",
     [
         (["--recipe", "paper-xxl"], "expected a recipe of paper-s, "),
-        (["--epochs", 1, "--steps", 5], "two ways"),
-        (["--batch_size", 10, "--n_sub_batch", 4], "does not divide"),
-        (["--batch_size", 10, "--accumulate", 3], "does not divide"),
+        (["--epochs", 1, "--steps", 5], "got both"),
+        (["--batch_size", 10, "--n_sub_batch", 4], "got a batch of 10 images"),
+        (["--batch_size", 10, "--accumulate", 3], "got a batch of 10 images"),
         (["--augment", "flip", "rotate"], "flip, crop"),
         (["--ema", 1], "ema must be between 0 and 1"),
         (["--clip_norm", 0], "clip_norm must be positive"),
@@ -109,7 +109,7 @@ def test_what_means_nothing_is_refused(words, message):
 
 def test_tensorboard_needs_its_package_and_tensorflow(monkeypatch, tmp_path):
     monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
-    with pytest.raises(UserError, match=r"--log_dir needs the (package tensorboard|TensorFlow backend)"):
+    with pytest.raises(UserError, match=r"--log_dir: expected the (package tensorboard|TensorFlow backend)"):
         tensorboard(tmp_path)
 
 

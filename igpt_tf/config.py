@@ -45,12 +45,12 @@ class ImageGPTConfig:
         for name in ("n_px", "n_vocab", "n_embd", "n_head", "n_layer", "n_start"):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-                raise UserError(f"{name} must be a positive integer, got {value!r}")
+                raise UserError(f"expected {name} as a positive integer, got {value!r}")
         # Fields may come from a JSON file, which nothing has checked yet.
         if not isinstance(self.bert, bool):  # pyright: ignore[reportUnnecessaryIsInstance]
-            raise UserError(f"bert must be true or false, got {self.bert!r}")
+            raise UserError(f"expected bert as true or false, got {self.bert!r}")
         if self.n_embd % self.n_head:
-            raise UserError(f"n_head must divide n_embd, got n_head={self.n_head} and n_embd={self.n_embd}")
+            raise UserError(f"expected n_head to divide n_embd, got n_head={self.n_head} and n_embd={self.n_embd}")
         if self.bert and self.n_start > 1:
             raise UserError(f"expected n_start 1 for a BERT model, which has no start embedding, got {self.n_start}")
 

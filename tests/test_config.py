@@ -42,13 +42,13 @@ def test_derived_numbers():
 @pytest.mark.parametrize(
     "fields, message",
     [
-        ({"n_px": 0}, "n_px must be a positive integer, got 0"),
-        ({"n_layer": -1}, "n_layer must be a positive integer, got -1"),
-        ({"n_vocab": 512.0}, "n_vocab must be a positive integer, got 512.0"),
-        ({"n_embd": "512"}, "n_embd must be a positive integer, got '512'"),
-        ({"n_head": True}, "n_head must be a positive integer, got True"),
-        ({"n_head": 7}, "n_head must divide n_embd, got n_head=7 and n_embd=512"),
-        ({"bert": 1}, "bert must be true or false, got 1"),
+        ({"n_px": 0}, "expected n_px as a positive integer, got 0"),
+        ({"n_layer": -1}, "expected n_layer as a positive integer, got -1"),
+        ({"n_vocab": 512.0}, "expected n_vocab as a positive integer, got 512.0"),
+        ({"n_embd": "512"}, "expected n_embd as a positive integer, got '512'"),
+        ({"n_head": True}, "expected n_head as a positive integer, got True"),
+        ({"n_head": 7}, "expected n_head to divide n_embd, got n_head=7 and n_embd=512"),
+        ({"bert": 1}, "expected bert as true or false, got 1"),
     ],
 )
 def test_shapes_of_no_model_are_refused_in_one_line(fields, message):

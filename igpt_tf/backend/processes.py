@@ -18,10 +18,9 @@ LONGEST_LINE = 4096
 
 
 def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
-    """Make this process one of several, on one machine or many, that train one model together; waits for all.
+    """Make this process one of several that train one model together, and wait for all.
 
-    Call it before anything else touches a device. The processes then see each other's devices, of which
-    `device_scope` takes them all.
+    Call it before anything else touches a device; the processes then see each other's devices.
 
     Args:
         coordinator: host and port of process 0, "HOST:PORT".

@@ -41,9 +41,7 @@ def layout_map(devices: list[str], n_parts: int) -> keras.distribution.LayoutMap
 
 
 def model_parallel_scope(devices: list[str], n_parts: int, n_head: int) -> contextlib.AbstractContextManager:
-    """Create a model in this scope to have each copy of it split between `n_parts` devices.
-
-    The optimiser's slots are split like the weights they belong to. Batches are split between the copies.
+    """Create a model in this scope to have each copy of it split between `n_parts` devices, and batches between copies.
 
     Args:
         devices: names as `keras.distribution.list_devices` gives them; copies take neighbours.

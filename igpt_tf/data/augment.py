@@ -65,9 +65,6 @@ class Augmentation:
 
 
 def generators_of(seed: int, number: int, examples: Sequence[int] | np.ndarray) -> list[np.random.Generator]:
-    """One generator for each example in pass `number` over the data.
-
-    They depend only on the seed, the pass and the example, so neither resuming nor several processes change them.
-    """
+    """One generator for each example in pass `number` over the data, the same whatever process draws it."""
     # Counted from 1: a last 0 would be left out, and the first example share the numbers that order the pass.
     return [np.random.default_rng([seed, number, int(example) + 1]) for example in examples]

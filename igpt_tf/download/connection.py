@@ -105,9 +105,7 @@ class Connection:
 
     def _give_up_or_wait(self, url: str, problem: PassingError, failures: int) -> None:
         retries = self.patience.retries
-        if not self._heard:
-            retries = min(retries, RETRIES_IN_SILENCE)
-        if failures > retries:
+        if failures > (retries if self._heard else min(retries, RETRIES_IN_SILENCE)):
             # Nothing heard so far: other files would fare no better, and each would have to be waited for.
             if isinstance(problem, UnreachableError) or not self._heard:
                 advice = f"check the network or a proxy (HTTPS_PROXY), or use another mirror, then {AGAIN}"

@@ -86,7 +86,7 @@ def held(path: str | os.PathLike[str]) -> Generator[bool, None, None]:
 
 @contextlib.contextmanager
 def exclusive(path: str | os.PathLike[str], busy: str) -> Generator[None, None, None]:
-    """Hold a lock file while the block runs, or refuse to run it.
+    """`held`, but refuse to run the block where it is not ours.
 
     Args:
         path: the lock file, in a folder that exists; it is deleted at the end of the block.

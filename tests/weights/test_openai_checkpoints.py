@@ -362,8 +362,14 @@ def test_a_lost_block(tmp_path):
             "expected a square number of positions in wpe, got 63",
         ),
         ({**in_scope(WEIGHTS), "model/wpe": np.zeros(64, "float32")}, "got h0/attn/c_proj 4x4x16"),
-        ({**in_scope(WEIGHTS), "model/h0/attn/q_proj": np.zeros((5, 4, 16), "float32")}, "n_head must divide n_embd"),
-        ({**in_scope(WEIGHTS), "model/wpe": np.zeros((0, 16), "float32")}, "n_px must be a positive integer, got 0"),
+        (
+            {**in_scope(WEIGHTS), "model/h0/attn/q_proj": np.zeros((5, 4, 16), "float32")},
+            "expected n_head to divide n_embd",
+        ),
+        (
+            {**in_scope(WEIGHTS), "model/wpe": np.zeros((0, 16), "float32")},
+            "expected n_px as a positive integer, got 0",
+        ),
         ({**in_scope(WEIGHTS), "model/wte": np.zeros((11, 16), "int32")}, "got int32 in model/wte"),
         ({**in_scope(WEIGHTS), "model/note": np.array("import os")}, "got string in model/note"),
         ({**in_scope(WEIGHTS), "wpe": WEIGHTS["wpe"]}, "got names both with and without model/"),

@@ -14,8 +14,6 @@ from igpt_tf.errors import UserError
 class FileTokens:
     """Tokens (N, T) in an .npy file, of which only the rows asked for are in memory.
 
-    They are read, not mapped: pages of a mapping count as resident, and the kernel reads many around each.
-
     Args:
         path: an .npy of integers (N, T) or (N, n_px, n_px).
 
@@ -23,6 +21,7 @@ class FileTokens:
         UserError: if it is missing, damaged or of another shape.
     """
 
+    # Rows are read, not mapped: pages of a mapping count as resident, and the kernel reads many around each.
     def __init__(self, path: Path) -> None:
         self.path = path
         array = read_array(path)
@@ -39,12 +38,7 @@ class FileTokens:
         return self.shape[0]
 
     def __getitem__(self, rows: int | slice | np.ndarray) -> np.ndarray:
-        """The tokens of one row (T,) or of several (n, T), in memory.
-
-        Raises:
-            IndexError: if there is no such row.
-            UserError: if the file has become shorter or can no longer be read.
-        """
+        """The tokens of one row (T,) or of several (n, T), in memory; an `IndexError` if there is no such row."""
         if isinstance(rows, slice):
             numbers = np.arange(*rows.indices(len(self)))
         else:

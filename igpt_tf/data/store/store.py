@@ -62,10 +62,8 @@ class TokenStore:
         tokens = FileTokens(folder / TOKENS)
         n_px, count = about["n_px"], about["images"]
         if tokens.dtype != np.uint16 or tokens.shape != (count, n_px**2):
-            raise UserError(
-                f"{tokens.path}: expected uint16 ({count}, {n_px**2}), got {tokens.dtype} {tokens.shape}: "
-                "tokenize again"
-            )
+            wanted = f"{tokens.path}: expected uint16 ({count}, {n_px**2})"
+            raise UserError(f"{wanted}, got {tokens.dtype} {tokens.shape}: tokenize again")
         # `tokenize` checked every token, and processes that share the work need not all read all of them.
         with naming(tokens.path):
             check_rows(sample_rows(tokens), n_px, len(palette))
@@ -88,11 +86,9 @@ class TokenStore:
             UserError: if one is outside the palette.
         """
         found = self.tokens[rows]
-        highest = found.max(initial=0)
-        if highest >= len(self.palette):
-            raise UserError(
-                f"{self.tokens.path}: expected tokens from 0 to {len(self.palette) - 1}, got {highest}: tokenize again"
-            )
+        highest, last = found.max(initial=0), len(self.palette) - 1
+        if highest > last:
+            raise UserError(f"{self.tokens.path}: expected tokens from 0 to {last}, got {highest}: tokenize again")
         return found
 
     @property
@@ -162,17 +158,17 @@ def tokenize(
     Args:
         source: images, or tokens of this palette.
         folder: new, empty, or the store of an interrupted run; a finished store is opened.
-        palette: the colours; it is saved in the store.
+        palette: saved in the store.
         n_px: height and width of the images.
         workers: number of threads that decode; None: one per core.
-        random_crops: number of random crops of each image instead of its central square, in consecutive rows; see
-            `random_resized_crop`.
+        random_crops: number of crops of each image by `random_resized_crop`, in consecutive rows; 0 takes its central
+            square.
         seed: draws the random crops.
         progress: show a bar on standard error.
 
     Raises:
-        UserError: if the folder holds something else or was begun with other arguments, a source of tokens does not
-            fit, no image could be read, or the folder cannot be written.
+        UserError: if the folder holds something else, was begun with other arguments or cannot be written, tokens do
+            not fit, or no image can be read.
     """
     folder = Path(folder)
     if len(palette) > MAX_COLORS:

@@ -60,20 +60,13 @@ class Programs:
         self.select = network.compile(lambda chosen, arrays: tuple(ops.take(array, chosen, axis=0) for array in arrays))
 
     def _decode_row(
-        self,
-        weights: Weights,
-        controls: dict,
-        tokens: Any,
-        known: Any,
-        uniforms: Any,
-        past: list,
-        recent: list,
-        row: Any,
+        self, weights: Weights, controls: dict, given: dict, tokens: Any, past: list, recent: list, row: Any
     ) -> tuple[Any, list, Any]:
         """Draw one row of pixels; returns tokens (B, T), the recent cache with the row in it, and nats (B,).
 
         The nats are those of the row's known tokens under the model, whatever the controls.
         """
+        known, uniforms = given["known"], given["uniforms"]  # (B, T)
         width = self.network.grid[1]
         first = row * width
 
@@ -82,16 +75,16 @@ class Programs:
             position = first + i
             previous = ops.take(tokens, ops.maximum(position - 1, 0), axis=1)
             logits, recent = self.network.step(weights, previous, position, past, recent)
-            is_known, given = ops.take(known, position, axis=1), ops.take(tokens, position, axis=1)
+            is_known, token = ops.take(known, position, axis=1), ops.take(tokens, position, axis=1)
             drawn = self._choose(logits, ops.take(uniforms, position, axis=1), **controls)
-            nats = nats + ops.where(is_known, token_nats(given, logits), 0.0)
-            token = ops.where(is_known, given, drawn)
+            nats = nats + ops.where(is_known, token_nats(token, logits), 0.0)
+            token = ops.where(is_known, token, drawn)
             return ops.slice_update(tokens, (0, position), token[:, None]), recent, nats
 
         return self.network.loop(width, decode_pixel, (tokens, recent, ops.zeros_like(uniforms[:, 0])))
 
 
-def rows_to_draw(known: Sequence[np.ndarray] | np.ndarray, grid: tuple[int, int]) -> tuple[int, int]:
+def rows_to_draw(known: Sequence[np.ndarray], grid: tuple[int, int]) -> tuple[int, int]:
     """The first row and the end of the rows in which a token of known (B, T) is missing; twice the height for none."""
     height, width = grid
     unknown = np.flatnonzero(~np.all(known, axis=0)) // width
@@ -115,27 +108,21 @@ class Drawing:
 
     def __init__(self, programs: Programs, weights: Weights, controls: Controls, images: Sequence[Image]) -> None:
         self._programs, self._network, self._weights = programs, programs.network, weights
+        put = self._network.put
+        self._controls = {name: put(value) for name, value in controls.values().items()}
         tokens, known, keys = zip(*images, strict=True)
         self.n_rows, width = self._network.grid
         self.row, self.end = rows_to_draw(known, self._network.grid)
-        put = self._network.put
-        self._controls = {name: put(value) for name, value in controls.values().items()}
-        self._tokens, self._known = put(np.stack(tokens)), put(np.stack(known))
-        self._uniforms = put(draw_uniforms(keys, self.n_rows * width))
+        self._given = {"known": put(np.stack(known)), "uniforms": put(draw_uniforms(keys, self.n_rows * width))}
+        self._tokens = put(np.stack(tokens))
         if self.row < self.n_rows:
             self._past, self._recent = self._network.prefill(put(np.stack(tokens)[:, : self.row * width]))
 
     def draw_row(self) -> np.ndarray:
         """Draw the next row; returns the nats (B,) of its known pixels."""
+        row = self._network.put(np.int32(self.row))
         self._tokens, self._recent, nats = self._programs.decode_row(
-            self._weights,
-            self._controls,
-            self._tokens,
-            self._known,
-            self._uniforms,
-            self._past,
-            self._recent,
-            self._network.put(np.int32(self.row)),
+            self._weights, self._controls, self._given, self._tokens, self._past, self._recent, row
         )
         self.row += 1
         if self.row < self.n_rows:

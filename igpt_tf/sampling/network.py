@@ -218,7 +218,7 @@ def lay_out(model: ImageGPT) -> Weights:
     return {
         "wte": cast(model.wte),
         "wpe": cast(model.wpe),
-        "sos": cast(model.sos),
+        "sos": cast(ops.reshape(model.sos, (-1, width))[0]),  # the first of the start embeddings
         "blocks": blocks,
         "wtet": cast(ops.convert_to_tensor(model.wtet) * model.ln_f.scale),
     }

@@ -19,7 +19,7 @@ def run_generators(jobs: Iterable[Any], n_devices: int, work: Callable[[int, Any
     alone) and an error on a device close the generators of all devices and end all threads. The first error is raised.
 
     Args:
-        jobs: what to work on.
+        jobs: perhaps infinitely many.
         n_devices: how many threads work.
         work: makes the generator of a device's number and a job.
     """

@@ -241,6 +241,13 @@ def test_a_classifier_draws_with_the_model_in_it(tiny_model):
     np.testing.assert_array_equal(drawn, igpt.sample(tiny_model, 2, seed=5))
 
 
+def test_a_model_with_several_start_embeddings_draws_with_the_first():
+    model = randomise(ImageGPT(dataclasses.replace(TINY, n_start=3)))
+    nothing = np.zeros((4, N_TOKENS), bool)
+    expected = naive_complete(model, nothing.astype(int), nothing, draw_uniforms(keys(6, 4), N_TOKENS))
+    np.testing.assert_array_equal(igpt.sample(model, 4, seed=6), expected)
+
+
 def test_wrong_shapes_and_models_are_refused(tiny_model, tokens):
     with pytest.raises(UserError, match=r"expected tokens of shape \(images, 64\)"):
         igpt.complete(tiny_model, tokens[:, :10], np.ones(10, bool))

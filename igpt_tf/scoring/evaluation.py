@@ -9,16 +9,16 @@ import keras
 import numpy as np
 from tqdm import tqdm
 
-from igpt_tf.backend.devices import jit_compile, scope_of
+from igpt_tf.backend.devices import scope_of
 from igpt_tf.backend.replica import kept_with
 from igpt_tf.config import check_tokens
 from igpt_tf.data.tokens import Tokens
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, whole_number
 from igpt_tf.model.bert import vote, vote_masks
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.objectives import NATS_PER_BIT, token_nats
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK, predict_padded, whole_batch
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,8 @@ class Evaluation:
     Attributes:
         images: number of images.
         nats: generative loss in nats per token (per masked token for BERT).
-        class_nats: loss of the classification head in nats, None without labels or a trained head.
-        accuracy: per cent of images that the head classifies correctly, None without labels or a trained head.
+        class_nats: loss of the classification head in nats; None without labels or a head.
+        accuracy: per cent of images that the head classifies correctly; None without labels or a head.
     """
 
     images: int
@@ -58,15 +58,9 @@ class _Scorer(keras.Model):
         return {"nats": token_nats(tokens, self.scored(inputs))}
 
 
-def _scorer(model: ImageGPT | ImageGPTClassifier) -> _Scorer:
-    """The model's scorer with what it has compiled."""
-
-    def make() -> _Scorer:
-        scorer = _Scorer(model)
-        scorer.compile(jit_compile=jit_compile())
-        return scorer
-
-    return kept_with(model, "_igpt_scorer", make)
+def _scorer(model: ImageGPT | ImageGPTClassifier) -> keras.Model:
+    """The model's compiled scorer, made once."""
+    return kept_with(model, "_igpt_scorer", lambda: compiled(_Scorer(model)))
 
 
 def score(
@@ -75,9 +69,9 @@ def score(
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
     Args:
-        model: the model whose likelihoods are computed.
+        model: a model, or a classifier, whose `image_gpt` is evaluated.
         tokens: (B, T) integers.
-        mask: (B, T), for BERT models: 1 where a token is seen, 0 where it is hidden; None shows all.
+        mask: for BERT models: (B, T), 1 where a token is seen, 0 where it is masked; None shows all.
         batch_size: images per batch, over all devices.
 
     Raises:
@@ -85,9 +79,10 @@ def score(
     """
     model = image_gpt_of(model)
     check_tokens(model.config, tokens)
-    if mask is not None and not (model.config.bert and np.shape(mask) == np.shape(tokens)):
-        kind = f"BERT model expects a mask of shape {np.shape(tokens)}" if model.config.bert else "model takes no mask"
-        raise UserError(f"this {kind}, found one of shape {np.shape(mask)}")
+    if mask is not None and not model.config.bert:
+        raise UserError("expected no `mask`, as this model is autoregressive, got one")
+    if mask is not None and np.shape(mask) != np.shape(tokens):
+        raise UserError(f"expected a `mask` of shape {np.shape(tokens)}, got {np.shape(mask)}")
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
     with scope_of(model):
         return predict_padded(_scorer(model), inputs, whole_batch(model, batch_size, len(tokens)))["nats"]
@@ -108,24 +103,21 @@ def evaluate(
 
     Args:
         model: a model, or a classifier, whose head is evaluated too if there are labels.
-        tokens: (N, T) integers; on disk or not, a part at a time is read.
+        tokens: (N, T) integers, in memory or on disk.
         labels: (N,) integers or (N, C) one-hot.
         batch_size: images per batch, over all devices.
-        mask_probability: for BERT models: probability that a token is hidden.
-        votes: for BERT classifiers: masks of each image, whose majority is the predicted class (the paper: 5; the
-            original: 1, that of the generative loss); 0 shows the whole image instead. `class_nats` is the mean over
-            the masks.
-        seed: for BERT models: seed of the masks, and of the choice between classes with equally many votes.
-        progress: show a bar on standard error.
+        mask_probability: for BERT models: probability that a token is masked.
+        votes: for BERT classifiers: masks per image, over which a majority votes (the paper: 5; the original: 1, that
+            of the generative loss) and `class_nats` is averaged; 0 shows the whole image instead.
+        seed: for BERT models: determines the masks and broken ties.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the tokens do not fit the model, or the labels do not fit the tokens or the head.
     """
     image_gpt = image_gpt_of(model)
     check_tokens(image_gpt.config, tokens)
-    if votes < 0:
-        raise UserError(f"expected at least 0 votes, got {votes}")
-    votes = votes if image_gpt.config.bert else 1
+    votes = whole_number("votes", votes, 0) if image_gpt.config.bert else 1
     n_images, nats, head = len(tokens), 0.0, None
     if isinstance(model, ImageGPTClassifier) and labels is not None:
         head = _HeadTally(_class_numbers(labels, n_images, model.n_class), model.n_class, max(votes, 1))
@@ -200,14 +192,14 @@ def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:
 def _class_numbers(labels: np.ndarray, n_images: int, n_class: int) -> np.ndarray:
     labels = np.asarray(labels)
     if labels.ndim not in (1, 2) or len(labels) != n_images:
-        raise UserError(f"expected one label per image, found labels of shape {labels.shape} for {n_images} images")
+        raise UserError(f"expected one label for each of {n_images} images, got labels of shape {labels.shape}")
     if labels.ndim == 2 and labels.shape[1] > 1:
         if labels.shape[1] != n_class:
-            raise UserError(f"the head has {n_class} classes, found one-hot labels of {labels.shape[1]}")
+            raise UserError(f"expected one-hot labels of the head's {n_class} classes, got {labels.shape[1]}")
         return labels.argmax(axis=1)
     if not np.issubdtype(labels.dtype, np.integer):
-        raise UserError(f"expected labels that are integers or one-hot, found {labels.dtype}")
+        raise UserError(f"expected labels that are integers or one-hot, got {labels.dtype}")
     labels = labels.reshape(-1).astype(np.int64)
     if labels.min() < 0 or labels.max() >= n_class:
-        raise UserError(f"the head has classes 0 to {n_class - 1}, found labels {labels.min()} to {labels.max()}")
+        raise UserError(f"expected labels from 0 to {n_class - 1}, got {labels.min()} to {labels.max()}")
     return labels

@@ -7,11 +7,17 @@ from typing import Any
 import keras
 import numpy as np
 
-from igpt_tf.backend.devices import count_devices
-from igpt_tf.errors import UserError
+from igpt_tf.backend.devices import count_devices, jit_compile
+from igpt_tf.errors import whole_number
 
 # Images between two updates of the progress bar, in batches; what is kept of them is a few numbers each.
 BATCHES_A_CHUNK = 8
+
+
+def compiled(wrapper: keras.Model) -> keras.Model:
+    """The wrapper, compiled for `predict`."""
+    wrapper.compile(jit_compile=jit_compile())
+    return wrapper
 
 
 def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_size: int) -> Any:
@@ -32,7 +38,5 @@ def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_si
 
 def whole_batch(model: keras.Model, batch_size: int, n_images: int) -> int:
     """A batch size, no larger than needed, that the devices divide."""
-    if batch_size < 1:
-        raise UserError(f"expected a batch size of at least 1, got {batch_size}")
     n_devices = count_devices(model)
-    return -(-min(batch_size, n_images) // n_devices) * n_devices
+    return -(-min(whole_number("batch_size", batch_size, 1), n_images) // n_devices) * n_devices

@@ -120,12 +120,12 @@ def test_tokens_may_stay_on_disk(tiny_model, tokens, tmp_path):
 @pytest.mark.parametrize(
     "labels, message",
     [
-        (LABELS[:4], "expected one label per image, found labels of shape (4,) for 5 images"),
-        (LABELS + 1, "the head has classes 0 to 2, found labels 1 to 3"),
-        (LABELS - 1, "the head has classes 0 to 2, found labels -1 to 1"),
-        (LABELS.reshape(5, 1, 1), "expected one label per image, found labels of shape (5, 1, 1) for 5 images"),
-        (LABELS / 2, "expected labels that are integers or one-hot, found float64"),
-        (np.eye(4)[LABELS], "the head has 3 classes, found one-hot labels of 4"),
+        (LABELS[:4], "expected one label for each of 5 images, got labels of shape (4,)"),
+        (LABELS + 1, "expected labels from 0 to 2, got 1 to 3"),
+        (LABELS - 1, "expected labels from 0 to 2, got -1 to 1"),
+        (LABELS.reshape(5, 1, 1), "expected one label for each of 5 images, got labels of shape (5, 1, 1)"),
+        (LABELS / 2, "expected labels that are integers or one-hot, got float64"),
+        (np.eye(4)[LABELS], "expected one-hot labels of the head's 3 classes, got 4"),
     ],
 )
 def test_labels_that_do_not_fit_are_refused(classifier, tokens, labels, message):
@@ -155,17 +155,15 @@ def test_tokens_that_do_not_fit_are_refused(tiny_model, tokens, function, change
 
 
 def test_masks_that_do_not_fit_are_refused(tiny_model, bert_model, tokens):
-    with pytest.raises(
-        UserError, match=r"this BERT model expects a mask of shape \(5, 64\), found one of shape \(64,\)$"
-    ):
+    with pytest.raises(UserError, match=r"expected a `mask` of shape \(5, 64\), got \(64,\)$"):
         igpt.score(bert_model, tokens, np.ones(64))
-    with pytest.raises(UserError, match=r"this model takes no mask, found one of shape \(5, 64\)$"):
+    with pytest.raises(UserError, match=r"expected no `mask`, as this model is autoregressive, got one$"):
         igpt.score(tiny_model, tokens, np.ones((5, 64)))
 
 
 @pytest.mark.parametrize("function", [igpt.score, igpt.evaluate])
 def test_a_batch_of_nothing_is_refused(tiny_model, tokens, function):
-    with pytest.raises(UserError, match="expected a batch size of at least 1, got 0"):
+    with pytest.raises(UserError, match="expected `batch_size` as a whole number of at least 1, got 0"):
         function(tiny_model, tokens, batch_size=0)
 
 
@@ -184,7 +182,7 @@ def test_a_bert_head_is_judged_on_whole_images_or_by_the_vote_of_several_masks(b
     assert found[0].class_nats == pytest.approx(reference.token_nats(labels, whole).mean(), rel=1e-4)
     assert len({result.class_nats for result in found.values()}) == 3
     assert len({result.nats for result in found.values()}) == 1, "the generative loss is that of one mask"
-    with pytest.raises(UserError, match="at least 0 votes, got -1"):
+    with pytest.raises(UserError, match="expected `votes` as a whole number of at least 0, got -1"):
         igpt.evaluate(classifier, many_tokens, labels, votes=-1)
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from igpt_tf.config import check_tokens
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.probing.features import FeatureSettings, feature_parts, write_features
+from igpt_tf.probing.features import FeatureSettings, extract_with
 from igpt_tf.storage.digests import Digest, digest
 from igpt_tf.storage.records import RecordError, read_record, write_record
 
@@ -27,8 +27,8 @@ class FeatureCache:
     """A folder of features.
 
     `KEY.npy` holds the features of one request, float32 (len(layers), N, D). `KEY.json` is written after it and
-    records its size, so that an unfinished or truncated file is never used. The key is a digest of every weight, every
-    token and the request, so that features of another model or of other images are never found.
+    records its size, so that an unfinished or truncated file is never used. The key is a digest of the request and of
+    every weight and token.
 
     Args:
         folder: created if needed.
@@ -62,8 +62,7 @@ class FeatureCache:
         }
         path = self.folder / f"{digest(json.dumps(request, sort_keys=True))}.npy"
         if not _is_whole(path, request):
-            shape = (len(settings.layers), len(tokens), model.config.n_embd)
-            write_features(path, shape, feature_parts(model, tokens, settings))
+            extract_with(model, tokens, settings, path)
             write_record(path.with_suffix(".json"), {"bytes": path.stat().st_size, "request": request})
         return np.load(path, mmap_mode="r", allow_pickle=False)
 

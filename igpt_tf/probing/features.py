@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 from tqdm import tqdm
 
-from igpt_tf.backend.devices import jit_compile, scope_of
+from igpt_tf.backend.devices import scope_of
 from igpt_tf.backend.replica import kept_with
 from igpt_tf.config import check_tokens
 from igpt_tf.errors import UsageError, UserError
@@ -20,7 +20,7 @@ from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.defaults import NORMS
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK, predict_padded, whole_batch
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
 from igpt_tf.storage.files import atomic_write
 
 if TYPE_CHECKING:
@@ -49,16 +49,7 @@ Features = np.ndarray | SideBySide
 
 @dataclass(frozen=True)
 class FeatureSettings:
-    """Which features are extracted, and how.
-
-    Attributes:
-        layers: numbers of layers, from 0 to L.
-        norm: the norm that is applied before the mean, one of `NORMS`.
-        mask_seed: seed of the masks of a BERT model; None shows all tokens.
-        mask_probability: probability that a token is masked.
-        batch_size: images per batch, over all devices.
-        progress: show a progress bar on standard error.
-    """
+    """Which features are extracted, and how: the arguments of `extract_features`, with numbers of all layers."""
 
     layers: tuple[int, ...]
     norm: str = "block"
@@ -86,14 +77,13 @@ def extract_features(
         model: the model that reads the images; for a classifier, its `image_gpt`.
         tokens: integers (N, T), in memory or on disk.
         layers: numbers of layers, from 0, the embedding, to L, the last block's output; None: all.
-        norm: what layer l's states go through before their mean over positions is taken. "block": the norm that reads
-            them, `ln_1` of the next block and `ln_f` for the last layer, as in the paper; "ln_2": the next block's
-            second norm; "ln_f": the last norm for all layers; "none": no norm.
+        norm: applied to the states before their mean over positions. "block": the norm that reads them, `ln_1` of the
+            next block or, after the last one, `ln_f` (the paper); "ln_2": the next block's second norm; "ln_f": the
+            last norm for all layers; "none".
         batch_size: images per batch, over all devices.
-        mask_seed: for BERT models, determines which tokens are masked; None shows all tokens.
+        mask_seed: for BERT models, determines the masks; None shows all tokens.
         mask_probability: for BERT models, the probability that a token is masked.
-        out: the path of an .npy file to write, or an array of the result's shape to fill, such as a memory map; None:
-            the features are returned in memory.
+        out: path of an .npy file to write, or an array of the result's shape to fill; None: a new array.
         progress: show a progress bar on standard error.
 
     Returns:
@@ -115,15 +105,16 @@ def extract_with(
 ) -> np.ndarray:
     """`extract_features` with its settings in one object."""
     shape = (len(settings.layers), len(tokens), model.config.n_embd)
+    parts = _feature_parts(model, tokens, settings)
     if isinstance(out, str | Path):
-        write_features(out, shape, feature_parts(model, tokens, settings))
+        _write_features(out, shape, parts)
         return np.load(out, mmap_mode="r", allow_pickle=False)
     if out is None:
         out = np.empty(shape, np.float32)
     elif out.shape != shape:
-        raise UserError(f"expected an array of shape {shape} for the features, got {out.shape}")
+        raise UserError(f"expected `out` of shape {shape}, got {out.shape}")
     done = 0
-    for part in feature_parts(model, tokens, settings):
+    for part in parts:
         out[:, done : done + part.shape[1]] = part
         done += part.shape[1]
     return out
@@ -141,12 +132,12 @@ def check_layers(model: ImageGPT, layers: Sequence[int] | None) -> tuple[int, ..
     return layers
 
 
-def feature_parts(model: ImageGPT, tokens: Tokens, settings: FeatureSettings) -> Iterator[np.ndarray]:
-    """Yield the features (len(layers), n, D) of n images after the other, in order; errors as `extract_features`."""
+def _feature_parts(model: ImageGPT, tokens: Tokens, settings: FeatureSettings) -> Iterator[np.ndarray]:
+    """Yield the features (len(layers), n, D) of n images after the other, in order."""
     if settings.norm not in NORMS:
-        raise UsageError(f"expected a norm of {', '.join(NORMS)}, got {settings.norm!r}")
+        raise UsageError(f"expected `norm` as one of {', '.join(NORMS)}, got {settings.norm!r}")
     if settings.mask_seed is not None and not model.config.bert:
-        raise UsageError("masks are for BERT models, this one is autoregressive: leave mask_seed out")
+        raise UsageError(f"expected no `mask_seed`, as this model is autoregressive, got {settings.mask_seed}")
     batch_size = whole_batch(model, settings.batch_size, max(1, len(tokens)))
     chunk = BATCHES_A_CHUNK * batch_size
     # The extractor returns each layer once, in ascending order.
@@ -167,13 +158,10 @@ def feature_parts(model: ImageGPT, tokens: Tokens, settings: FeatureSettings) ->
             bar.update(len(part))
 
 
-def write_features(path: str | Path, shape: tuple[int, int, int], parts: Iterator[np.ndarray]) -> None:
+def _write_features(path: str | Path, shape: tuple[int, int, int], parts: Iterator[np.ndarray]) -> None:
     """Write parts (len(layers), n, D) of features of this shape to an .npy file, completely or not at all.
 
     The file is written, not memory-mapped: a full disk kills a process that writes to a memory map.
-
-    Raises:
-        UserError: if the file cannot be written.
     """
     n_layers, n_images, width = shape
     heading = {"descr": "<f4", "fortran_order": False, "shape": shape}
@@ -217,12 +205,6 @@ class _Extractor(keras.Model):
         return (block.ln_1 if self.norm == "block" else block.ln_2)(x)
 
 
-def _extractor(model: ImageGPT, layers: tuple[int, ...], norm: str) -> _Extractor:
+def _extractor(model: ImageGPT, layers: tuple[int, ...], norm: str) -> keras.Model:
     """The model's compiled extractor of these layers, made once."""
-
-    def make() -> _Extractor:
-        extractor = _Extractor(model, layers, norm)
-        extractor.compile(jit_compile=jit_compile())
-        return extractor
-
-    return kept_with(model, f"_igpt_extractor_{norm}_{layers}", make)
+    return kept_with(model, f"_igpt_extractor_{norm}_{layers}", lambda: compiled(_Extractor(model, layers, norm)))

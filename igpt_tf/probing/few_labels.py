@@ -11,14 +11,7 @@ from sklearn.model_selection import StratifiedKFold
 from igpt_tf.errors import UsageError
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import Features
-from igpt_tf.probing.linear import (
-    fit_best,
-    in_memory,
-    percent,
-    predict_by_vote,
-    require_all_classes,
-    try_penalties,
-)
+from igpt_tf.probing.linear import evaluate_probe, fit_best, in_memory, require_all_classes, try_penalties
 
 FOLDS = 4
 
@@ -29,8 +22,8 @@ class LowData:
 
     Attributes:
         labels_a_class: number of labels per class.
-        accuracies: per cent of the test images, one per subset; None for a fit that did not converge.
-        strengths: the chosen C, one per subset; None if no C converged.
+        accuracies: per cent of the test images, one per subset; None where the last fit did not converge.
+        strengths: the chosen C, one per subset; None where no fit converged.
     """
 
     labels_a_class: int
@@ -44,12 +37,12 @@ class LowData:
 
     @property
     def mean(self) -> float | None:
-        """Mean accuracy in per cent of the fits that converged; None without any."""
+        """Mean of `converged`; None without any."""
         return float(np.mean(self.converged)) if self.converged else None
 
     @property
     def std(self) -> float | None:
-        """Sample standard deviation of the accuracies of the fits that converged; None for fewer than two."""
+        """Sample standard deviation of `converged`; None for fewer than two."""
         return float(np.std(self.converged, ddof=1)) if len(self.converged) > 1 else None
 
 
@@ -71,7 +64,7 @@ def low_data(
     Args:
         train_x: features (N, D).
         train_y: labels (N,).
-        test_views: features (M, D) of the test images: one array, or one for each of several masks, which then vote.
+        test_views: features (M, D) of the test images, one array for each of several masks, which vote.
         test_y: labels (M,) of the test images.
         labels_a_class: number of labels per class, at least 2.
         n_subsets: number of subsets.
@@ -91,10 +84,7 @@ def low_data(
         rows = subset(train_y, labels_a_class, seed, number)
         x, y = in_memory(train_x[rows]), train_y[rows]
         fitted = fit_best(x, y, tuple(try_penalties(x, y, list(folds.split(x, y)), max_iter)), max_iter)
-        accuracy = None
-        if fitted.converged:
-            predictions = predict_by_vote(fitted.predict, test_views, len(np.unique(train_y)), seed)
-            accuracy = percent(predictions == test_y)
+        _, accuracy = evaluate_probe(fitted, test_views, test_y, len(np.unique(train_y)), seed)
         accuracies.append(accuracy)
         strengths.append(fitted.hyperparameter)
     return LowData(labels_a_class, tuple(accuracies), tuple(strengths))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -53,10 +53,10 @@ class LinearProbe:
 
     Attributes:
         hyperparameter: the chosen C; None if no fit converged, and then there is no classifier.
-        held_out: accuracy in per cent of the held-out images, before the last fit.
+        held_out: accuracy in per cent of the held-out images, by which it was chosen.
         converged: whether the last fit converged, the one to all training images.
         trials: every value of C that was tried.
-        classifier: the last fit, from features (N, D) in float64.
+        classifier: the last fit.
     """
 
     hyperparameter: float | None
@@ -105,13 +105,8 @@ def try_penalties(
 ) -> Iterator[Trial]:
     """Trials from the strongest penalty on, up to the first that does not converge: weaker ones converge less easily.
 
-    scikit-learn's `LogisticRegressionCV` does the same, but does not say which fits converged.
-
-    Args:
-        x: features (N, D) float64.
-        y: labels (N,).
-        splits: rows to fit to and rows to test on, one pair per fold; each fit of a fold starts at its previous one.
-        max_iter: largest number of iterations of a fit.
+    scikit-learn's `LogisticRegressionCV` does the same, but does not say which fits converged. Each of the splits has
+    the rows to fit to and those to test on; its fits start at the previous one.
     """
     folds = [(new_classifier(max_iter), x[kept], y[kept], x[held], y[held]) for kept, held in splits]
     for c in CS:
@@ -158,18 +153,17 @@ def fit_until_converged(classifier: Pipeline, x: np.ndarray, y: np.ndarray) -> b
     return True
 
 
-def predict_by_vote(
-    predict: Callable[[Features], np.ndarray], views: Sequence[Features], n_class: int, seed: int = 0
-) -> np.ndarray:
-    """The class (N,) that most views of each image are predicted as.
+def evaluate_probe(
+    probe: LinearProbe, views: Sequence[Features], labels: np.ndarray, n_class: int, seed: int
+) -> tuple[np.ndarray | None, float | None]:
+    """Majority votes (N,) over views (N, D) of the same images, and their accuracy in per cent; None if not converged.
 
-    Args:
-        predict: maps features (N, D) to classes (N,).
-        views: features (N, D) of the same images: one array, or one for each of several masks.
-        n_class: number of classes.
-        seed: breaks ties.
+    The seed breaks ties.
     """
-    return vote(np.stack([predict(view) for view in views]), n_class, seed)
+    if not probe.converged:
+        return None, None
+    predictions = vote(np.stack([probe.predict(view) for view in views]), n_class, seed)
+    return predictions, percent(predictions == labels)
 
 
 def percent(right: np.ndarray) -> float:
@@ -178,11 +172,7 @@ def percent(right: np.ndarray) -> float:
 
 
 def require_all_classes(labels: np.ndarray, n_class: int | None = None) -> None:
-    """Require labels (N,) of at least two classes, with every class from 0 to the largest, or to n_class - 1.
-
-    Raises:
-        UserError: if a class has no images.
-    """
+    """Raise a `UserError` unless labels (N,) have at least two classes, and all up to the largest or n_class - 1."""
     found = np.unique(labels)
     if len(found) < 2:
         raise UserError(f"expected training images of at least 2 classes, got {len(found)}: give more images")

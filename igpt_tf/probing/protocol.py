@@ -12,22 +12,14 @@ from tqdm import tqdm
 
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.split import hold_out
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, whole_number
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.cache import FeatureCache
 from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import Features, FeatureSettings, SideBySide, check_layers, extract_with
 from igpt_tf.probing.few_labels import LowData, low_data, require_enough
-from igpt_tf.probing.linear import (
-    HOLDOUT,
-    LinearProbe,
-    Trial,
-    fit_linear,
-    percent,
-    predict_by_vote,
-    require_all_classes,
-)
+from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, evaluate_probe, fit_linear, require_all_classes
 
 
 @dataclass(frozen=True)
@@ -124,16 +116,14 @@ def probe(
         train: images and labels to fit to, or a tuple of tokens (N, T) and labels (N,).
         test: images and labels to test on, or a tuple of tokens (M, T) and labels (M,).
         layers: numbers of layers, from 0, the embedding, to L, the last block's output; None: all.
-        concatenate: numbers of at least two layers whose concatenated features are probed too.
-        norm: the norm that is applied before the mean over positions, as in `extract_features`.
-        fit: `fit_linear` (L-BFGS), or `fit_sgd` for features that do not fit in memory; other settings of theirs by
-            `functools.partial`.
-        labels_a_class: also probe the best layer, chosen with all labels, with this many labels per class; one probe
-            per number.
+        concatenate: numbers of layers whose concatenated features are probed too.
+        norm: applied before the mean over positions, as in `extract_features`.
+        fit: `fit_linear` (L-BFGS), or `fit_sgd` for features that do not fit in memory; `functools.partial` sets more.
+        labels_a_class: numbers of labels per class with which the best layer, chosen with all labels, is probed too.
         n_subsets: random subsets per number of labels per class.
-        max_iter: largest number of L-BFGS iterations of the probes with few labels; `fit` has its own.
-        bert_masks: for BERT models, the number of random masks of each test image, over whose predictions a majority
-            votes (the paper: 5); each training image gets one mask. 0: all images are shown whole.
+        max_iter: largest number of L-BFGS iterations of the probes with few labels.
+        bert_masks: for BERT models, masks of each test image, over which a majority votes (the paper: 5); each training
+            image gets one mask. 0 shows all images whole.
         mask_probability: for BERT models, the probability that a token is masked.
         batch_size: images per batch, over all devices.
         seed: determines the held-out images, subsets, masks and broken ties.
@@ -164,10 +154,7 @@ def probe(
     for group in tqdm(groups, unit="probe", desc="probes", disable=not progress, leave=False):
         x, *views = (_concatenated(features, group) for features in extracted)
         fitted = fit(x, train.labels, seed=seed)
-        answers = accuracy = None
-        if fitted.converged:
-            answers = predict_by_vote(fitted.predict, views, train.n_class, seed)
-            accuracy = percent(answers == test.labels)
+        answers, accuracy = evaluate_probe(fitted, views, test.labels, train.n_class, seed)
         found = fitted.hyperparameter, fitted.held_out, accuracy, fitted.converged, fitted.trials, answers
         results.append(LayerResult(group, *found))
         tell(results[-1])
@@ -210,10 +197,8 @@ def _check(
     model: ImageGPT, train: LabelledTokens, test: LabelledTokens, bert_masks: int, labels_a_class: Sequence[int]
 ) -> None:
     """Refuse what would fail only after the features are extracted, which may take hours."""
-    if bert_masks < 0:
-        raise UsageError(f"expected at least 0 masks, got {bert_masks}")
-    if bert_masks and not model.config.bert:
-        raise UsageError(f"expected no masks, as this model is autoregressive, got {bert_masks}")
+    if whole_number("bert_masks", bert_masks, 0) and not model.config.bert:
+        raise UsageError(f"expected no `bert_masks`, as this model is autoregressive, got {bert_masks}")
     require_all_classes(train.labels, train.n_class)
     test.require_classes(train.n_class, train.classes)
     hold_out(train.labels, HOLDOUT, 0)

@@ -78,7 +78,7 @@ def write_report(folder: Path, result: ProbeResult, fields: Mapping[str, Any], s
     counts = result.confusion()
     if counts is not None:
         names = result.classes or [str(number) for number in range(result.n_class)]
-        write_confusion(table, counts, names)
+        _write_rows(table, [["true class", *names], *([name, *row] for name, row in zip(names, counts, strict=True))])
         plot_confusion(plot, counts, names)
     else:
         # Those of an earlier probe would be taken for this one's.
@@ -104,37 +104,27 @@ def _converged(one: LayerResult | Trial, solver: str) -> bool | None:
     return None if solver == "sgd" and one.converged else one.converged
 
 
-def write_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
-    """A .csv of a confusion matrix (C, C), with the classes' names in the first row and column."""
-    _write_rows(path, [["true class", *names], *([name, *row] for name, row in zip(names, counts, strict=True))])
-
-
 def plot_layers(path: Path, result: ProbeResult) -> None:
     """A .png of accuracy by layer; concatenated layers are a horizontal line."""
     figure = Figure(figsize=(7, 4.5), layout="constrained")
     axes = figure.subplots()
-    single = [one for one in result.results if len(one.layers) == 1 and one.converged]
-    single.sort(key=lambda one: one.layers)
-    numbers = [one.layers[0] for one in single]
-    axes.plot(numbers, np.array([one.accuracy for one in single], float), "o-", label="test images")
-    axes.plot(
-        numbers, np.array([one.held_out for one in single], float), ".:", color="grey", label="held-out training images"
+    single = sorted(
+        (one for one in result.results if len(one.layers) == 1 and one.converged), key=lambda one: one.layers
     )
+    numbers = [one.layers[0] for one in single]
+    accuracies, held_out = (
+        np.array([getattr(one, name) for one in single], float) for name in ("accuracy", "held_out")
+    )
+    axes.plot(numbers, accuracies, "o-", label="test images")
+    axes.plot(numbers, held_out, ".:", color="grey", label="held-out training images")
     for one in result.results:
         if len(one.layers) > 1 and one.converged:
-            axes.axhline(
-                cast("float", one.accuracy), color="C2", linestyle="--", label=f"layers {one.name}, test images"
-            )
+            label = f"layers {one.name}, test images"
+            axes.axhline(cast("float", one.accuracy), color="C2", linestyle="--", label=label)
     best = result.best
     if best is not None and len(best.layers) == 1:
-        axes.plot(
-            best.layers,
-            np.array([best.accuracy], float),
-            "*",
-            color="C1",
-            markersize=16,
-            label="best on the held-out images",
-        )
+        label = "best on the held-out images"
+        axes.plot(best.layers, cast("float", best.accuracy), "*", color="C1", markersize=16, label=label)
     axes.set_xlabel("layer (0: the embedding)")
     axes.set_ylabel("accuracy of a linear probe, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))

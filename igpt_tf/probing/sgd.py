@@ -24,11 +24,7 @@ CHUNK_ROWS = 4096
 
 @dataclass(frozen=True)
 class SGDProbe(LinearProbe):
-    """A linear classifier of standardised features, by SGD.
-
-    `hyperparameter` is the learning rate; `converged` means that the loss stayed finite, as SGD always runs for the
-    same number of steps; `classifier` is a Keras model.
-    """
+    """A linear classifier by SGD: `hyperparameter` is the learning rate, `converged` that the loss stayed finite."""
 
     def predict(self, features: Features) -> np.ndarray:
         """Features (N, D), in memory or on disk, to classes (N,)."""
@@ -49,7 +45,7 @@ def fit_sgd(
     One batch of features is in memory at a time. They are standardised as in `fit_linear`.
 
     Args:
-        train_x: features (N, D), an array in memory or on disk.
+        train_x: features (N, D), in memory or on disk.
         train_y: labels (N,), with every class from 0 to the largest.
         learning_rates: values to choose from; the smallest of equally accurate ones is chosen.
         seed: determines which images are held out, and the order of the others.

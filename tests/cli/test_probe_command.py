@@ -84,7 +84,7 @@ def test_features_are_read_from_the_cache_and_json_is_all_there_is(capsys, tmp_p
     line = ["--model", preset, "--data", data, "--out", tmp_path / "out", "--cache", tmp_path / "cache", "--json"]
     first = run(capsys, *line)
     assert first[0] == 0, first[2]
-    monkeypatch.setattr(cache, "feature_parts", lambda *_, **__: pytest.fail("made again"))
+    monkeypatch.setattr(cache, "extract_with", lambda *_, **__: pytest.fail("made again"))
     second = run(capsys, *line)
     assert json.loads(first[1]) == json.loads(second[1]) == json.loads((tmp_path / "out/probe.json").read_text())
     assert len(list((tmp_path / "cache").glob("*.npy"))) == 2
@@ -196,7 +196,7 @@ def other_npz(path, **changes):
         ({}, ["--layers", "some"], 2, "--layers: expected all, or numbers from 0, got some"),
         ({}, ["--concatenate", 1, 1], 2, "expected several layers to concatenate, got 1 alone"),
         ({}, ["--concatenate", 1, 7], 2, "expected layers from 0 to 2, got 7"),
-        ({}, ["--bert_masks", 5], 2, "expected no masks, as this model is autoregressive"),
+        ({}, ["--bert_masks", 5], 2, "expected no --bert_masks, as this model is autoregressive"),
         ({}, ["--bert_mask_prob", 1], 2, "--bert_mask_prob: expected a probability between 0 and 1"),
         ({}, ["--labels_per_class", 21], 2, "expected 2 to 20 labels per class"),
         ({"y_train": None}, [], 1, "expected images with labels, got none"),

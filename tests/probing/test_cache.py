@@ -18,13 +18,13 @@ from igpt_tf.probing.features import FeatureSettings, check_layers, extract_feat
 def work(monkeypatch):
     """A list that grows by one whenever features are computed."""
     done = []
-    original = cache.feature_parts
+    original = cache.extract_with
 
     def counted(*args, **kwargs):
         done.append(1)
         return original(*args, **kwargs)
 
-    monkeypatch.setattr(cache, "feature_parts", counted)
+    monkeypatch.setattr(cache, "extract_with", counted)
     return done
 
 
@@ -164,7 +164,7 @@ def test_whoever_reads_is_not_disturbed_by_a_second_writer(tiny_model, tokens, t
 
 
 def test_an_error_leaves_nothing(tiny_model, tokens, tmp_path):
-    with pytest.raises(UserError, match="expected a norm"):
+    with pytest.raises(UserError, match="expected `norm` as one of"):
         extract(tmp_path / "cache", tiny_model, tokens, norm="ln_1")
     with pytest.raises(UserError, match="got float64"):
         extract(tmp_path / "cache", tiny_model, tokens / 1)

@@ -132,10 +132,10 @@ def test_nothing_half_written_is_left(tiny_model, many_tokens, tmp_path):
         ({"layers": [0, 3]}, "expected layers from 0 to 2, got 3"),
         ({"layers": [-1]}, "expected layers from 0 to 2, got -1"),
         ({"layers": []}, "expected layers from 0 to 2, got none"),
-        ({"norm": "ln_1"}, "expected a norm of block, ln_2, ln_f, none, got 'ln_1'"),
-        ({"mask_seed": 0}, "masks are for BERT models, this one is autoregressive: leave mask_seed out"),
-        ({"batch_size": 0}, "expected a batch size of at least 1, got 0"),
-        ({"out": np.empty((1, 2, 3))}, "expected an array of shape (3, 5, 16) for the features, got (1, 2, 3)"),
+        ({"norm": "ln_1"}, "expected `norm` as one of block, ln_2, ln_f, none, got 'ln_1'"),
+        ({"mask_seed": 0}, "expected no `mask_seed`, as this model is autoregressive, got 0"),
+        ({"batch_size": 0}, "expected `batch_size` as a whole number of at least 1, got 0"),
+        ({"out": np.empty((1, 2, 3))}, "expected `out` of shape (3, 5, 16), got (1, 2, 3)"),
     ],
 )
 def test_mistakes(tiny_model, tokens, arguments, message):

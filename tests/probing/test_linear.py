@@ -11,9 +11,9 @@ from igpt_tf.probing import linear
 from igpt_tf.probing.linear import (
     Trial,
     best_trial,
+    evaluate_probe,
     fit_linear,
     fit_until_converged,
-    predict_by_vote,
     require_all_classes,
 )
 
@@ -115,6 +115,14 @@ def test_two_classes():
 
 
 def test_several_views_vote():
+    class Probe(linear.LinearProbe):
+        def predict(self, features):
+            return features
+
     views = [np.array([0, 1, 2, 2]), np.array([0, 1, 1, 2]), np.array([1, 1, 1, 0])]
-    assert predict_by_vote(lambda view: view, views, 3).tolist() == [0, 1, 1, 2]
-    assert predict_by_vote(lambda view: view, views[:1], 3).tolist() == views[0].tolist()
+    labels = np.array([0, 1, 1, 0])
+    predictions, accuracy = evaluate_probe(Probe(1.0, 50.0, True, ()), views, labels, 3, 0)
+    assert (predictions.tolist(), accuracy) == ([0, 1, 1, 2], 75)
+    predictions, accuracy = evaluate_probe(Probe(1.0, 50.0, True, ()), views[:1], labels, 3, 0)
+    assert (predictions.tolist(), accuracy) == (views[0].tolist(), 50)
+    assert evaluate_probe(linear.LinearProbe(None, None, False, ()), views, labels, 3, 0) == (None, None)

@@ -150,8 +150,8 @@ def test_side_by_side():
         ((TRAIN[0], TRAIN[1] * 0), (TEST[0], TEST[1] * 0), {}, "at least 2 classes, got 1"),
         (TRAIN, TEST, {"layers": [3]}, "expected layers from 0 to 2, got 3"),
         (TRAIN, TEST, {"concatenate": [-1, 1]}, "expected layers from 0 to 2, got -1"),
-        (TRAIN, TEST, {"bert_masks": 5}, "expected no masks, as this model is autoregressive, got 5"),
-        (TRAIN, TEST, {"bert_masks": -1}, "expected at least 0 masks, got -1"),
+        (TRAIN, TEST, {"bert_masks": 5}, "expected no `bert_masks`, as this model is autoregressive, got 5"),
+        (TRAIN, TEST, {"bert_masks": -1}, "expected `bert_masks` as a whole number of at least 0, got -1"),
         (TRAIN, TEST, {"labels_a_class": [4, 101]}, "expected 2 to 100 labels per class"),
     ],
 )

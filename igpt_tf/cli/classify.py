@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from igpt_tf.cli.opening import load_backend, load_model, open_model, open_palette, report
+from igpt_tf.cli.opening import load_model, open_model, open_palette, report
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
@@ -20,14 +20,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
-    load_backend()
+    preset = open_model(options)
     from igpt_tf.download.single import read_url
     from igpt_tf.model import ImageGPTClassifier
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import read_pictures
     from igpt_tf.scoring.evaluation import classify
 
-    preset = open_model(options)
     if preset.n_class is None:
         raise UserError(
             f"{preset.source}: expected a trained classification head, got none: make one with {command('finetune')}"

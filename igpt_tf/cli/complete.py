@@ -8,16 +8,16 @@ from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, load_model, open_model, open_palette
+from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import (
     add_device_options,
     add_model_options,
     add_sampling_options,
-    controls_of,
     non_negative,
     positive,
 )
-from igpt_tf.cli.pictures import SHOWN
+from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
+from igpt_tf.cli.series import refuse_series_names
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -65,9 +65,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Complete each picture n times; write NAME_0.png ..., and a grid row of what was given, drawn and true."""
-    load_backend()
-    from igpt_tf.cli.pictures import check_places, finish
-    from igpt_tf.cli.series import refuse_series_names
+    controls, preset, palette = open_drawing(options)
     from igpt_tf.download.single import read_url
     from igpt_tf.model import ImageGPT
     from igpt_tf.pictures.figures import film, in_rows, seen
@@ -75,10 +73,6 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.pictures.reading import names_of, read_pictures
     from igpt_tf.sampling import Sampler
 
-    controls = controls_of(options)
-    check_places(options)
-    preset = open_model(options)
-    palette = open_palette(options, preset)
     n_px = preset.config.n_px
     known = _known(options, n_px)
     sources, originals = read_pictures(options.pictures, n_px, read_url)

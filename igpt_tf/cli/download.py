@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import shlex
 import sys
 from pathlib import Path
@@ -49,29 +50,24 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
 
     parser = Parser(
         prog="igpt-download" if is_installed() else "download.py",
-        formatter_class=argparse.HelpFormatter,
         description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download resumes.",
         epilog=f"Example: {download_command(EXAMPLE)}",
     )
-    parser.add_argument("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
-    parser.add_argument(
-        "--ckpt", type=int, choices=STEPS, help=f"training step of the checkpoint (default {STEPS[-1]})"
-    )
-    parser.add_argument("--bert", action="store_true", help="the model trained with the BERT objective")
-    parser.add_argument("--clusters", action="store_true", help="the palette: kmeans_centers.npy")
-    parser.add_argument("--dataset", choices=DATASETS, help="a data set as tokens and labels")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
+    add("--ckpt", type=int, choices=STEPS, help=f"training step of the checkpoint (default: {STEPS[-1]})")
+    add("--bert", action="store_true", help="the model trained with the BERT objective")
+    add("--clusters", action="store_true", help="the palette: kmeans_centers.npy")
+    add("--dataset", choices=DATASETS, help="a data set as tokens and labels")
+    add(
         "--download_dir",
         type=Path,
         help="folder for all the files (default: checkpoints/igpt-s and the like, checkpoints, checkpoints/datasets)",
     )
-    parser.add_argument("--base_url", default=BASE_URL, help="a mirror (default: %(default)s)")
-    parser.add_argument(
-        "--jobs", type=positive, default=4, help="number of files fetched at once (default %(default)s)"
-    )
-    retries = "tries without a new byte before a file is given up (default %(default)s)"
-    parser.add_argument("--retries", type=non_negative, default=5, help=retries)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    add("--base_url", default=BASE_URL, help="a mirror")
+    add("--jobs", type=positive, default=4, help="number of files fetched at once")
+    add("--retries", type=non_negative, default=5, help="tries without a new byte before a file is given up")
+    add("--json", action="store_true", help="print the result as JSON")
     options = parser.parse_args(arguments)
 
     if options.model is None and (options.ckpt is not None or options.bert):
@@ -96,7 +92,7 @@ def _download(options: argparse.Namespace) -> int:
         files.append(palette_file(options.download_dir))
     if options.dataset:
         files += dataset_files(options.dataset, options.download_dir)
-    with _Bar() as bar:
+    with contextlib.closing(_Bar()) as bar:
         outcome = fetch_all(
             files,
             options.base_url,
@@ -152,10 +148,8 @@ class _Bar:
         self._bar: tqdm | None = None
         self._patient = sys.stderr.isatty()
 
-    def __enter__(self) -> _Bar:
-        return self
-
-    def __exit__(self, *exception: object) -> None:
+    def close(self) -> None:
+        """End the bar, if there is one."""
         if self._bar is not None:
             self._bar.close()
 

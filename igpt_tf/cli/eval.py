@@ -7,7 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, load_model, open_model, resolve_palette
+from igpt_tf.cli.opening import load_model, open_model, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UsageError, UserError
@@ -49,11 +49,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Evaluate every split and print a line for each."""
-    load_backend()
+    preset = open_model(options)
     from igpt_tf.model import ImageGPT, ImageGPTClassifier
     from igpt_tf.scoring.evaluation import evaluate
 
-    preset = open_model(options)
     if options.votes != 1 and not preset.config.bert:
         raise UsageError("--votes: expected a BERT model, got an autoregressive one: leave it out")
     splits = _read_splits(options, preset)

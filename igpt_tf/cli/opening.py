@@ -58,7 +58,8 @@ def redirected(descriptor: int, to: int) -> Iterator[None]:
 
 
 def open_model(options: argparse.Namespace) -> Preset:
-    """The preset that the options name; what was typed of its shape must be true."""
+    """Load the backend and open the preset that the options name; what was typed of its shape must be true."""
+    load_backend()
     from igpt_tf.weights.presets import open_preset
 
     preset = open_preset(options.model)

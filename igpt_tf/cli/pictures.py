@@ -6,23 +6,31 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import report
+from igpt_tf.cli.opening import open_model, open_palette, report
+from igpt_tf.cli.parser import controls_of
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import require_writable
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.sampling import Controls
+    from igpt_tf.weights.presets import Preset
+
 # A grid and a film show this many pictures of a series, or rows of completions.
 SHOWN = 100
 
 
-def check_places(options: argparse.Namespace) -> None:
-    """Refuse places that cannot be written before the work is done, not after."""
+def open_drawing(options: argparse.Namespace) -> tuple[Controls, Preset, Palette]:
+    """How colours are drawn, the model and its palette; places that cannot be written are refused before the work."""
+    preset = open_model(options)
+    controls = controls_of(options)
     if options.grid is not None and (options.grid.suffix.lower() != ".png" or options.grid.is_dir()):
         raise UsageError(f"--grid: expected the name of a .png file, got {options.grid}")
     for folder in (options.out, *([options.grid.parent] if options.grid else [])):
         require_writable(folder)
+    return controls, preset, open_palette(options, preset)
 
 
 def finish(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, open_model, report, resolve_palette, warn, warn_of_same_images
+from igpt_tf.cli.opening import open_model, report, resolve_palette, warn, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
@@ -54,15 +54,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--solver", choices=("lbfgs", "sgd"), default="lbfgs", help="sgd is for features that do not fit in memory")
     add("--max_iter", type=positive, default=MAX_ITER, help="lbfgs: largest number of iterations of a fit")
     add("--epochs", type=positive, default=EPOCHS, help="sgd: passes over the images in each fit")
-    add(
-        "--labels_per_class",
-        "--labels_a_class",
-        nargs="+",
-        type=positive,
-        default=[],
-        metavar="K",
-        help="also probe the best layer, chosen with all labels, with K labels per class (by lbfgs)",
-    )
+    few = "also probe the best layer, chosen with all labels, with K labels per class (by lbfgs)"
+    add("--labels_per_class", "--labels_a_class", nargs="+", type=positive, default=[], metavar="K", help=few)
     add("--subsets", type=positive, default=SUBSETS, help="random subsets for each K of --labels_per_class")
     add("--seed", type=non_negative, default=42, help="determines the held-out images, subsets and masks")
     add_device_options(parser)
@@ -71,7 +64,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
     layers = _layers(options.layers)
-    load_backend()
+    preset = open_model(options)
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT
     from igpt_tf.probing.cache import FeatureCache
@@ -79,7 +72,6 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.probing.report import fields_of, write_report, write_table
     from igpt_tf.storage.files import require_writable
 
-    preset = open_model(options)
     devices = choose_devices(options.n_gpu)
     cache = options.cache or options.out / "features"
     for folder in (options.out, cache):
@@ -121,14 +113,14 @@ def run(options: argparse.Namespace) -> None:
     fields |= fields_of(result, options.solver)
     write_report(options.out, result, fields, options.solver)
     best = result.best
-    lines = [] if best is None else [_few_labels(few) for few in result.low_data]
-    if best is not None:
-        lines.append(f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)")
-    if best is not None or options.json:
-        report(options, fields, *lines, str(options.out))
     if best is None:
+        if options.json:
+            report(options, fields)
         advice = "are the model's weights finite?" if options.solver == "sgd" else "give a larger --max_iter"
         raise UserError(f"expected a fit that converges, got none: {advice}")
+    lines = [_few_labels(few) for few in result.low_data]
+    lines.append(f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)")
+    report(options, fields, *lines, str(options.out))
 
 
 def _read(options: argparse.Namespace, preset: Preset) -> tuple[LabelledTokens, LabelledTokens]:

@@ -9,13 +9,13 @@ import math
 import sys
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import load_backend, load_model, open_model, open_palette
-from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, controls_of, positive
-from igpt_tf.cli.pictures import SHOWN
+from igpt_tf.cli.opening import load_model
+from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
+from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
+from igpt_tf.cli.series import Series, open_series
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
-    from igpt_tf.cli.series import Series
     from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.sampling import Controls
@@ -40,15 +40,9 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw the missing pictures of sample_0.png, sample_1.png ..., and write their grid."""
-    load_backend()
-    from igpt_tf.cli.pictures import check_places
-    from igpt_tf.cli.series import open_series
+    controls, preset, palette = open_drawing(options)
     from igpt_tf.model import ImageGPT
 
-    controls = controls_of(options)
-    check_places(options)
-    preset = open_model(options)
-    palette = open_palette(options, preset)
     model, batch_size = load_model(options, ImageGPT.from_preset, preset)
     settings = {
         "model": preset.fingerprint(),
@@ -105,7 +99,6 @@ def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
     """Write the grid and the film of the first pictures, as they are on the disk."""
     import numpy as np
 
-    from igpt_tf.cli.pictures import finish
     from igpt_tf.pictures.figures import film, in_rows
     from igpt_tf.pictures.imaging import read_image
 

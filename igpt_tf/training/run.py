@@ -78,7 +78,7 @@ class Run:
             "compute_dtype": model.compute_dtype,
             **self.identity,
         }
-        checkpoint = RunCheckpoint(folder, identity, steps, writes=share[0] == 0)
+        checkpoint = RunCheckpoint(folder, identity, steps, writes=share.process == 0)
         with checkpoint, scope_of(model):
             # In the scope, or a metric's variables would be on another device than the model's.
             model.compile(

@@ -71,7 +71,7 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     options = parser.parse_args(arguments)
 
     if options.model is None and (options.ckpt is not None or options.bert):
-        parser.error("expected --model s, m or l with --ckpt or --bert")
+        parser.error("expected --model s, m or l with --ckpt or --bert, got none")
     if not (options.model or options.clusters or options.dataset):
         parser.error(f"expected --model, --clusters or --dataset, got none: try {download_command(EXAMPLE)}")
     if not options.base_url.startswith(("http://", "https://")):

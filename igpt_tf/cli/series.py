@@ -90,7 +90,7 @@ def refuse_series_names(paths: Iterable[Path]) -> None:
     for path in paths:
         if _NAME.fullmatch(path.name) and (path.parent / RECORD_FILE).exists():
             raise UserError(
-                f"{path}: expected a name that no picture of the series of {path.parent / RECORD_FILE} has: "
+                f"{path}: expected another name, got that of a picture of the series in {path.parent / RECORD_FILE}: "
                 "give another name or place, such as another --out"
             )
 

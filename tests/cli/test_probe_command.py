@@ -207,7 +207,7 @@ def other_npz(path, **changes):
         ({}, ["--limit", 1], 1, "expected training images of at least 2 classes, got 1"),
         ({}, ["--limit", 2], 1, "expected training images of all 3 classes, got none of"),
         ({}, ["--limit", 4], 1, "expected enough images to hold out 10 %"),
-        ({"x_train": np.zeros((60, 49), int)}, [], 1, "integers of shape (N, 64) for images of 8 pixels"),
+        ({"x_train": np.zeros((60, 49), int)}, [], 1, "tokens of shape (N, 64) for images of 8 pixels"),
         ({"x_test": np.full((60, 64), 11)}, [], 1, "expected tokens from 0 to 10, got 11"),
     ],
 )

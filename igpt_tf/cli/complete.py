@@ -9,13 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.opening import load_model
-from igpt_tf.cli.parser import (
-    add_device_options,
-    add_model_options,
-    add_sampling_options,
-    non_negative,
-    positive,
-)
+from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, non_negative, positive
 from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
 from igpt_tf.cli.series import refuse_series_names
 from igpt_tf.errors import UsageError, UserError
@@ -28,7 +22,8 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
+    add = parser.add_argument
+    add("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
     add_model_options(parser)
     region = parser.add_mutually_exclusive_group()
     region.add_argument("--rows", type=non_negative, help="rows that are given (default: half of the picture)")
@@ -39,8 +34,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--mask", type=Path, help="picture whose white parts are filled; resized and cropped as the pictures are"
     )
     shown = f"completions of each picture; the grid and the GIF show the first {SHOWN} pictures"
-    parser.add_argument("--n", type=positive, default=4, help=shown)
-    parser.add_argument(
+    add("--n", type=positive, default=4, help=shown)
+    add(
         "--method",
         choices=["auto", "forced", "smc"],
         default="auto",
@@ -48,7 +43,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "follow all that is given, the better the more particles, and at the cost of as many images; auto: smc where "
         "something is given below what is drawn",
     )
-    parser.add_argument(
+    add(
         "--particles",
         type=positive,
         default=32,
@@ -56,9 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="images that smc chooses among and draws at once, however small --n_sub_batch is: lower it when memory "
         "is short",
     )
-    parser.add_argument(
-        "--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest"
-    )
+    add("--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest")
     add_sampling_options(parser)
     add_device_options(parser)
 
@@ -129,10 +122,7 @@ def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
 
 
 def _write(
-    options: argparse.Namespace,
-    batches: Generator[tuple[np.ndarray, np.ndarray]],
-    palette: Palette,
-    paths: list[Path],
+    options: argparse.Namespace, batches: Generator[tuple[np.ndarray, np.ndarray]], palette: Palette, paths: list[Path]
 ) -> np.ndarray:
     """Write each picture to its path as soon as it is completed; returns all of them, (B, n_px, n_px, C) uint8."""
     import numpy as np

@@ -25,25 +25,24 @@ SPLITS = {"te": "test", "va": "valid", "tr": "train"}
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_model_options(parser)
-    parser.add_argument(
+    add(
         "--data_path",
         "--data",
         required=True,
         help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or a token store, an .npy of "
         f"tokens or images, a folder of pictures, or any other source of {command('tokenize')}, such as cifar10:test",
     )
-    parser.add_argument("--limit", type=positive, help="only this many images of each split, from the first")
-    parser.add_argument(
-        "--bert_mask_prob", type=probability, default=0.15, help="BERT: probability that a pixel is hidden"
-    )
-    parser.add_argument(
+    add("--limit", type=positive, help="only this many images of each split, from the first")
+    add("--bert_mask_prob", type=probability, default=0.15, help="BERT: probability that a pixel is hidden")
+    add(
         "--votes",
         type=non_negative,
         default=1,
         help="BERT with a head: masks of each image that vote on its class (the paper: 5); 0 shows the whole image",
     )
-    parser.add_argument("--seed", type=non_negative, default=42, help="BERT: seed of the hidden pixels")
+    add("--seed", type=non_negative, default=42, help="BERT: seed of the hidden pixels")
     add_device_options(parser)
 
 

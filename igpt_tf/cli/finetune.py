@@ -24,17 +24,16 @@ if TYPE_CHECKING:
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument(
-        "--data", required=True, help=f"images with labels: a token store, or any source of {command('tokenize')}"
-    )
-    parser.add_argument("--validation", help="images with labels that are not trained on")
-    parser.add_argument(
+    add = parser.add_argument
+    add("--data", required=True, help=f"images with labels: a token store, or any source of {command('tokenize')}")
+    add("--validation", help="images with labels that are not trained on")
+    add(
         "--holdout",
         type=float,
         default=0.1,
         help="without --validation: how much of each class is held out of the data instead; 0 trains on everything",
     )
-    parser.add_argument("--validation_images", type=positive, default=2000, help="validation images, at most")
+    add("--validation_images", type=positive, default=2000, help="validation images, at most")
     add_model_options(parser)
     add_training_options(parser, FinetuneSettings)
 

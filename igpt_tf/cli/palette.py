@@ -24,15 +24,14 @@ EVALUATED = 1000
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("action", nargs="?", choices=["fit"], help="fit: choose a palette for images")
+    add = parser.add_argument
+    add("action", nargs="?", choices=["fit"], help="fit: choose a palette for images")
     add_source_options(parser)
-    parser.add_argument("--out", type=Path, default=Path("palette.npy"), help="file to write the palette to")
-    parser.add_argument(
-        "--n_colors", type=positive, default=512, help="number of colours, up to 65,536 (the paper: 512)"
-    )
-    parser.add_argument("--grey", action="store_true", help="choose grey levels instead of colours")
-    parser.add_argument("--max_images", type=positive, default=50_000, help="number of images to sample, at random")
-    parser.add_argument("--seed", type=non_negative, default=0, help="seed of the sample and of k-means")
+    add("--out", type=Path, default=Path("palette.npy"), help="file to write the palette to")
+    add("--n_colors", type=positive, default=512, help="number of colours, up to 65,536 (the paper: 512)")
+    add("--grey", action="store_true", help="choose grey levels instead of colours")
+    add("--max_images", type=positive, default=50_000, help="number of images to sample, at random")
+    add("--seed", type=non_negative, default=0, help="seed of the sample and of k-means")
 
 
 def run(options: argparse.Namespace) -> None:

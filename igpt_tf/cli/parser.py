@@ -43,15 +43,14 @@ class Parser(argparse.ArgumentParser):
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Which model; OpenAI's names for the same options are accepted beside ours."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--model",
         "--ckpt_path",
         default="nano-cifar10",
         help="a bundled name, a preset folder, igpt-s|m|l once downloaded, or the prefix of an OpenAI checkpoint",
     )
-    parser.add_argument(
-        "--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)"
-    )
+    add("--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)")
     shape = parser.add_argument_group("shape", "read from the checkpoint; what is typed must agree with it")
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=int, metavar="N", help=f"the checkpoint's {name}")
@@ -61,25 +60,23 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """How many devices, and how many images each computes at once."""
-    parser.add_argument("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
-    parser.add_argument("--n_sub_batch", type=positive, default=8, help="images per batch on each device")
+    add = parser.add_argument
+    add("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
+    add("--n_sub_batch", type=positive, default=8, help="images per batch on each device")
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """What decides a drawn image, and where it goes."""
-    parser.add_argument(
-        "--temperature", type=float, default=1.0, help="below 1 favours likely colours; 0 takes the likeliest"
-    )
-    parser.add_argument("--top_k", type=int, help="draw only from the k likeliest colours")
-    parser.add_argument("--top_p", type=float, help="draw from the smallest set of colours with this probability")
-    parser.add_argument(
-        "--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest"
-    )
-    parser.add_argument("--seed", type=non_negative, default=42, help="seed of the random numbers")
-    parser.add_argument("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
-    parser.add_argument("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
-    parser.add_argument("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
-    parser.add_argument("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
+    add = parser.add_argument
+    add("--temperature", type=float, default=1.0, help="below 1 favours likely colours; 0 takes the likeliest")
+    add("--top_k", type=int, help="draw only from the k likeliest colours")
+    add("--top_p", type=float, help="draw from the smallest set of colours with this probability")
+    add("--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest")
+    add("--seed", type=non_negative, default=42, help="seed of the random numbers")
+    add("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
+    add("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
+    add("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
+    add("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
 
 
 def controls_of(options: argparse.Namespace) -> Controls:

@@ -45,25 +45,20 @@ class ListRecipes(argparse.Action):
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; settings stay unset, so that what was typed can be told from a recipe."""
-    parser.add_argument(
-        "--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}"
-    )
-    parser.add_argument("--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}")
-    parser.add_argument("--validation", help="images or tokens that are not trained on")
-    parser.add_argument("--validation_images", type=positive, default=256, help="how many of them, at random")
-    parser.add_argument(
-        "--recipe", action=ListRecipes, help="settings by name, see --list_recipes; whatever else is typed counts more"
-    )
-    parser.add_argument("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
-    parser.add_argument(
-        "--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path"
-    )
+    add = parser.add_argument
+    add("--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}")
+    add("--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}")
+    add("--validation", help="images or tokens that are not trained on")
+    add("--validation_images", type=positive, default=256, help="how many of them, at random")
+    add("--recipe", action=ListRecipes, help="settings by name, see --list_recipes; whatever else is typed counts more")
+    add("--list_recipes", action=ListRecipes, nargs=0, help="print the recipes and end")
+    add("--init_from", metavar="PRESET", help="weights to begin with, and their palette: a name or path")
     shape = parser.add_argument_group("shape", "that of --size or of the recipe, except for what is typed")
     shape.add_argument("--size", choices=("nano", "s", "m", "l", "xl"), default=UNSET, help="a size by name (nano)")
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=positive, default=UNSET, help=name)
     shape.add_argument("--bert", action="store_true", default=UNSET, help="BERT objective: predict hidden pixels")
-    parser.add_argument("--sample_every", type=positive, help="checkpoints between two pictures of samples")
+    add("--sample_every", type=positive, help="checkpoints between two pictures of samples")
     add_training_options(parser, PretrainSettings)
 
 

@@ -25,15 +25,14 @@ BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_model_options(parser)
-    parser.add_argument(
+    add(
         "--n",
         type=positive,
         help=f"images to draw; the grid and the GIF show the first {SHOWN} (default: n_sub_batch on each device)",
     )
-    parser.add_argument(
-        "--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them"
-    )
+    add("--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them")
     add_sampling_options(parser)
     add_device_options(parser)
 

@@ -15,21 +15,22 @@ if TYPE_CHECKING:
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
     """Declare the source, and how its images are read."""
-    parser.add_argument(
+    add = parser.add_argument
+    add(
         "--data",
         required=True,
         help="a folder of images (its subfolders are the classes), a .txt or .csv list of paths, an .npy or .npz, "
         "OpenAI's prefix of PREFIX_trX.npy, or mnist, fashion_mnist, cifar10 or cifar100; for another split than "
         "training add it after a colon: mnist:test",
     )
-    parser.add_argument(
+    add(
         "--data_file",
         type=Path,
         help="local copy of a data set given by name: mnist.npz, the folder of MNIST's four files, or the archive or "
         "folder of CIFAR's binary version (default: download it once)",
     )
-    parser.add_argument("--n_px", type=positive, default=32, help="height and width to resize images to first")
-    parser.add_argument("--workers", type=positive, help="number of threads that read images (default: one per core)")
+    add("--n_px", type=positive, default=32, help="height and width to resize images to first")
+    add("--workers", type=positive, help="number of threads that read images (default: one per core)")
 
 
 def open_named_source(options: argparse.Namespace) -> Source:

@@ -18,17 +18,18 @@ NAMED = 10
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    add = parser.add_argument
     add_source_options(parser)
-    parser.add_argument("--palette", type=Path, required=True, help=f"palette .npy, from: {command('palette fit')}")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the store")
-    parser.add_argument(
+    add("--palette", type=Path, required=True, help=f"palette .npy, from: {command('palette fit')}")
+    add("--out", type=Path, required=True, help="folder of the store")
+    add(
         "--random_crops",
         type=non_negative,
         default=0,
         help="number of random crops of each image, instead of its central square, as in the paper: the shorter side "
         "is resized to 256 to 384 pixels, 224 x 224 pixels are cut out and downsized",
     )
-    parser.add_argument("--seed", type=non_negative, default=0, help="seed of the random crops")
+    add("--seed", type=non_negative, default=0, help="seed of the random crops")
 
 
 def run(options: argparse.Namespace) -> None:

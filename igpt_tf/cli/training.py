@@ -85,7 +85,8 @@ class Trainer(abc.ABC, Generic[SettingsT, ModelT]):
 
 def add_training_options(parser: argparse.ArgumentParser, settings_class: type[RunSettings]) -> None:
     """Declare the settings, left unset to tell what was typed from a recipe, and the run's other options."""
-    parser.add_argument("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
+    add = parser.add_argument
+    add("--out", type=Path, required=True, help="the preset folder; training/ in it keeps the state")
     group = parser.add_argument_group(
         "settings of the run", "the command that resumes a run must give the same ones; defaults in brackets"
     )
@@ -103,14 +104,14 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     group.add_argument(
         "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
     )
-    parser.add_argument("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
-    parser.add_argument(
+    add("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
+    add(
         "--accept_changes",
         action="store_true",
         help="resume with another learning rate, clipping or precision than the run has had",
     )
-    parser.add_argument("--remat", action="store_true", help="need less memory and more time: for long sequences")
-    parser.add_argument("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
+    add("--remat", action="store_true", help="need less memory and more time: for long sequences")
+    add("--log_dir", type=Path, help="TensorBoard's folder (training/log.csv is always written)")
     add_device_options(parser)
     parser.set_defaults(n_sub_batch=None)
     add_distributed_options(parser)

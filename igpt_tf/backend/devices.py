@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import os
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, cast
 
 import keras
@@ -38,6 +40,32 @@ def list_cpus() -> list[str]:
 def jit_compile() -> Any:
     """Keras' `jit_compile` for training and evaluation: off on TensorFlow's CPUs, where XLA uses one core only."""
     return False if on_tensorflow() and not list_gpus() else "auto"
+
+
+def computes_bfloat16() -> bool:
+    """Whether the backend computes on processors that have instructions for bfloat16, and uses them.
+
+    Only TensorFlow does, without GPUs; JAX computes in float32 on a processor whatever the policy.
+    """
+    if not on_tensorflow() or list_gpus():
+        return False
+    try:
+        flags = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # not Linux
+        return False
+    return "avx512_bf16" in flags or "amx_bf16" in flags
+
+
+def limit_threads(n_threads: int) -> None:
+    """Compute on this many processor cores; call it before anything is computed."""
+    if on_tensorflow():
+        import tensorflow as tf
+
+        tf.config.threading.set_intra_op_parallelism_threads(n_threads)
+        tf.config.threading.set_inter_op_parallelism_threads(n_threads)
+    else:
+        # Read by JAX when it starts its threads.
+        os.environ["NPROC"] = str(n_threads)
 
 
 def choose_devices(n_gpu: int | None) -> list[str]:

@@ -59,7 +59,7 @@ def start_backend(options: argparse.Namespace) -> int:
         UserError: if the backend is missing or the others cannot be reached.
     """
     # Several processes have to meet before any of them touches a device.
-    load_backend(touch_devices=not _several(options))
+    load_backend(touch_devices=not _several(options), threads=options.threads)
     if not _several(options):
         return 0
     from igpt_tf.backend.processes import join_processes, process_share

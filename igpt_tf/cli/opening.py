@@ -25,14 +25,23 @@ if TYPE_CHECKING:
     from igpt_tf.weights.presets import Preset
 
 
-def load_backend(touch_devices: bool = True) -> None:
-    """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine."""
+def load_backend(touch_devices: bool = True, threads: int | None = None) -> None:
+    """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine.
+
+    Args:
+        touch_devices: compute something, for the remarks that come with the first computation.
+        threads: processor cores to compute on; None: all.
+    """
     # They are written before any logging can be configured.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with open(os.devnull, "wb") as nowhere, redirected(2, nowhere.fileno()):
         try:
             import keras
 
+            if threads is not None:
+                from igpt_tf.backend.devices import limit_threads
+
+                limit_threads(threads)
             if touch_devices:
                 keras.ops.zeros(1)
             if keras.backend.backend() not in ("tensorflow", "jax"):

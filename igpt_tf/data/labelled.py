@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -47,7 +48,7 @@ class LabelledTokens:
     @property
     def n_class(self) -> int:
         """Number of classes C: that of the names, or else one more than the greatest label."""
-        return int(self.labels.max()) + 1 if self.classes is None else len(self.classes)
+        return count_classes(self.labels, self.classes)
 
     def part(self, rows: np.ndarray) -> LabelledTokens:
         """The images of these rows (n,); nothing is copied but the labels."""
@@ -73,6 +74,11 @@ class LabelledTokens:
                 f"{self.name}: expected the classes {listed(classes)}, got {listed(self.classes)}: "
                 "give images of the same classes, in the same order"
             )
+
+
+def count_classes(labels: np.ndarray, classes: Sequence[str] | None) -> int:
+    """Number of classes: that of their names, or else one more than the greatest label."""
+    return int(labels.max()) + 1 if classes is None else len(classes)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,16 @@ def read_labelled(
     Raises:
         UserError: as `read_tokens`, and if there are no labels or all are the same.
     """
+    labels = require_labels(data)
+    return LabelledTokens(data.name, read_tokens(data, n_px, palette, n_vocab), labels, data.classes)
+
+
+def require_labels(data: TokenStore | Source) -> np.ndarray:
+    """The labels (N,) of all images, of at least two classes.
+
+    Raises:
+        UserError: if there are none or all are the same.
+    """
     if data.labels is None:
         raise UserError(
             f"{data.name}: expected images with labels, got none: give a folder with a subfolder for each class, a "
@@ -84,4 +94,4 @@ def read_labelled(
         )
     if data.labels.min() == data.labels.max():
         raise UserError(f"{data.name}: expected images of at least 2 classes, got label {data.labels[0]} alone")
-    return LabelledTokens(data.name, read_tokens(data, n_px, palette, n_vocab), data.labels, data.classes)
+    return data.labels

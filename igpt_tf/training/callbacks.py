@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, cast
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 import keras
 import numpy as np
 
-from igpt_tf.backend.processes import all_or_none
+from igpt_tf.backend.processes import all_or_none, from_first_process
 from igpt_tf.pictures.writing import grid, write_png
 from igpt_tf.sampling import sampler_of
 from igpt_tf.training.best import is_out_of_patience
@@ -127,6 +128,34 @@ class EarlyStop(keras.callbacks.Callback):
         """Stop, or not."""
         if is_out_of_patience(self.history, self.patience):
             cast("keras.Model", self.model).stop_training = True
+
+
+class TimeLimit(keras.callbacks.Callback):
+    """Stops training after the save interval that the next one would not end within the time.
+
+    Args:
+        seconds: from the creation of this callback on.
+
+    Attributes:
+        stopped: whether it has stopped training before its end.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__()
+        self._end = time.monotonic() + seconds
+        self._began = 0.0
+        self.stopped = False
+
+    def on_epoch_begin(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Start the interval's clock."""
+        self._began = time.monotonic()
+
+    def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
+        """Stop, or not; of several processes, when the first one stops."""
+        now = time.monotonic()
+        is_late = from_first_process(now + (now - self._began) > self._end)
+        if is_late and epoch + 1 < cast("dict[str, int]", self.params)["epochs"]:
+            self.stopped = cast("keras.Model", self.model).stop_training = True
 
 
 class SampleGrids(keras.callbacks.Callback):

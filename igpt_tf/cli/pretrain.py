@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +16,7 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     import keras
 
@@ -59,6 +60,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         shape.add_argument(f"--{name}", type=positive, default=UNSET, help=name)
     shape.add_argument("--bert", action="store_true", default=UNSET, help="BERT objective: predict hidden pixels")
     add("--sample_every", type=positive, help="checkpoints between two pictures of samples")
+    add(
+        "--conditional",
+        action="store_true",
+        help="train a model of each class: the data need labels, as of a folder with a subfolder for each class",
+    )
     add_training_options(parser, PretrainSettings)
 
 
@@ -80,6 +86,9 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         self.images = open_data(options.data)
         self.palette = resolve_palette(options, self.preset, self.images)
         self.config = self.preset.config if self.preset else _config(options, recipe, self.palette, self.images)
+        self.labels, self.classes = None, None
+        if options.conditional or (recipe is not None and recipe.config.n_start > 1):
+            self._take_classes()
         if options.sample_every is None:
             return
         if self.palette is None:
@@ -89,6 +98,22 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         if options.model_parallel > 1:
             raise UsageError(
                 "--sample_every: expected a whole model on each device, got --model_parallel: leave it out"
+            )
+
+    def _take_classes(self) -> None:
+        """Read the labels of the images; a new model gets as many classes, an old one must have the same."""
+        from igpt_tf.data.labelled import count_classes
+        from igpt_tf.data.open import require_labels
+
+        self.labels, self.classes = require_labels(self.images), self.images.classes
+        n_start = 1 + count_classes(self.labels, self.classes)
+        if self.preset is None:
+            self.config = dataclasses.replace(self.config, n_start=n_start)
+        elif (self.config.n_start, self.preset.start_classes) != (n_start, self.classes):
+            expected, got = _listed(self.preset.start_classes, self.config.n_start), _listed(self.classes, n_start)
+            raise UserError(
+                f"{self.options.data}: expected the classes of the weights of --init_from, {expected}, got {got}: "
+                "leave out --conditional, or begin with a new model"
             )
 
     def read(self, settings: PretrainSettings) -> None:
@@ -112,7 +137,7 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         """A new model, or that of --init_from."""
         from igpt_tf.training.pretrain import new_model
 
-        return new_model(self.preset or self.config, self.options.mixed_precision, self.options.remat)
+        return new_model(self.preset or self.config, self.options.mixed_precision, self.options.remat, self.classes)
 
     def callbacks(self, folder: Path, writes: bool) -> list[keras.callbacks.Callback]:
         """Grids of samples, if --sample_every asks for them."""
@@ -124,10 +149,10 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         )
 
     def function(self) -> Callable[..., list[Logs]]:
-        """`pretrain`."""
+        """`pretrain`, with the labels where the model is to learn them."""
         from igpt_tf.training.pretrain import pretrain
 
-        return pretrain
+        return functools.partial(pretrain, labels=self.labels)
 
     def describe(self, logs: Logs, best: bool, fields: dict[str, Any]) -> tuple[dict[str, float], str]:
         """The losses, in nats per token."""
@@ -136,6 +161,11 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         which = f", of the best checkpoint, step {fields['weights_of_step']} of {fields['steps']}" if best else ""
         which += ", averaged weights" if fields["averaged"] else ""
         return losses, f"{text} (nats per token{which})"
+
+
+def _listed(classes: Sequence[str] | None, n_start: int) -> str:
+    """The names of the classes of start embeddings, or how many there are."""
+    return ", ".join(classes) if classes else f"{n_start - 1} without names"
 
 
 def _typed_shape(options: argparse.Namespace) -> dict[str, int]:
@@ -175,7 +205,7 @@ def _config(
         typed.setdefault("n_px", images.n_px)
     base = SIZES[getattr(options, "size", "nano")] if recipe is None else recipe.config
     if recipe is not None and hasattr(options, "size"):
-        base = dataclasses.replace(SIZES[options.size], n_px=base.n_px, bert=base.bert)
+        base = dataclasses.replace(SIZES[options.size], n_px=base.n_px, bert=base.bert, n_start=base.n_start)
     try:
         return dataclasses.replace(base, **typed)
     except UserError as error:

@@ -6,13 +6,16 @@ import abc
 import argparse
 import dataclasses
 import math
+import re
+import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
 from igpt_tf.cli.opening import report, warn
 from igpt_tf.cli.parser import add_device_options, non_negative, positive
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.cli.progress import progress_bar, tensorboard
+from igpt_tf.errors import UsageError
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -102,8 +105,20 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
         text = f"{text} ({DEFAULTS.get(name) or about['unset'] or _shown(field.default)})"
         group.add_argument(f"--{name}", type=parse, default=UNSET, help=text, **about["options"])
     group.add_argument(
-        "--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32"
+        "--mixed_precision",
+        action="store_true",
+        default=None,
+        help="compute in bfloat16; weights and losses stay float32 (where the processor has instructions for it; a run "
+        "keeps the precision that it began with)",
     )
+    group.add_argument("--no_mixed_precision", dest="mixed_precision", action="store_false", help="compute in float32")
+    add(
+        "--time_limit",
+        type=duration,
+        help="stop at the last checkpoint before this much time has passed, such as 170m, 2h or 90s; the same command "
+        "resumes",
+    )
+    add("--threads", type=positive, help="processor cores to compute on (all)")
     add("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
     add(
         "--accept_changes",
@@ -115,6 +130,18 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     add_device_options(parser)
     parser.set_defaults(n_sub_batch=None)
     add_distributed_options(parser)
+
+
+def duration(text: str) -> float:
+    """Seconds of a time such as 170m, 2h, 1.5h or 90s.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is something else.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"expected a time such as 170m, 2h or 90s, got {text!r}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
 
 
 def _shown(default: Any) -> str:
@@ -137,6 +164,7 @@ def train(
         trainer_class: opens model and data, once the backend is there.
         recipe: settings by name; what was typed counts more.
     """
+    began = time.monotonic()
     check_distributed(options)
     # Mistakes in the settings are reported before the backend is loaded, which takes seconds.
     settings = choose_settings(options, settings_class, recipe)
@@ -147,6 +175,7 @@ def train(
     from igpt_tf.backend.processes import all_or_none
     from igpt_tf.storage.files import require_writable
     from igpt_tf.training.best import best_interval
+    from igpt_tf.training.callbacks import TimeLimit
     from igpt_tf.training.checkpoint import RunFolder
 
     # Of several processes that train together, all stop if one of them cannot begin.
@@ -161,8 +190,13 @@ def train(
         # Last, because reading may take long.
         trainer.read(settings)
     folder = RunFolder(options.out / "training", options.keep, options.accept_changes, warn)
+    options.mixed_precision = choose_precision(options.mixed_precision, folder.identity())
     if process == 0:
-        callbacks.append(progress_bar(settings.accumulate))
+        callbacks.append(progress_bar(settings))
+    limit = None
+    if options.time_limit is not None:
+        limit = TimeLimit(options.time_limit - (time.monotonic() - began))
+        callbacks.append(limit)
     callbacks += trainer.callbacks(folder.path, process == 0)
     keras.utils.set_random_seed(settings.seed)
     with scope:
@@ -174,7 +208,11 @@ def train(
     if process != 0:
         return
     model.save_to_preset(options.out, trainer.palette)
-    best, steps = settings.patience is not None, settings.plan(len(trainer.data))[1]
+    n_intervals, steps = settings.plan(len(trainer.data))
+    if limit is not None and limit.stopped:
+        step, last = len(history) * steps, n_intervals * steps
+        warn(f"stopped at step {step} of {last} by the time limit: the same command resumes")
+    best = settings.patience is not None
     number = (best_interval(history) if best else None) or len(history)
     fields = {
         "preset": str(options.out),
@@ -240,50 +278,13 @@ def with_batch(settings: SettingsT, options: argparse.Namespace, recipe: Recipe 
     return dataclasses.replace(settings, batch_size=batch, accumulate=accumulate)
 
 
-def progress_bar(accumulate: int) -> keras.callbacks.Callback:
-    """A bar over all steps of a run, of `accumulate` micro-batches each, on standard error, with the latest losses."""
-    import keras
-    from tqdm import tqdm
+def choose_precision(typed: bool | None, begun: dict[str, Any] | None) -> bool:
+    """Whether to compute in bfloat16: as typed, or as the run has begun, or where the processor is made for it."""
+    from igpt_tf.backend.devices import computes_bfloat16
 
-    class ProgressBar(keras.callbacks.Callback):
-        # On JAX, Keras may then run ahead instead of waiting for every loss.
-        async_safe = True
-
-        def on_train_begin(self, logs=None) -> None:
-            params = cast("dict[str, Any]", self.params)
-            self.steps = params["steps"] // accumulate
-            self.bar = tqdm(total=params["epochs"] * self.steps, unit="step")
-
-        def on_epoch_begin(self, epoch, logs=None) -> None:
-            self.bar.update(epoch * self.steps - self.bar.n)
-
-        def on_train_batch_end(self, batch, logs=None) -> None:
-            if (batch + 1) % accumulate == 0:
-                self.bar.set_postfix(logs or {}, refresh=False)
-                self.bar.update()
-
-        def on_epoch_end(self, epoch, logs=None) -> None:
-            self.bar.set_postfix(logs or {})
-
-        def on_train_end(self, logs=None) -> None:
-            self.bar.close()
-
-    return ProgressBar()
-
-
-def tensorboard(folder: Path) -> keras.callbacks.Callback:
-    """Keras' own log for TensorBoard; a `UserError` where the backend or the package cannot write it."""
-    import importlib.util
-
-    import keras
-
-    from igpt_tf.storage.files import require_writable
-
-    if keras.backend.backend() != "tensorflow":
-        raise UserError(
-            "--log_dir: expected the TensorFlow backend, which alone writes TensorBoard's files, got JAX: see log.csv"
-        )
-    if importlib.util.find_spec("tensorboard") is None:
-        raise UserError("--log_dir: expected the package tensorboard, got none: pip install tensorboard")
-    require_writable(folder)
-    return keras.callbacks.TensorBoard(str(folder), write_graph=False)
+    if typed is None and begun is not None:
+        return begun["compute_dtype"] == "bfloat16"
+    if typed is None and computes_bfloat16():
+        warn("computing in mixed bfloat16, for which this processor has instructions (--no_mixed_precision: float32)")
+        return True
+    return bool(typed)

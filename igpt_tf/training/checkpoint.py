@@ -10,6 +10,7 @@ import json
 import time
 import warnings
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, cast
 
@@ -19,8 +20,9 @@ from igpt_tf.backend.processes import all_or_none, from_first_process, process_s
 from igpt_tf.errors import UserError
 from igpt_tf.storage.files import atomic_write, exclusive, remove_partials, require_writable
 from igpt_tf.storage.records import RecordError, read_record, write_record
+from igpt_tf.storage.tensors import Tensor, write_tensors
 from igpt_tf.training.best import best_interval, rank
-from igpt_tf.training.state import DamagedError, check_state, load_state, require_finite, save_state
+from igpt_tf.training.state import DamagedError, check_state, copy_state, load_state, require_finite
 
 LOG_FILE = "log.csv"
 LOCK_FILE = ".lock"
@@ -78,7 +80,11 @@ class RunCheckpoint(keras.callbacks.Callback):
     identity of the run and its whole history, so each pair describes one moment by itself: if the process dies or a
     file is truncated, the run resumes from the newest pair that is whole. Nothing that is not finite is saved.
 
-    A context manager: from `restore` to the end of its block no other process can resume the same run.
+    The variables are copied and the copies are written in another thread while training continues; a file that cannot
+    be written ends the run at the next checkpoint.
+
+    A context manager: from `restore` to the end of its block no other process can resume the same run, and at its end
+    everything is written.
 
     Args:
         folder: where the files go.
@@ -98,13 +104,16 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.seconds: list[float] = []
         self._began = 0.0
         self._lock = contextlib.ExitStack()
+        self._writer = ThreadPoolExecutor(1)
+        self._written: Future[None] | None = None
 
     def __enter__(self) -> RunCheckpoint:
         """Nothing yet: `restore` takes the lock."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Release the lock."""
+        """Wait for the last checkpoint, and release the lock."""
+        self._writer.shutdown()
         self._lock.close()
 
     def restore(self, model: keras.Model) -> int:
@@ -156,7 +165,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         if problem is not None:
             self.folder.warn(f"{problem}: resuming from the checkpoint before it")
         self.history, self.seconds = record["history"], record["seconds"]
-        self._write_log()
+        self._write_log(len(self.history))
         return path
 
     def _find_best(self, model: keras.Model) -> Path:
@@ -205,35 +214,46 @@ class RunCheckpoint(keras.callbacks.Callback):
         values = {name: float(value) for name, value in (logs or {}).items()}
         self.history.append({**values, "learning_rate": learning_rate})
         self.seconds.append(round(time.monotonic() - self._began, 3))
+        self._finish_writing()
+        if self.writes:
+            self._written = self._writer.submit(self._write, copy_state(model), len(self.history))
+
+    def on_train_end(self, logs: dict[str, float] | None = None) -> None:
+        """Wait for the last checkpoint."""
+        self._finish_writing()
+
+    def _finish_writing(self) -> None:
+        """Wait for the checkpoint that is being written, and raise its error in all processes."""
         # A full disk must end the other processes too, which would wait for this one's next step.
         with all_or_none():
-            if self.writes:
-                self._write(epoch + 1)
+            written, self._written = self._written, None
+            if written is not None:
+                written.result()
 
-    def _write(self, number: int) -> None:
-        path = self._record_of(number)
-        size = save_state(path.with_suffix(WEIGHTS_SUFFIX), cast("keras.Model", self.model))
-        write_record(path, {"bytes": size, "course": self.identity, "history": self.history, "seconds": self.seconds})
-        self._write_log()
-        self._delete_old()
+    def _write(self, state: list[Tensor], number: int) -> None:
+        """Write the checkpoint of save interval `number`, which no later one can overtake."""
+        path, history, seconds = self._record_of(number), self.history[:number], self.seconds[:number]
+        size = write_tensors(path.with_suffix(WEIGHTS_SUFFIX), state)
+        write_record(path, {"bytes": size, "course": self.identity, "history": history, "seconds": seconds})
+        self._write_log(number)
+        self._delete_old(number)
 
-    def _write_log(self) -> None:
-        """Write the whole history as a table, so that every row is there once whatever happened before."""
-        names = list(dict.fromkeys(name for logs in self.history for name in logs))
+    def _write_log(self, last: int) -> None:
+        """Write the history up to save interval `last` as a table: every row once, whatever happened before."""
+        names = list(dict.fromkeys(name for logs in self.history[:last] for name in logs))
         table = io.StringIO()
         rows = csv.writer(table, lineterminator="\n")
         rows.writerow(["period", "step", "images", *names, "seconds"])
-        for number, (logs, seconds) in enumerate(zip(self.history, self.seconds, strict=True), 1):
+        for number, (logs, seconds) in enumerate(zip(self.history[:last], self.seconds[:last], strict=True), 1):
             step = number * self.steps_per_interval
             images = step * self.identity["batch_size"]
             rows.writerow([number, step, images, *(logs.get(name, "") for name in names), seconds])
         with atomic_write(self.path / LOG_FILE) as file:
             file.write(table.getvalue().encode())
 
-    def _delete_old(self) -> None:
-        """Delete all checkpoints but the latest and the best."""
-        last = len(self.history)
-        kept = {*range(max(1, last - self.folder.keep + 1), last + 1), best_interval(self.history)}
+    def _delete_old(self, last: int) -> None:
+        """Delete all checkpoints but the latest up to save interval `last`, and the best of them."""
+        kept = {*range(max(1, last - self.folder.keep + 1), last + 1), best_interval(self.history[:last])}
         stems = {self._record_of(number).stem for number in kept if number}
         # The record first: a record without its weights would count as damaged.
         for pattern in ("epoch-*.json", f"epoch-*{WEIGHTS_SUFFIX}"):

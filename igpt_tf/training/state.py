@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 from pathlib import Path
-from typing import Any, cast
 
 import keras
+import numpy as np
 
 from igpt_tf.backend.processes import assign_from_first_process
 from igpt_tf.errors import UserError
-from igpt_tf.storage.tensors import write_tensors
+from igpt_tf.storage.tensors import Tensor
 
 
 class DamagedError(UserError):
@@ -32,24 +33,17 @@ def run_variables(model: keras.Model) -> dict[str, keras.Variable]:
     return {**weights, **state}
 
 
-def save_state(path: Path, model: keras.Model) -> int:
-    """Write all variables to a safetensors file, whole or not at all; returns its size in bytes.
-
-    Raises:
-        UserError: if the file cannot be written.
-    """
-    return write_tensors(
-        path,
+def copy_state(model: keras.Model) -> list[Tensor]:
+    """Copies of all variables as they are now, for `write_tensors` to write while training continues."""
+    return [
         (
-            (
-                name,
-                keras.backend.standardize_dtype(variable.dtype),
-                tuple(int(n) for n in variable.shape),
-                lambda variable=variable: cast("Any", keras.ops.convert_to_numpy(variable)),
-            )
-            for name, variable in run_variables(model).items()
-        ),
-    )
+            name,
+            keras.backend.standardize_dtype(variable.dtype),
+            tuple(int(n) for n in variable.shape),
+            partial(np.asarray, np.array(keras.ops.convert_to_numpy(variable))),
+        )
+        for name, variable in run_variables(model).items()
+    ]
 
 
 def check_state(path: Path, model: keras.Model, size: int) -> None:

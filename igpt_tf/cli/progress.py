@@ -1,0 +1,87 @@
+"""What shows how a training proceeds: a bar with the expected end, and TensorBoard's log."""
+
+from __future__ import annotations
+
+import datetime
+import sys
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, cast
+
+from igpt_tf.errors import UserError
+
+if TYPE_CHECKING:
+    import keras
+
+    from igpt_tf.training.settings import RunSettings
+
+# Steps that the estimate of a run's end leaves out, and those that it is made of.
+SKIPPED_STEPS, TIMED_STEPS = 5, 20
+
+
+def progress_bar(settings: RunSettings) -> keras.callbacks.Callback:
+    """A bar over all steps of a run with the latest losses and, once, a line with the expected end; on stderr."""
+    accumulate = settings.accumulate
+    import keras
+    from tqdm import tqdm
+
+    class ProgressBar(keras.callbacks.Callback):
+        # On JAX, Keras may then run ahead instead of waiting for every loss.
+        async_safe = True
+
+        def on_train_begin(self, logs=None) -> None:
+            params = cast("dict[str, Any]", self.params)
+            self.steps = params["steps"] // accumulate
+            self.bar = tqdm(total=params["epochs"] * self.steps, unit="step")
+            self.counted = 0
+
+        def on_epoch_begin(self, epoch, logs=None) -> None:
+            self.bar.update(epoch * self.steps - self.bar.n)
+            self.bar.unpause()
+
+        def on_train_batch_end(self, batch, logs=None) -> None:
+            if (batch + 1) % accumulate == 0:
+                self.bar.set_postfix(logs or {}, refresh=False)
+                self.bar.update()
+                self.counted += 1
+                self.estimate()
+
+        def estimate(self) -> None:
+            # Without the first steps, in which the program is compiled.
+            if self.counted == SKIPPED_STEPS:
+                self.began = time.monotonic()
+            if self.counted == SKIPPED_STEPS + TIMED_STEPS:
+                rate = TIMED_STEPS / (time.monotonic() - self.began)
+                seconds = (self.bar.total - self.bar.n) / rate
+                end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
+                self.bar.write(
+                    f"{self.bar.total - self.bar.n} steps left, {rate * settings.batch_size:.3g} images/s: about "
+                    f"{seconds / 3600:.1f} h without validation, until {end:%a %d %b %H:%M}",
+                    file=sys.stderr,
+                )
+
+        def on_epoch_end(self, epoch, logs=None) -> None:
+            self.bar.set_postfix(logs or {})
+
+        def on_train_end(self, logs=None) -> None:
+            self.bar.close()
+
+    return ProgressBar()
+
+
+def tensorboard(folder: Path) -> keras.callbacks.Callback:
+    """Keras' own log for TensorBoard; a `UserError` where the backend or the package cannot write it."""
+    import importlib.util
+
+    import keras
+
+    from igpt_tf.storage.files import require_writable
+
+    if keras.backend.backend() != "tensorflow":
+        raise UserError(
+            "--log_dir: expected the TensorFlow backend, which alone writes TensorBoard's files, got JAX: see log.csv"
+        )
+    if importlib.util.find_spec("tensorboard") is None:
+        raise UserError("--log_dir: expected the package tensorboard, got none: pip install tensorboard")
+    require_writable(folder)
+    return keras.callbacks.TensorBoard(str(folder), write_graph=False)

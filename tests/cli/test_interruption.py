@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 N_PERIODS = 30
 SHAPE = ["--n_px", "4", "--n_vocab", "7", "--n_embd", "8", "--n_head", "2", "--n_layer", "1"]
 COURSE = ["--steps", "60", "--save_every", "2", "--batch_size", "4", "--warmup_steps", "3", "--learning_rate", "0.01"]
-STATE = ["--ema", "0.9", "--augment", "flip"]
+STATE = ["--ema", "0.9", "--augment", "flip", "--optimizer", "muon", "--schedule", "wsd"]
 
 
 def line(tokens, out):

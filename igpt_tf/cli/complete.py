@@ -77,6 +77,7 @@ def run(options: argparse.Namespace) -> None:
         tokens.repeat(options.n, axis=0),
         known,
         controls,
+        classes=_classes(options.classes, len(tokens), options.n),
         seed=seeds_of(options.seed, len(tokens), options.n),
         batch_size=batch_size,
         method=options.method,
@@ -119,6 +120,13 @@ def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
         return known_by_mask(mask, n_px)
     except UserError as error:
         raise UserError(f"{options.mask}: {error}") from error
+
+
+def _classes(classes: list[int | str] | None, n_pictures: int, n: int) -> list[int | str] | None:
+    """The class of each completion: pictures have the classes in turn."""
+    if classes is None:
+        return None
+    return [classes[picture % len(classes)] for picture in range(n_pictures) for _ in range(n)]
 
 
 def _write(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import json
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 
     from igpt_tf.data.tokens import Tokens
     from igpt_tf.scoring.evaluation import Evaluation
+    from igpt_tf.scoring.likelihood import ClassEvaluation
     from igpt_tf.weights.presets import Preset
 
 # OpenAI's names of the files and of the splits in what it prints; the largest comes last.
@@ -43,6 +45,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="BERT with a head: masks of each image that vote on its class (the paper: 5); 0 shows the whole image",
     )
     add("--seed", type=non_negative, default=42, help="BERT: seed of the hidden pixels")
+    add(
+        "--by_class",
+        action="store_true",
+        help="of a model trained with classes: also the loss given each image's class, and the accuracy of the class "
+        "under which it is likeliest; takes as much longer as there are classes",
+    )
     add_device_options(parser)
 
 
@@ -51,14 +59,23 @@ def run(options: argparse.Namespace) -> None:
     preset = open_model(options)
     from igpt_tf.model import ImageGPT, ImageGPTClassifier
     from igpt_tf.scoring.evaluation import evaluate
+    from igpt_tf.scoring.likelihood import evaluate_classes
 
     if options.votes != 1 and not preset.config.bert:
         raise UsageError("--votes: expected a BERT model, got an autoregressive one: leave it out")
-    splits = _read_splits(options, preset)
-    model_class = ImageGPT if preset.n_class is None else ImageGPTClassifier
+    if options.by_class and preset.config.n_start == 1:
+        raise UsageError("--by_class: expected a model that was trained with classes, got one without: leave it out")
+    has_head = preset.n_class is not None and not options.by_class
+    splits = _read_splits(options, preset, has_head)
+    model_class = ImageGPTClassifier if has_head else ImageGPT
     model, batch_size = load_model(options, model_class.from_preset, preset)
     results = {}
     for name, (tokens, labels) in splits.items():
+        if options.by_class and labels is not None:
+            results[name] = evaluate_classes(model, tokens, labels, batch_size=batch_size, progress=True)
+            if not options.json:
+                print(_class_line(name, results[name]), flush=True)
+            continue
         results[name] = evaluate(
             model,
             tokens,
@@ -72,21 +89,27 @@ def run(options: argparse.Namespace) -> None:
         if not options.json:
             print(_line(name, results[name]), flush=True)
     if options.json:
-        print(json.dumps({name: _fields(result) for name, result in results.items()}))
+        fields = dataclasses.asdict if options.by_class else _fields
+        print(json.dumps({name: fields(result) for name, result in results.items()}))
 
 
-def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple[Tokens, np.ndarray | None]]:
+def _read_splits(
+    options: argparse.Namespace, preset: Preset, has_head: bool
+) -> dict[str, tuple[Tokens, np.ndarray | None]]:
     """Name to tokens (N, T) and labels, of OpenAI's splits or else of the one source."""
     import numpy as np
 
     from igpt_tf.data.labelled import LabelledTokens, TokenRows
-    from igpt_tf.data.open import open_data, read_tokens
+    from igpt_tf.data.open import open_data, read_tokens, require_labels
     from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
-    # Without a head to evaluate, the labels are not needed.
+    # Without classes to evaluate, the labels are not needed.
+    n_class, classes = (preset.n_class, preset.classes) if has_head else (None, None)
+    if options.by_class:
+        n_class, classes = preset.config.n_start - 1, preset.start_classes
     found = {
-        name: f"{prefix}_{short}X.npy" if preset.n_class is None else f"{prefix}:{name}"
+        name: f"{prefix}_{short}X.npy" if n_class is None else f"{prefix}:{name}"
         for short, name in SPLITS.items()
         if Path(f"{prefix}_{short}X.npy").exists()
     }
@@ -101,10 +124,10 @@ def _read_splits(options: argparse.Namespace, preset: Preset) -> dict[str, tuple
         palette = resolve_palette(options, preset, images)
         tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
         labels = None
-        if images.labels is not None and preset.n_class is not None:
-            LabelledTokens(images.name, tokens, images.labels, images.classes).require_classes(
-                preset.n_class, preset.classes
-            )
+        if options.by_class:
+            require_labels(images)
+        if images.labels is not None and n_class is not None:
+            LabelledTokens(images.name, tokens, images.labels, images.classes).require_classes(n_class, classes)
             labels = images.labels[: options.limit]
         rows = np.arange(len(tokens))[: options.limit]
         splits[name] = (tokens if options.limit is None else TokenRows(tokens, rows), labels)
@@ -116,6 +139,13 @@ def _line(name: str, result: Evaluation) -> str:
     if result.accuracy is not None:
         line += f" clf: {result.class_nats:.4f} acc: {result.accuracy:.2f}"
     return f"{line} ({result.nats:.4f} nats/token, {result.bits:.4f} bits/token, {result.images} images)"
+
+
+def _class_line(name: str, result: ClassEvaluation) -> str:
+    return (
+        f"{name} gen: {result.nats:.4f} given class: {result.given_nats:.4f} likeliest class: {result.accuracy:.2f} "
+        f"% right (nats/token, {result.images} images)"
+    )
 
 
 def _fields(result: Evaluation) -> dict[str, float | int]:

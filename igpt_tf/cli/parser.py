@@ -72,6 +72,15 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     add("--top_k", type=int, help="draw only from the k likeliest colours")
     add("--top_p", type=float, help="draw from the smallest set of colours with this probability")
     add("--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest")
+    add(
+        "--class_name",
+        nargs="+",
+        metavar="CLASS",
+        dest="classes",
+        help="names or numbers of classes that the model was trained with; of several, pictures have them in turn; "
+        "all: every class",
+    )
+    add("--guidance", type=float, default=1.0, help="above 1, pictures are more of their class and less varied")
     add("--seed", type=non_negative, default=42, help="seed of the random numbers")
     add("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
     add("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
@@ -83,7 +92,7 @@ def controls_of(options: argparse.Namespace) -> Controls:
     """How colours are drawn; a `UsageError` for invalid values."""
     from igpt_tf.sampling import Controls
 
-    return Controls(options.temperature, options.top_k, options.top_p, options.min_p)
+    return Controls(options.temperature, options.top_k, options.top_p, options.min_p, options.guidance)
 
 
 def positive(text: str) -> int:

@@ -26,11 +26,26 @@ def open_drawing(options: argparse.Namespace) -> tuple[Controls, Preset, Palette
     """How colours are drawn, the model and its palette; places that cannot be written are refused before the work."""
     preset = open_model(options)
     controls = controls_of(options)
+    options.classes = choose_classes(options.classes, preset)
+    if options.classes is None and controls.guidance != 1:
+        raise UsageError("--guidance: expected --class_name with it, got it alone: name a class")
     if options.grid is not None and (options.grid.suffix.lower() != ".png" or options.grid.is_dir()):
         raise UsageError(f"--grid: expected the name of a .png file, got {options.grid}")
     for folder in (options.out, *([options.grid.parent] if options.grid else [])):
         require_writable(folder)
     return controls, preset, open_palette(options, preset)
+
+
+def choose_classes(words: list[str] | None, preset: Preset) -> list[int | str] | None:
+    """The classes that the user named, by name or number; every class for `all`."""
+    if words is None:
+        return None
+    if preset.config.n_start == 1:
+        raise UsageError(f"--class_name: expected a model that was trained with classes, got {preset.source}")
+    names = preset.start_classes or ()
+    if words == ["all"] and "all" not in names:
+        return list(range(preset.config.n_start - 1))
+    return [int(word) if word.isdigit() and word not in names else word for word in words]
 
 
 def finish(

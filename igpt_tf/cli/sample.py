@@ -47,6 +47,7 @@ def run(options: argparse.Namespace) -> None:
         "model": preset.fingerprint(),
         "palette": palette.digest(),
         "seed": options.seed,
+        "classes": None if options.classes is None else model.starts(options.classes, len(options.classes)).tolist(),
         **dataclasses.asdict(controls),
     }
     n = options.n or batch_size
@@ -74,7 +75,11 @@ def _draw(
     done = series.n - len(series.missing)
     # Checks everything before anything is removed.
     steps = Sampler(model).sample_rows(
-        series.missing, controls, seed=options.seed, batch_size=min(batch_size, len(series.missing))
+        series.missing,
+        controls,
+        classes=options.classes,
+        seed=options.seed,
+        batch_size=min(batch_size, len(series.missing)),
     )
     series.begin()
     try:
@@ -113,6 +118,8 @@ def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
             )
         found.append(picture)
     pictures = np.stack(found)
-    columns = math.ceil(math.sqrt(len(pictures)))
+    # A column for each of several classes.
+    classes = options.classes or []
+    columns = len(classes) if len(classes) > 1 else math.ceil(math.sqrt(len(pictures)))
     frames = film(pictures, np.zeros(n_px**2, bool), columns) if options.gif else None
     finish(options, series.n, paths, in_rows(pictures, columns), frames)

@@ -13,6 +13,8 @@ from igpt_tf.storage.records import RecordError, read_record, write_record
 
 RECORD_FILE = "sample.json"
 LOCK_FILE = ".sample.lock"
+# What series were drawn with that were begun before these were settings.
+BEFORE = {"guidance": 1.0, "classes": None}
 _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 
@@ -98,7 +100,8 @@ def refuse_series_names(paths: Iterable[Path]) -> None:
 def _read(folder: Path) -> dict | None:
     """The record of a folder, None where there is none."""
     try:
-        return read_record(folder / RECORD_FILE, {"n": int})
+        found = read_record(folder / RECORD_FILE, {"n": int})
+        return None if found is None else {**BEFORE, **found}
     except RecordError as error:
         raise UserError(
             f"{folder / RECORD_FILE}: expected the record of a run of sample, got {error}: give "

@@ -135,7 +135,7 @@ class ImageGPT(keras.Model):
         if classes is None:
             return np.zeros(n_images, "int32")
         listed = [classes] if isinstance(classes, str) or np.ndim(classes) == 0 else list(cast("Any", classes))
-        if len(listed) not in (1, n_images):
+        if not listed or len(listed) not in (1, n_images):
             raise UserError(f"expected one class, or one for each of {n_images} images, got {len(listed)}", "classes")
         return np.resize(np.array([1 + self._class_number(one) for one in listed], "int32"), n_images)
 

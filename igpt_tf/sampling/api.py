@@ -9,7 +9,7 @@ import numpy as np
 
 from igpt_tf.backend.replica import kept_with
 from igpt_tf.sampling.filters import Controls
-from igpt_tf.sampling.sampler import Sampler
+from igpt_tf.sampling.sampler import Classes, Sampler
 
 
 def sampler_of(model: keras.Model) -> Sampler:
@@ -25,6 +25,8 @@ def sample(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    classes: Classes = None,
+    guidance: float = 1.0,
     seed: int | Sequence[int] = 0,
     batch_size: int = 8,
     progress: bool = False,
@@ -38,6 +40,8 @@ def sample(
         top_k: draw from the k likeliest colours; None: from all.
         top_p: draw from the smallest set of colours with at least this probability; None: from all.
         min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
+        classes: the class of each image, by number or name, or one for all; None: of no class.
+        guidance: how much images are of their class: 1 as the model learnt it, more at the cost of variety.
         seed: image i of a seed is the same whatever n, the batch size and the devices; in a sequence of seeds, one
             per image, each image is image 0 of its seed.
         batch_size: images per batch, over all devices.
@@ -46,8 +50,8 @@ def sample(
     Raises:
         UserError: if the model is a BERT model or a number is invalid.
     """
-    controls = Controls(temperature, top_k, top_p, min_p)
-    return sampler_of(model).sample(n, controls, seed=seed, batch_size=batch_size, progress=progress)
+    controls = Controls(temperature, top_k, top_p, min_p, guidance)
+    return sampler_of(model).sample(n, controls, classes=classes, seed=seed, batch_size=batch_size, progress=progress)
 
 
 def complete(
@@ -59,6 +63,8 @@ def complete(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    classes: Classes = None,
+    guidance: float = 1.0,
     seed: int | Sequence[int] = 0,
     batch_size: int = 8,
     method: str = "auto",
@@ -83,6 +89,8 @@ def complete(
         top_k: draw from the k likeliest colours; None: from all.
         top_p: draw from the smallest set of colours with at least this probability; None: from all.
         min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
+        classes: the class of each image, by number or name, or one for all; None: of no class.
+        guidance: how much images are of their class: 1 as the model learnt it, more at the cost of variety.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
         batch_size: images or particles per batch, over all devices; smc draws all particles of an image together.
         method: "auto", "forced" or "smc".
@@ -96,7 +104,8 @@ def complete(
     return sampler_of(model).complete(
         tokens,
         known,
-        Controls(temperature, top_k, top_p, min_p),
+        Controls(temperature, top_k, top_p, min_p, guidance),
+        classes=classes,
         seed=seed,
         batch_size=batch_size,
         method=method,
@@ -111,6 +120,7 @@ def sample_batches(
     numbers: Iterable[int],
     *,
     controls: Controls | None = None,
+    classes: Classes = None,
     seed: int = 0,
     batch_size: int = 8,
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
@@ -119,7 +129,8 @@ def sample_batches(
     Args:
         model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
         numbers: numbers of images under the seed, perhaps infinitely many.
-        controls: temperature and filters; None: the model's own distribution.
+        controls: temperature, filters and guidance; None: the model's own distribution.
+        classes: the classes that images have in turn, by number or name, or one for all; None: of no class.
         seed: image i of a seed is that of `sample`.
         batch_size: images per batch, over all devices.
 
@@ -129,7 +140,9 @@ def sample_batches(
     Raises:
         UserError: if the model is a BERT model or a number is invalid.
     """
-    return sampler_of(model).sample_batches(numbers, controls or Controls(), seed=seed, batch_size=batch_size)
+    return sampler_of(model).sample_batches(
+        numbers, controls or Controls(), classes=classes, seed=seed, batch_size=batch_size
+    )
 
 
 def stream(
@@ -141,6 +154,8 @@ def stream(
     top_k: int | None = None,
     top_p: float | None = None,
     min_p: float | None = None,
+    classes: Classes = None,
+    guidance: float = 1.0,
     seed: int | Sequence[int] = 0,
     method: str = "auto",
     n_particles: int = 32,
@@ -155,6 +170,8 @@ def stream(
         top_k: draw from the k likeliest colours; None: from all.
         top_p: draw from the smallest set of colours with at least this probability; None: from all.
         min_p: draw from the colours at least this many times as likely as the likeliest; None: from all.
+        classes: the class of each image, by number or name, or one for all; None: of no class.
+        guidance: how much images are of their class: 1 as the model learnt it, more at the cost of variety.
         seed: row i is image i of the seed, or image 0 of seed i of a sequence.
         method: "auto", "forced" or "smc", as `complete` explains them.
         n_particles: particles of smc per image, all drawn at once.
@@ -166,5 +183,7 @@ def stream(
     Raises:
         UserError: at the first step, if the model is a BERT model, shapes do not fit or a number is invalid.
     """
-    controls = Controls(temperature, top_k, top_p, min_p)
-    yield from sampler_of(model).stream(tokens, known, controls, seed=seed, method=method, n_particles=n_particles)
+    controls = Controls(temperature, top_k, top_p, min_p, guidance)
+    yield from sampler_of(model).stream(
+        tokens, known, controls, classes=classes, seed=seed, method=method, n_particles=n_particles
+    )

@@ -24,11 +24,13 @@ class Image(NamedTuple):
         tokens: (T,) int32.
         known: (T,) booleans.
         key: of its random numbers.
+        start: what it begins with: a class, or 0 for none.
     """
 
     tokens: np.ndarray
     known: np.ndarray
     key: Key
+    start: int
 
 
 class Step(NamedTuple):
@@ -73,7 +75,7 @@ class Programs:
         def decode_pixel(i, state):
             tokens, recent, nats = state
             position = first + i
-            previous = ops.take(tokens, ops.maximum(position - 1, 0), axis=1)
+            previous = ops.where(position > 0, ops.take(tokens, ops.maximum(position - 1, 0), axis=1), given["start"])
             logits, recent = self.network.step(weights, previous, position, past, recent)
             is_known, token = ops.take(known, position, axis=1), ops.take(tokens, position, axis=1)
             drawn = self._choose(logits, ops.take(uniforms, position, axis=1), **controls)
@@ -95,7 +97,7 @@ class Drawing:
     """A batch of images while it is drawn.
 
     Args:
-        programs: of the device.
+        programs: of the device; those of a `GuidedNetwork` where the controls ask for guidance.
         weights: what the network has laid out.
         controls: temperature and filters.
         images: the batch.
@@ -110,13 +112,17 @@ class Drawing:
         self._programs, self._network, self._weights = programs, programs.network, weights
         put = self._network.put
         self._controls = {name: put(value) for name, value in controls.values().items()}
-        tokens, known, keys = zip(*images, strict=True)
+        if controls.guidance != 1:
+            self._weights = weights, put(np.float32(controls.guidance))
+        tokens, known, keys, starts = zip(*images, strict=True)
         self.n_rows, width = self._network.grid
         self.row, self.end = rows_to_draw(known, self._network.grid)
-        self._given = {"known": put(np.stack(known)), "uniforms": put(draw_uniforms(keys, self.n_rows * width))}
+        start = put(np.array(starts, "int32"))
+        uniforms = put(draw_uniforms(keys, self.n_rows * width))
+        self._given = {"known": put(np.stack(known)), "uniforms": uniforms, "start": start}
         self._tokens = put(np.stack(tokens))
         if self.row < self.n_rows:
-            self._past, self._recent = self._network.prefill(put(np.stack(tokens)[:, : self.row * width]))
+            self._past, self._recent = self._network.prefill(put(np.stack(tokens)[:, : self.row * width]), start)
 
     def draw_row(self) -> np.ndarray:
         """Draw the next row; returns the nats (B,) of its known pixels."""

@@ -17,7 +17,9 @@ from igpt_tf.errors import UsageError, whole_number
 
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """Temperature and filters of the distribution that tokens are drawn from, applied in the order of the attributes.
+    """Temperature, filters and guidance of the distribution that tokens are drawn from.
+
+    Guidance comes first, then temperature and filters in the order of the attributes.
 
     Attributes:
         temperature: divides the logits; 0 always takes the likeliest colour.
@@ -25,6 +27,7 @@ class Controls:
         top_p: then keeps the smallest set of colours with at least this probability (Holtzman et al., 2020); None: all.
         min_p: then keeps the colours at least this many times as likely as the likeliest (Nguyen et al., 2024); None:
             all.
+        guidance: how much images are of their class; 1: as those that the model was trained on, 0: of no class.
 
     Raises:
         UsageError: if a value is invalid.
@@ -34,10 +37,12 @@ class Controls:
     top_k: int | None = None
     top_p: float | None = None
     min_p: float | None = None
+    guidance: float = 1.0
 
     def __post_init__(self) -> None:
         checked: dict[str, float | None] = {
-            "temperature": _number("temperature", self.temperature, "of at least 0", lambda x: 0 <= x < np.inf)
+            "temperature": _number("temperature", self.temperature, "of at least 0", lambda x: 0 <= x < np.inf),
+            "guidance": _number("guidance", self.guidance, "of at least 0", lambda x: 0 <= x < np.inf),
         }
         if self.top_k is not None:
             checked["top_k"] = whole_number("top_k", self.top_k, 1)
@@ -56,8 +61,9 @@ class Controls:
         return self.temperature == 0 or self.top_k == 1 or self.min_p == 1
 
     def values(self) -> dict[str, np.ndarray]:
-        """The values that are not None, as arrays: a compiled program that takes them serves any values."""
+        """The temperature and the filters that are given, as arrays: a compiled program serves any values of them."""
         given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
+        del given["guidance"]  # the logits have it already
         if "top_k" in given:
             # No palette has more colours.
             given["top_k"] = min(given["top_k"], np.iinfo("int32").max)

@@ -23,7 +23,7 @@ from igpt_tf.backend.replica import Replica
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.layers import NORM_EPSILON, quick_gelu
-from igpt_tf.scoring.evaluation import score
+from igpt_tf.scoring.evaluation import nats_of
 
 # Nested lists, tuples and dictionaries of arrays, as both backends take them for an argument.
 Weights = Any
@@ -56,14 +56,28 @@ class Network(Protocol):
         """The weights as `step` reads them."""
         ...
 
-    def prefill(self, prefix: Any) -> tuple[list[Cache], list[Cache]]:
-        """The cache, past and recent, after known tokens (B, P) of whole rows; P may be 0."""
+    def starts(self, classes: Any, n_images: int) -> np.ndarray:
+        """What each image begins with, int32 (n_images,), given what the user calls its class, or None; 0 for none.
+
+        Raises:
+            UserError: if there is no such class.
+        """
+        ...
+
+    def prefill(self, prefix: Any, start: Any) -> tuple[list[Cache], list[Cache]]:
+        """The cache, past and recent, of images that begin with `start` (B,) and known rows of tokens (B, P).
+
+        P may be 0.
+        """
         ...
 
     def step(
         self, weights: Weights, previous: Any, position: Any, past: list[Cache], recent: list[Cache]
     ) -> tuple[Any, list[Cache]]:
-        """The float32 logits (B, V) of a position given the token (B,) before it, and `recent` with it included."""
+        """The float32 logits (B, V) of a position, and `recent` with it included.
+
+        `previous` is the token (B,) before the position; at position 0, the image's start.
+        """
         ...
 
     def end_row(self, rows: int, past: list[Cache], recent: list[Cache]) -> None:
@@ -82,7 +96,7 @@ class Network(Protocol):
         """`state` after `state = body(i, state)` for each i below `count`."""
         ...
 
-    def score(self, tokens: np.ndarray, batch_size: int) -> np.ndarray:
+    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
         """The negative log-likelihood in nats (B, T) of each token of whole images (B, T); for `best_of` alone."""
         ...
 
@@ -115,13 +129,16 @@ class ImageGPTNetwork:
         self.prefill = replica.compile_with_variables(self._prefill)
         self._extend = replica.compile(_extend)
         self.version = replica.snapshot
+        self.starts = model.starts
 
     def step(
         self, weights: Weights, previous: Any, position: Any, past: list[Cache], recent: list[Cache]
     ) -> tuple[Any, list[Cache]]:
-        """The logits of a position; `previous` is ignored at position 0."""
+        """The logits of a position given the token before it, or the start embedding's number."""
         index = position % self._n_segment  # where in `recent` the position goes: what is beyond it is not visible
-        x = ops.where(position > 0, ops.take(weights["wte"], previous, axis=0), weights["sos"])
+        # A token may be above the numbers of start embeddings: what is looked up for it is not used.
+        sos = ops.take(weights["sos"], ops.minimum(previous, self.model.config.n_start - 1), axis=0)
+        x = ops.where(position > 0, ops.take(weights["wte"], previous, axis=0), sos)
         x = ops.transpose(x + ops.take(weights["wpe"], position, axis=0))
         updated = []
         for block, layer_past, layer_recent in zip(weights["blocks"], past, recent, strict=True):
@@ -144,18 +161,18 @@ class ImageGPTNetwork:
         """`keras.ops.fori_loop` from 0."""
         return cast("tuple", ops.fori_loop(0, count, body, state))
 
-    def score(self, tokens: np.ndarray, batch_size: int) -> np.ndarray:
+    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
         """Nats (B, T) of each token, computed on all devices of the model."""
-        return score(self.model, tokens, batch_size=batch_size)
+        return nats_of(self.model, tokens, start=start, batch_size=batch_size)
 
-    def _prefill(self, prefix: Any) -> tuple[list[Cache], list[Cache]]:
+    def _prefill(self, prefix: Any, start: Any) -> tuple[list[Cache], list[Cache]]:
         """Known rows (B, P) in one pass: whole segments of their keys and values are past, the rest recent."""
         n_images, n_prefix = prefix.shape
         width = self.model.config.n_embd
         n_past = n_prefix // self._n_segment * self._n_segment
         room = (0, n_past + self._n_segment - n_prefix)
         if n_prefix:
-            cache = self.model.prefill(prefix)
+            cache = self.model.prefill(prefix if self.model.config.n_start == 1 else {"tokens": prefix, "start": start})
         else:
             nothing = ops.zeros((n_images, 1, 0, width), self.model.compute_dtype)
             cache = [(nothing, nothing)] * self.model.config.n_layer
@@ -218,7 +235,7 @@ def lay_out(model: ImageGPT) -> Weights:
     return {
         "wte": cast(model.wte),
         "wpe": cast(model.wpe),
-        "sos": cast(ops.reshape(model.sos, (-1, width))[0]),  # the first of the start embeddings
+        "sos": cast(ops.reshape(model.sos, (-1, width))),
         "blocks": blocks,
         "wtet": cast(ops.convert_to_tensor(model.wtet) * model.ln_f.scale),
     }

@@ -17,6 +17,7 @@ from tqdm import tqdm
 from igpt_tf.errors import UserError, whole_number
 from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
 from igpt_tf.sampling.filters import Controls, choose
+from igpt_tf.sampling.guidance import GuidedNetwork
 from igpt_tf.sampling.keys import image_keys
 from igpt_tf.sampling.network import Network, Weights, networks_of
 from igpt_tf.sampling.region import check_images, is_prefix
@@ -25,6 +26,8 @@ from igpt_tf.sampling.workers import run_generators
 
 METHODS = ("auto", "forced", "smc")
 UNFILTERED = Controls()
+# The class of each image, or one for all: a number or a name; None: of no class.
+Classes = int | str | Sequence[int | str] | np.ndarray | None
 # What draws a batch: `draw_forced`, or another generator with its arguments.
 Draw = Callable[[Callable[[Sequence[Image]], Drawing], Sequence[Image]], Iterator[Step]]
 
@@ -61,6 +64,7 @@ class Sampler:
         self._networks: Sequence[Network] = networks_of(model) if isinstance(model, keras.Model) else model
         self._grid = self._networks[0].grid
         self._programs = [Programs(network, choose) for network in self._networks]
+        self._guided = [Programs(GuidedNetwork(network), choose) for network in self._networks]
         self._lock = threading.Lock()
         self.release()
 
@@ -75,6 +79,7 @@ class Sampler:
         n: int,
         controls: Controls = UNFILTERED,
         *,
+        classes: Classes = None,
         seed: int | Sequence[int] = 0,
         batch_size: int = 8,
         progress: bool = False,
@@ -82,7 +87,9 @@ class Sampler:
         """Tokens (n, T) int32 of n new images; the arguments are those of `igpt_tf.sample`."""
         tokens = np.zeros((whole_number("n", n, 1), math.prod(self._grid)), "int32")
         known = np.zeros(tokens.shape, bool)
-        return self.complete(tokens, known, controls, seed=seed, batch_size=batch_size, progress=progress)
+        return self.complete(
+            tokens, known, controls, classes=classes, seed=seed, batch_size=batch_size, progress=progress
+        )
 
     def complete(
         self, tokens: np.ndarray, known: np.ndarray, controls: Controls = UNFILTERED, **how: Any
@@ -100,6 +107,7 @@ class Sampler:
         known: np.ndarray,
         controls: Controls = UNFILTERED,
         *,
+        classes: Classes = None,
         seed: int | Sequence[int] = 0,
         batch_size: int = 8,
         method: str = "auto",
@@ -115,7 +123,7 @@ class Sampler:
         best_of = whole_number("best_of", best_of, 1)
         if controls.greedy:
             best_of = 1
-        images, groups = self._plan(tokens, known, controls, seed, method, n_particles)
+        images, groups = self._plan(tokens, known, controls, classes, seed, method, n_particles)
         # Numbers of images that are drawn, and perhaps compared, together; how; and the batch size of one device.
         parts: list[tuple[np.ndarray, Draw, int]] = []
         for numbers, draw, n_drawn in groups:
@@ -140,12 +148,18 @@ class Sampler:
                         if best_of == 1:
                             yield from finished
                         else:
-                            yield self._likeliest(finished, best_of, batch_size)
+                            yield self._likeliest(finished, images, best_of, batch_size)
 
         return batches()
 
     def sample_rows(
-        self, numbers: Iterable[int], controls: Controls = UNFILTERED, *, seed: int = 0, batch_size: int = 8
+        self,
+        numbers: Iterable[int],
+        controls: Controls = UNFILTERED,
+        *,
+        classes: Classes = None,
+        seed: int = 0,
+        batch_size: int = 8,
     ) -> Generator[Drawn]:
         """What is drawn of the images with these numbers, after each row of a batch.
 
@@ -155,15 +169,19 @@ class Sampler:
         seed = whole_number("seed", seed, 0)
         tokens = np.zeros(math.prod(self._grid), "int32")
         known = np.zeros(tokens.shape, bool)
+        n_classes = 1 if isinstance(classes, int | str | None) else len(classes)
+        starts = self._starts(classes, n_classes, controls)
         checked = (whole_number("numbers", number, 0) for number in numbers)
-        images = ((number, Image(tokens, known, (seed, number, 0))) for number in checked)
+        images = (
+            (number, Image(tokens, known, (seed, number, 0), int(starts[number % len(starts)]))) for number in checked
+        )
         return self._draw(images, -(-batch_size // len(self._networks)), draw_forced, controls)
 
     def sample_batches(
-        self, numbers: Iterable[int], controls: Controls = UNFILTERED, *, seed: int = 0, batch_size: int = 8
+        self, numbers: Iterable[int], controls: Controls = UNFILTERED, **how: Any
     ) -> Generator[tuple[np.ndarray, np.ndarray]]:
         """Numbers (b,) and tokens (b, T) of finished batches; the arguments are those of `igpt_tf.sample_batches`."""
-        return _finished(self.sample_rows(numbers, controls, seed=seed, batch_size=batch_size))
+        return _finished(self.sample_rows(numbers, controls, **how))
 
     def stream(
         self,
@@ -171,13 +189,14 @@ class Sampler:
         known: np.ndarray,
         controls: Controls = UNFILTERED,
         *,
+        classes: Classes = None,
         seed: int | Sequence[int] = 0,
         method: str = "auto",
         n_particles: int = 32,
     ) -> Iterator[tuple[int, np.ndarray]]:
         """How many rows are final, and tokens (B, T), after each row; the arguments are those of `igpt_tf.stream`."""
-        images, groups = self._plan(tokens, known, controls, seed, method, n_particles)
-        start = partial(Drawing, self._programs[0], self._laid_out()[0], controls)
+        images, groups = self._plan(tokens, known, controls, classes, seed, method, n_particles)
+        start = partial(Drawing, self._programs_of(controls)[0], self._laid_out()[0], controls)
         shown = np.stack([image.tokens for image in images])
         final = [rows_to_draw([images[number].known for number in numbers], self._grid)[0] for numbers, _, _ in groups]
         for i, (numbers, draw, _) in enumerate(groups):
@@ -191,6 +210,7 @@ class Sampler:
         tokens: np.ndarray,
         known: np.ndarray,
         controls: Controls,
+        classes: Classes,
         seed: int | Sequence[int],
         method: str,
         n_particles: int,
@@ -198,6 +218,7 @@ class Sampler:
         """The images, and groups of them: their numbers, what draws them, and how many it draws for each."""
         tokens, known = check_images(tokens, known, self._grid, self._networks[0].n_vocab)
         keys = image_keys(seed, len(tokens))
+        starts = self._starts(classes, len(tokens), controls)
         if method not in METHODS:
             raise UserError(f"expected `method` as one of {', '.join(METHODS)}, got {method!r}")
         smc = partial(draw_conditioned, n_particles=whole_number("n_particles", n_particles, 1))
@@ -205,8 +226,18 @@ class Sampler:
         if method == "auto":
             forced |= is_prefix(known)
         groups = [(np.flatnonzero(forced), draw_forced, 1), (np.flatnonzero(~forced), smc, n_particles)]
-        images = [Image(*one) for one in zip(tokens, known, keys, strict=True)]
+        images = [Image(*one) for one in zip(tokens, known, keys, starts.tolist(), strict=True)]
         return images, [group for group in groups if len(group[0])]
+
+    def _starts(self, classes: Classes, n_images: int, controls: Controls) -> np.ndarray:
+        """What each image begins with, (n_images,)."""
+        if controls.guidance != 1 and classes is None:
+            raise UserError("expected `classes` to guide towards, got `guidance` alone", "guidance")
+        return self._networks[0].starts(classes, n_images)
+
+    def _programs_of(self, controls: Controls) -> list[Programs]:
+        """What draws under these controls, on each device."""
+        return self._programs if controls.guidance == 1 else self._guided
 
     def _laid_out(self) -> list[Weights]:
         """The weights as they are now, laid out on each device."""
@@ -227,7 +258,7 @@ class Sampler:
             numbers = np.array([number for number, _ in batch])
             # The last batch is padded, because another size would be compiled anew.
             padded = [image for _, image in batch + batch[-1:] * (size - len(batch))]
-            start = partial(Drawing, self._programs[device], weights[device], controls)
+            start = partial(Drawing, self._programs_of(controls)[device], weights[device], controls)
             rows = 0
             for step in draw(start, padded):
                 tokens = step.tokens()[: len(batch)] if step.final == self._grid[0] else None
@@ -238,14 +269,19 @@ class Sampler:
         yield from run_generators(batches, len(self._networks), work)
 
     def _likeliest(
-        self, batches: Iterable[tuple[np.ndarray, np.ndarray]], best_of: int, batch_size: int
+        self,
+        batches: Iterable[tuple[np.ndarray, np.ndarray]],
+        images: Sequence[Image],
+        best_of: int,
+        batch_size: int,
     ) -> tuple[np.ndarray, np.ndarray]:
         """Numbers (b,) and tokens (b, T) of images: of candidates from number * best_of on, the likeliest."""
         candidates, tokens = map(np.concatenate, zip(*batches, strict=True))
         order = candidates.argsort()
         tokens = tokens[order]
         # Every part has a multiple of `best_of`: batches of one size are compiled once.
-        nats = self._networks[0].score(tokens, min(batch_size, best_of)).astype("float64").sum(axis=1)
+        start = np.array([images[number].start for number in candidates[order] // best_of], "int32")
+        nats = self._networks[0].score(tokens, start, min(batch_size, best_of)).astype("float64").sum(axis=1)
         best = nats.reshape(-1, best_of).argmin(axis=1)  # (b,) of (b, K)
         rows = np.arange(len(best)) * best_of + best
         return candidates[order][::best_of] // best_of, tokens[rows]

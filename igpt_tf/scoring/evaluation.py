@@ -64,7 +64,12 @@ def _scorer(model: ImageGPT | ImageGPTClassifier) -> keras.Model:
 
 
 def score(
-    model: ImageGPT | ImageGPTClassifier, tokens: np.ndarray, mask: np.ndarray | None = None, batch_size: int = 8
+    model: ImageGPT | ImageGPTClassifier,
+    tokens: np.ndarray,
+    mask: np.ndarray | None = None,
+    batch_size: int = 8,
+    *,
+    classes: int | str | Sequence[int | str] | np.ndarray | None = None,
 ) -> np.ndarray:
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
@@ -73,17 +78,32 @@ def score(
         tokens: (B, T) integers.
         mask: for BERT models: (B, T), 1 where a token is seen, 0 where it is masked; None shows all.
         batch_size: images per batch, over all devices.
+        classes: the class of each image, by number or name, or one for all; None: of no class.
 
     Raises:
-        UserError: if the tokens or the mask do not fit the model.
+        UserError: if the tokens, the mask or the classes do not fit the model.
     """
     model = image_gpt_of(model)
+    start = None if classes is None else model.starts(classes, len(tokens))
+    return nats_of(model, tokens, start, batch_size, mask)
+
+
+def nats_of(
+    model: ImageGPT,
+    tokens: np.ndarray,
+    start: np.ndarray | None = None,
+    batch_size: int = 8,
+    mask: np.ndarray | None = None,
+) -> np.ndarray:
+    """`score` given the start embedding (B,) of each image; None: the first one."""
     check_tokens(model.config, tokens)
     if mask is not None and not model.config.bert:
         raise UserError("expected no `mask`, as this model is autoregressive, got one")
     if mask is not None and np.shape(mask) != np.shape(tokens):
         raise UserError(f"expected a `mask` of shape {np.shape(tokens)}, got {np.shape(mask)}")
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
+    if start is not None and model.config.n_start > 1:
+        inputs["start"] = start
     with scope_of(model):
         return predict_padded(_scorer(model), inputs, whole_batch(model, batch_size, len(tokens)))["nats"]
 

@@ -37,7 +37,10 @@ class _Bigrams:
         self.n_laid_out += 1
         return self.table
 
-    def prefill(self, prefix):
+    def starts(self, classes, n_images):
+        return np.zeros(n_images, "int32")
+
+    def prefill(self, prefix, start):
         """One layer, whose only array is the sum of the tokens, (B,), without the last one."""
         return [], [(np.asarray(prefix)[:, :-1].sum(axis=1),)]
 
@@ -60,7 +63,7 @@ class _Bigrams:
             state = body(i, state)
         return state
 
-    def score(self, tokens, batch_size):
+    def score(self, tokens, start, batch_size):
         before = np.cumsum(tokens, axis=1) - tokens
         logits = self.logits(before, np.arange(tokens.shape[1]))
         return -np.log(np.take_along_axis(softmax(logits), tokens[..., None], axis=-1))[..., 0]

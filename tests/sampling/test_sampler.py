@@ -275,9 +275,11 @@ def test_steps_over_a_cache_equal_the_full_pass(n_prefix, segment, monkeypatch):
     monkeypatch.setattr(network, "MIN_SEGMENT", segment)
     drawn = ImageGPTNetwork(model)
     weights = drawn.lay_out()
-    past, recent = drawn.prefill(drawn.put(tokens[:, :n_prefix]))
+    start = np.zeros(5, "int32")
+    past, recent = drawn.prefill(drawn.put(tokens[:, :n_prefix]), drawn.put(start))
     for position in range(n_prefix, config.n_tokens):
-        logits, recent = drawn.step(weights, tokens[:, max(position - 1, 0)], position, past, recent)
+        previous = tokens[:, position - 1] if position else start
+        logits, recent = drawn.step(weights, previous, position, past, recent)
         np.testing.assert_allclose(np.asarray(logits), expected[:, position], atol=1e-4 * np.abs(expected).max())
         if (position + 1) % config.n_px == 0:
             drawn.end_row((position + 1) // config.n_px, past, recent)

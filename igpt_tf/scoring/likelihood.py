@@ -1,0 +1,89 @@
+"""The class of an image under a model of each class: the one under which the image is likeliest."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import numpy as np
+from tqdm import tqdm
+
+from igpt_tf.backend.devices import count_devices
+from igpt_tf.config import check_tokens
+from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.tokens import Tokens
+from igpt_tf.errors import UserError
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.scoring.evaluation import nats_of
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK
+
+
+@dataclasses.dataclass(frozen=True)
+class ClassEvaluation:
+    """What the classes tell a model about the images of a data set.
+
+    Attributes:
+        images: number of images.
+        nats: loss in nats per token without classes.
+        given_nats: loss in nats per token given each image's class.
+        accuracy: per cent of images whose likeliest class is their own.
+    """
+
+    images: int
+    nats: float
+    given_nats: float
+    accuracy: float
+
+
+def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
+    """Negative log-likelihood of each image in nats, (B, 1 + C): of no class, and of each class of the model.
+
+    Args:
+        model: a model that was trained with classes.
+        tokens: (B, T) integers.
+        batch_size: images per batch, over all devices.
+
+    Raises:
+        UserError: if the model knows no classes, or the tokens do not fit it.
+    """
+    n_start = model.config.n_start
+    if n_start == 1:
+        raise UserError("expected a model that was trained with classes, got one without")
+    # Every start of a batch of images before the next batch: what is read from the disk once is computed at once.
+    nats = nats_of(
+        model, np.repeat(tokens, n_start, axis=0), np.tile(np.arange(n_start, dtype="int32"), len(tokens)), batch_size
+    )
+    return nats.astype(np.float64).sum(axis=1).reshape(-1, n_start)  # (B, S) of (B S, T)
+
+
+def evaluate_classes(
+    model: ImageGPT, tokens: Tokens, labels: np.ndarray, *, batch_size: int = 8, progress: bool = False
+) -> ClassEvaluation:
+    """Losses with and without classes, and the accuracy of the likeliest class as a classifier.
+
+    Args:
+        model: a model that was trained with classes.
+        tokens: (N, T) integers, in memory or on disk.
+        labels: (N,) integers from 0.
+        batch_size: images per batch, over all devices.
+        progress: show a bar on standard error.
+
+    Raises:
+        UserError: if the model knows no classes, or tokens or labels do not fit it.
+
+    Source: Bayes' rule with equal prior probabilities of the classes.
+    """
+    check_tokens(model.config, tokens)
+    LabelledTokens("labels", tokens, labels).require_classes(model.config.n_start - 1)
+    n_images, chunk = len(tokens), BATCHES_A_CHUNK * max(1, batch_size // count_devices(model))
+    nats = []
+    with tqdm(total=n_images, unit="image", disable=not progress, leave=False) as bar:
+        for start in range(0, n_images, chunk):
+            nats.append(class_nats(model, np.asarray(tokens[start : start + chunk], "int32"), batch_size))
+            bar.update(len(nats[-1]))
+    table = np.concatenate(nats)
+    own = table[np.arange(n_images), labels + 1]
+    right = table[:, 1:].argmin(axis=1) == labels
+    n_tokens = model.config.n_tokens
+    return ClassEvaluation(
+        n_images, float(table[:, 0].mean()) / n_tokens, float(own.mean()) / n_tokens, 100 * float(right.mean())
+    )

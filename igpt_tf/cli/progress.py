@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from igpt_tf.cli.opening import warn
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
@@ -19,8 +20,13 @@ if TYPE_CHECKING:
 SKIPPED_STEPS, TIMED_STEPS = 5, 20
 
 
-def progress_bar(settings: RunSettings) -> keras.callbacks.Callback:
-    """A bar over all steps of a run with the latest losses and, once, a line with the expected end; on stderr."""
+def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Callback:
+    """A bar over all steps of a run with the latest losses and, once, a line with the expected end; on stderr.
+
+    Args:
+        settings: of the run.
+        note: a line to print when training begins, which is after every mistake was reported.
+    """
     accumulate = settings.accumulate
     import keras
     from tqdm import tqdm
@@ -34,6 +40,8 @@ def progress_bar(settings: RunSettings) -> keras.callbacks.Callback:
             self.steps = params["steps"] // accumulate
             self.bar = tqdm(total=params["epochs"] * self.steps, unit="step")
             self.counted = 0
+            if note is not None:
+                warn(note)
 
         def on_epoch_begin(self, epoch, logs=None) -> None:
             self.bar.update(epoch * self.steps - self.bar.n)

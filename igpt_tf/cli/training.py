@@ -40,6 +40,8 @@ SUB_BATCH = 8
 # What the command line does where a setting is not typed, if that is not the setting's own default.
 DEFAULTS = {"batch_size": f"{SUB_BATCH}, or n_sub_batch x devices x accumulate"}
 
+BFLOAT16 = "computing in mixed bfloat16, for which this processor has instructions (--no_mixed_precision: float32)"
+
 SettingsT = TypeVar("SettingsT", bound=RunSettings)
 ModelT = TypeVar("ModelT", bound="ImageGPT | ImageGPTClassifier")
 
@@ -190,9 +192,11 @@ def train(
         # Last, because reading may take long.
         trainer.read(settings)
     folder = RunFolder(options.out / "training", options.keep, options.accept_changes, warn)
-    options.mixed_precision = choose_precision(options.mixed_precision, folder.identity())
+    begun = folder.identity()
+    is_automatic = options.mixed_precision is None and begun is None
+    options.mixed_precision = choose_precision(options.mixed_precision, begun)
     if process == 0:
-        callbacks.append(progress_bar(settings))
+        callbacks.append(progress_bar(settings, BFLOAT16 if is_automatic and options.mixed_precision else None))
     limit = None
     if options.time_limit is not None:
         limit = TimeLimit(options.time_limit - (time.monotonic() - began))
@@ -284,7 +288,4 @@ def choose_precision(typed: bool | None, begun: dict[str, Any] | None) -> bool:
 
     if typed is None and begun is not None:
         return begun["compute_dtype"] == "bfloat16"
-    if typed is None and computes_bfloat16():
-        warn("computing in mixed bfloat16, for which this processor has instructions (--no_mixed_precision: float32)")
-        return True
-    return bool(typed)
+    return computes_bfloat16() if typed is None else typed

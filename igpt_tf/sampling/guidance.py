@@ -60,9 +60,9 @@ def _pairs(first: Any, second: Any) -> Any:
 
 def _split(cache: list[Cache]) -> list[Cache]:
     """Arrays (B, 2, ...) of arrays (2 B, ...)."""
-    return [tuple(ops.reshape(array, (-1, 2, *array.shape[1:])) for array in layer) for layer in cache]
+    return [tuple(ops.reshape(array, (array.shape[0] // 2, 2, *array.shape[1:])) for array in layer) for layer in cache]
 
 
 def _merge(cache: list[Cache]) -> list[Cache]:
     """Arrays (2 B, ...) of arrays (B, 2, ...)."""
-    return [tuple(ops.reshape(array, (-1, *array.shape[2:])) for array in layer) for layer in cache]
+    return [tuple(ops.reshape(array, (2 * array.shape[0], *array.shape[2:])) for array in layer) for layer in cache]

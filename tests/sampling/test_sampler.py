@@ -364,7 +364,7 @@ def test_the_likeliest_colours_need_one_candidate_and_no_particles(tiny_model, t
         raise AssertionError("nothing is to be weighed or compared")
 
     monkeypatch.setattr(sampler, "draw_conditioned", useless)
-    monkeypatch.setattr(network, "score", useless)
+    monkeypatch.setattr(network, "nats_of", useless)
     found = igpt.complete(tiny_model, tokens, known, method="smc", best_of=3, **controls)
     np.testing.assert_array_equal(found, expected)
 

@@ -12,15 +12,10 @@ from typing import Any
 import keras
 from keras import ops
 
-from igpt_tf.training.settings import RunSettings, decay_begin
+from igpt_tf.training.settings import RunSettings, decay_begin, scaled_beta2
 
 # Paths of the kernels that Muon takes for matrices.
 MATRICES = re.compile(r"(attn/[qkvc]_proj|mlp/(c_fc|c_proj))/kernel$")
-
-
-# The paper's second decay of Adam, and the images per step that it is for (section 3.4).
-PAPER_BETA_2 = 0.95
-PAPER_BATCH = 128
 
 
 def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
@@ -46,14 +41,6 @@ def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.opt
     if settings.optimizer == "muon":
         return MatrixMuon(adam_beta_2=beta_2, **shared)
     return DenseAdam(beta_1=0.9, beta_2=beta_2, **shared)
-
-
-def scaled_beta2(batch_size: int) -> float:
-    """The second decay of Adam that remembers as many images as the paper's 0.95 does with 128 images per step.
-
-    Larger batches keep 0.95. Source: Marek et al., "Small batch size training for language models" (2025).
-    """
-    return PAPER_BETA_2 ** min(1.0, batch_size / PAPER_BATCH)
 
 
 def schedule_of(name: str, peak: float, warmup: int, n_steps: int) -> keras.optimizers.schedules.LearningRateSchedule:

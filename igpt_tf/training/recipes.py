@@ -6,7 +6,7 @@ import dataclasses
 
 from igpt_tf.config import SIZES, ImageGPTConfig
 from igpt_tf.errors import UsageError
-from igpt_tf.training.settings import PretrainSettings
+from igpt_tf.training.settings import PretrainSettings, scaled_beta2
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,8 +44,9 @@ class Recipe:
             ("data", self.data),
             (
                 "training",
-                f"{length} of {run.batch_size} images, Adam (0.9, 0.95), learning rate {run.learning_rate:g} "
-                f"after {warmup} of warm-up, cosine to 0",
+                f"{length} of {run.batch_size} images, {run.optimizer.capitalize()}, second decay of Adam "
+                f"{run.beta2 or scaled_beta2(run.batch_size):g}, learning rate {run.learning_rate:g} after {warmup} of "
+                f"warm-up, {run.schedule}",
             ),
             ("source", self.source),
             ("expected loss", "not measured" if loss is None else f"{loss:.4f} nats per token"),
@@ -89,7 +90,7 @@ RECIPES: dict[str, Recipe] = {
         summary="the bundled model's first run",
         config=SIZES["nano"],
         settings=PretrainSettings(
-            steps=6000, batch_size=4, learning_rate=2e-3, warmup_steps=300, save_every=300, seed=0
+            steps=6000, batch_size=4, learning_rate=2e-3, warmup_steps=300, save_every=300, seed=0, beta2=0.95
         ),
         data="the 50,000 training images of CIFAR-10 as JPEG files, in 512 colours of its own",
         source="checkpoints/nano-cifar10/README.md",
@@ -101,7 +102,7 @@ RECIPES: dict[str, Recipe] = {
         summary="the bundled model's second run, which begins with the first one's weights",
         config=SIZES["nano"],
         settings=PretrainSettings(
-            steps=3600, batch_size=8, learning_rate=1.5e-3, warmup_steps=150, save_every=300, seed=1
+            steps=3600, batch_size=8, learning_rate=1.5e-3, warmup_steps=150, save_every=300, seed=1, beta2=0.95
         ),
         data="as in the first run",
         source="checkpoints/nano-cifar10/README.md",
@@ -113,7 +114,7 @@ RECIPES: dict[str, Recipe] = {
         summary="handwritten digits",
         config=dataclasses.replace(SIZES["nano"], n_px=28, n_vocab=16),
         settings=PretrainSettings(
-            steps=4000, batch_size=8, learning_rate=2e-3, warmup_steps=300, save_every=400, seed=0
+            steps=4000, batch_size=8, learning_rate=2e-3, warmup_steps=300, save_every=400, seed=0, beta2=0.95
         ),
         data="the 60,000 training images of MNIST, in 16 levels of grey",
         source="checkpoints/nano-mnist/README.md",

@@ -17,8 +17,8 @@ from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.best import Logs, is_out_of_patience
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, put_averages
 from igpt_tf.training.checkpoint import RunCheckpoint, RunFolder
-from igpt_tf.training.optimizer import new_optimizer, scaled_beta2
-from igpt_tf.training.settings import RunSettings
+from igpt_tf.training.optimizer import new_optimizer
+from igpt_tf.training.settings import RunSettings, scaled_beta2
 from igpt_tf.training.state import NotFiniteError
 
 # Inputs, targets and weights of all validation examples; the first axis of every array counts the examples, and the

@@ -11,6 +11,9 @@ from igpt_tf.errors import UsageError
 
 SCHEDULES = ("cosine", "constant", "wsd")
 OPTIMIZERS = ("adam", "muon")
+# The paper's second decay of Adam, and the images per step that it is for (section 3.4).
+PAPER_BETA_2 = 0.95
+PAPER_BATCH = 128
 
 
 # What the bounds of numbers are called, and what they ask of a value.
@@ -159,6 +162,14 @@ class RunSettings:
 
     def _steps_in(self, epochs: float, n_examples: int) -> int:
         return math.ceil(epochs * n_examples / self.batch_size)
+
+
+def scaled_beta2(batch_size: int) -> float:
+    """The second decay of Adam that remembers as many images as the paper's 0.95 does with 128 images per step.
+
+    Larger batches keep 0.95. Source: Marek et al., "Small batch size training for language models" (2025).
+    """
+    return PAPER_BETA_2 ** min(1.0, batch_size / PAPER_BATCH)
 
 
 def decay_begin(n_steps: int) -> int:

@@ -9,8 +9,9 @@ import pytest
 from examples import SETTINGS, StopAfter, new_model, randomise, stripes
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.checkpoint import RunFolder
-from igpt_tf.training.optimizer import MatrixMuon, new_optimizer, scaled_beta2, schedule_of
+from igpt_tf.training.optimizer import MatrixMuon, new_optimizer, schedule_of
 from igpt_tf.training.pretrain import pretrain
+from igpt_tf.training.settings import scaled_beta2
 
 pytestmark = pytest.mark.both_backends
 MUON = dataclasses.replace(SETTINGS, optimizer="muon")

@@ -3,9 +3,26 @@
 The only room, beside the reader of TensorFlow's checkpoints, that imports either.
 """
 
+import os
+from importlib import metadata
+
 import keras
 
 
 def on_tensorflow() -> bool:
     """Whether Keras runs on TensorFlow."""
     return keras.backend.backend() == "tensorflow"
+
+
+def _avoid_wrong_kernel() -> None:
+    """Switch off what makes jaxlib 0.10.2 return wrong numbers on the CPU, before JAX starts.
+
+    A compiled product of 32,769 small vectors or more with a matrix, followed by a reduction of each, is wrong in its
+    last rows (jax issue 39103). Other versions are left alone: they may not know the flag, and end the process.
+    """
+    if not on_tensorflow() and metadata.version("jaxlib") == "0.10.2":
+        flag = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
+        os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
+
+
+_avoid_wrong_kernel()

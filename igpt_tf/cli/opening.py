@@ -38,6 +38,8 @@ def load_backend(touch_devices: bool = True, threads: int | None = None) -> None
         try:
             import keras
 
+            import igpt_tf.backend  # noqa: F401  (sets what JAX reads when it starts)
+
             if threads is not None:
                 from igpt_tf.backend.devices import limit_threads
 

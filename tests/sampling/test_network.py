@@ -111,7 +111,7 @@ def test_any_network_fills_holes_and_compares_candidates(grids):
     assert rows == HEIGHT
     np.testing.assert_array_equal(streamed, first)
     best = sampler.complete(grids, known, n_particles=8, best_of=4)
-    assert network.score(best, 1).sum() < network.score(first, 1).sum()
+    assert network.score(best, None, 1).sum() < network.score(first, None, 1).sum()
     with pytest.raises(igpt.UserError, match=r"expected tokens of shape \(images, 24\), as .* are 6 x 4 pixels"):
         sampler.complete(grids[:, :20], known[:20])
 

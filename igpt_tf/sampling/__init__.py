@@ -4,7 +4,7 @@ The whole algorithm, for a batch of images on one device:
 
     weights = network.lay_out()                           # kept while the model's weights stay the same
     first, end = rows_to_draw(known, network.grid)
-    past, recent = network.prefill(tokens[:, : first * width])
+    past, recent = network.prefill(tokens[:, : first * width], start)
     for row in range(first, end):
         for position in range(row * width, (row + 1) * width):
             logits, recent = network.step(weights, tokens[:, position - 1], position, past, recent)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import sys
+import traceback
 import warnings
 
 from igpt_tf import __version__
@@ -37,6 +38,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{program()}: {_with_flag(error)}", file=sys.stderr)
         return WRONG_USE if isinstance(error, UsageError) else FAILED
     except KeyboardInterrupt as interrupt:
+        _drop_unfinished(interrupt)
         # A command may say what is kept and how to resume.
         print(": ".join([f"{program()}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
         return INTERRUPTED
@@ -44,6 +46,16 @@ def main(arguments: list[str] | None = None) -> int:
         # argparse ends the process; the caller of this function does not want that.
         return end.code if isinstance(end.code, int) else WRONG_USE
     return DONE
+
+
+def _drop_unfinished(interrupt: BaseException) -> None:
+    """Delete what was being made when the user interrupted, such as a progress bar, whose deletion may fail noisily."""
+    hook, sys.unraisablehook = sys.unraisablehook, lambda _: None
+    error: BaseException | None = interrupt
+    while error is not None:
+        traceback.clear_frames(error.__traceback__)
+        error = error.__context__
+    sys.unraisablehook = hook
 
 
 def _with_flag(error: UserError) -> str:

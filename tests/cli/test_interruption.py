@@ -12,6 +12,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from igpt_tf.cli import eval as eval_command
+from igpt_tf.cli.main import main
+
 ROOT = Path(__file__).parents[2]
 N_PERIODS = 30
 SHAPE = ["--n_px", "4", "--n_vocab", "7", "--n_embd", "8", "--n_head", "2", "--n_layer", "1"]
@@ -88,3 +91,28 @@ def assert_same_weights(first, second):
     assert a.keys() == b.keys()
     for name in a:
         np.testing.assert_allclose(a[name], b[name], rtol=1e-6, atol=1e-9, err_msg=name)
+
+
+class _CutShort:
+    """Stands for a progress bar that is interrupted while it is made: deleting it fails."""
+
+    def __init__(self):
+        raise KeyboardInterrupt
+
+    def __del__(self):
+        raise AttributeError("no attribute 'pos'")
+
+
+def test_an_interruption_prints_one_line_wherever_it_comes(capsys, monkeypatch):
+    def work(options):
+        try:
+            _CutShort()
+        except KeyboardInterrupt:
+            raise KeyboardInterrupt("3 of 4 pictures are there") from None
+
+    failed = []
+    monkeypatch.setattr(sys, "unraisablehook", failed.append)
+    monkeypatch.setattr(eval_command, "run", work)
+    assert main(["eval", "--data_path", "x"]) == 130
+    assert capsys.readouterr().err.splitlines()[-1].endswith(": interrupted: 3 of 4 pictures are there")
+    assert not failed

@@ -193,6 +193,7 @@ print(*sorted(name for name in sys.modules if name.split(".")[0] == "tensorflow"
 """
 
 
+@pytest.mark.slow
 def test_jax_needs_no_tensorflow(tmp_path):
     pytest.importorskip("jax")
     code = WITHOUT_TENSORFLOW.replace("sys.argv[1]", repr(str(tmp_path / "preset")))

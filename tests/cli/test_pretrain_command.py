@@ -94,6 +94,7 @@ def test_the_precision_is_typed_or_the_runs_or_the_processors(monkeypatch, typed
     assert choose_precision(typed, None if begun is None else {"compute_dtype": begun}) == expected
 
 
+@pytest.mark.slow
 def test_the_number_of_threads_is_kept():
     code = """
 import os, sys

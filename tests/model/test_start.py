@@ -102,6 +102,7 @@ def test_classes_are_left_out_at_random_in_every_epoch_anew():
     np.testing.assert_array_equal(starts(Examples(9, np.zeros(5, int), rows[7:12])), first[7:12])
 
 
+@pytest.mark.slow
 def test_training_with_classes_learns_them_and_resumes(tmp_path):
     """Images of one colour, which the class alone tells: the loss of the first pixel falls with the class given."""
     labels = np.arange(16) % 2

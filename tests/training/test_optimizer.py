@@ -66,6 +66,7 @@ def test_a_muon_optimizer_is_saved_with_its_model(tmp_path):
     assert copy.get_config() == optimizer.get_config() and copy.weight_decay is None
 
 
+@pytest.mark.slow
 def test_a_run_with_muon_that_died_resumes_exactly(tmp_path):
     whole = new_model()
     expected = pretrain(whole, stripes(), MUON, tmp_path / "whole")
@@ -108,6 +109,7 @@ def test_the_learning_rate_warms_up_stays_and_falls():
 WSD = dataclasses.replace(SETTINGS, schedule="wsd", steps=10, save_every=2)
 
 
+@pytest.mark.slow
 def test_a_run_is_prolonged_before_its_learning_rate_falls(tmp_path):
     longer = dataclasses.replace(WSD, steps=20)
     expected = pretrain(new_model(), stripes(), longer, tmp_path / "long")

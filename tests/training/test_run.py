@@ -35,6 +35,7 @@ def autoencoder(folder, callbacks=None, **identity):
     return run.train(folder, callbacks), model
 
 
+@pytest.mark.slow
 def test_an_autoencoder_is_trained_and_resumed(tmp_path):
     expected, model = autoencoder(tmp_path / "whole")
     assert expected[-1]["loss"] < expected[0]["loss"] and len(expected) == 3

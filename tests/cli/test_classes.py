@@ -21,6 +21,7 @@ def model(tmp_path_factory, palette):
     return folder
 
 
+@pytest.mark.slow
 def test_pictures_have_the_named_classes_in_turn_and_a_series_keeps_them(capsys, tmp_path, model):
     line = ["sample", "--model", model, "--n", 4, "--out", tmp_path]
     code, _, err = run(capsys, *line, "--class_name", "all", "--scale", 1)
@@ -40,6 +41,7 @@ def test_pictures_have_the_named_classes_in_turn_and_a_series_keeps_them(capsys,
     assert code == 1 and "guidance 1.0 there, 3.0 here" in err
 
 
+@pytest.mark.slow
 def test_completions_are_guided(capsys, tmp_path, model, pictures):
     line = ["complete", pictures, "--model", model, "--n", 1, "--temperature", 0.5]
     drawn = []

@@ -346,6 +346,7 @@ def completions(run, preset, pictures, out, *arguments, n=3):
     return np.stack([imageio.imread(out / f"{name}_{k}.png") for name in "abc" for k in range(n)])
 
 
+@pytest.mark.slow
 def test_completions_of_rows_are_those_of_the_library(run, preset, pictures, palette, tmp_path):
     """In parts, so that what is finished can be kept, and yet with the same numbers."""
     images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
@@ -365,6 +366,7 @@ def test_completion_k_of_a_picture_is_the_same_however_many_are_asked_for(run, p
     assert len(np.unique(expected.reshape(9, -1), axis=0)) == 9
 
 
+@pytest.mark.slow
 def test_a_filled_hole_does_not_depend_on_the_batch(run, preset, pictures, tmp_path):
     region = ["--box", "2,3,4,2", "--particles", 2]
     found = [completions(run, preset, pictures, tmp_path, *region, "--n_sub_batch", size) for size in (2, 10)]

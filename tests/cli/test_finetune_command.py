@@ -103,6 +103,7 @@ def test_two_stores_of_different_colours_are_refused_though_the_model_has_no_pal
         assert code == 1 and "this store was made with another palette" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_images_without_names_of_classes_are_taken_for_the_heads(capsys, tmp_path, classifier):
     np.savez(tmp_path / "data.npz", x_train=np.zeros((8, 64), int), y_train=np.arange(8) % 2)
     line = ["finetune", "--model", classifier, "--data", tmp_path / "data.npz", "--out", tmp_path / "out"]

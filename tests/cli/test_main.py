@@ -192,6 +192,7 @@ def test_two_devices_give_what_one_gives(capsys, tmp_path, preset, pictures):
     assert grids[0] == grids[1]
 
 
+@pytest.mark.slow
 def test_palette_then_pretrain_then_sample(capsys, tmp_path, pictures):
     colors, model = tmp_path / "palette.npy", tmp_path / "model"
     code, out, err = run(capsys, "palette", "fit", "--data", pictures, "--n_colors", 6, "--n_px", 8, "--out", colors)

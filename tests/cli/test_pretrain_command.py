@@ -48,6 +48,7 @@ def test_a_model_of_classes_needs_labels(capsys, tmp_path, line):
     assert code == 1 and "expected images with labels, got none" in err and len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_a_run_ends_in_time_and_is_resumed(capsys, tmp_path, line):
     code, expected, err = run(capsys, *line, "--json", "--out", tmp_path / "whole")
     assert code == 0 and json.loads(expected)["steps"] == 10, err

@@ -73,6 +73,7 @@ def test_images_of_numbers_have_the_classes_in_turn(model):
         np.testing.assert_array_equal(found[number], expected[number])
 
 
+@pytest.mark.slow
 def test_holes_are_filled_with_guidance_and_resampled(model):
     known = np.arange(N_TOKENS) % 4 != 1
     found = igpt.complete(model, TOKENS, known, classes="cat", guidance=2.0, n_particles=8)

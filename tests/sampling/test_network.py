@@ -242,6 +242,7 @@ def test_smc_streams_its_likeliest_particle(tiny_model, tokens):
     np.testing.assert_array_equal(shown[-1][1], igpt.complete(tiny_model, tokens, known, batch_size=20, **how))
 
 
+@pytest.mark.slow
 def test_a_stream_of_both_methods_ends_with_the_images_of_complete(tiny_model, tokens):
     hole = np.ones(TINY.n_tokens, bool)
     hole[20:44] = False

@@ -105,7 +105,7 @@ def _from_all_processes(text: str) -> list[str]:
         return [text]
     from jax.experimental import multihost_utils
 
-    sent = np.frombuffer(text.encode()[:LONGEST_LINE].ljust(LONGEST_LINE, b"\0"), np.uint8)
+    sent = np.frombuffer(text.encode("utf-8", "backslashreplace")[:LONGEST_LINE].ljust(LONGEST_LINE, b"\0"), np.uint8)
     return [bytes(line).rstrip(b"\0").decode(errors="replace") for line in multihost_utils.process_allgather(sent)]
 
 

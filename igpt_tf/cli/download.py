@@ -1,58 +1,42 @@
-"""`igpt-download` or `python download.py`: OpenAI's flags, progress and results."""
+"""`igpt download`, `igpt-download` or `python download.py`: OpenAI's flags, progress and results."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shlex
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli import main as cli
 from igpt_tf.cli.opening import report
-from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, Parser, non_negative, positive
-from igpt_tf.cli.program import command as command_line
-from igpt_tf.cli.program import download_command, is_installed
-from igpt_tf.errors import UserError
+from igpt_tf.cli.parser import DONE, FAILED, non_negative, positive
+from igpt_tf.cli.program import command, program
+from igpt_tf.errors import UsageError, UserError
+from igpt_tf.storage.places import CHECKPOINTS, download_folder
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     from igpt_tf.download.transfer import Meter
 
-EXAMPLE = "--model s --clusters"
+EXAMPLE = "download --model s --clusters"
 # What the library advises, and the flag for it.
 FLAGS = {"another folder": "--download_dir", "another mirror": "--base_url"}
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Download what the command line asks for and return the exit code."""
-    try:
-        return _download(_parse(arguments))
-    except UserError as error:
-        _say(_with_flags(str(error)))
-        return FAILED
-    except BaseException as error:
-        if not _is_interrupt(error):
-            raise
-        _say("Interrupted; what was fetched is kept: run the same command again to continue")
-        return INTERRUPTED
+    return cli.main(arguments, "download")
 
 
-def _is_interrupt(error: BaseException | None) -> bool:
-    """Whether it was Ctrl-C; libraries hit by it in mid-work raise other errors on top."""
-    return error is not None and (isinstance(error, KeyboardInterrupt) or _is_interrupt(error.__context__))
-
-
-def _parse(arguments: list[str] | None) -> argparse.Namespace:
-    # Imported late, like all that takes time, so that --help and a Ctrl-C at the start are answered well.
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    # These need no library that takes time to load, or --help and a Ctrl-C at the start would have to wait.
     from igpt_tf.download.openai import BASE_URL, DATASETS, SHARDS, STEPS
 
-    parser = Parser(
-        prog="igpt-download" if is_installed() else "download.py",
-        description="Download OpenAI's Image GPT checkpoints, palette and data sets; an interrupted download resumes.",
-        epilog=f"Example: {download_command(EXAMPLE)}",
-    )
     add = parser.add_argument
     add("--model", choices=tuple(SHARDS), help="parameters: s 76M, m 455M, l 1362M")
     add("--ckpt", type=int, choices=STEPS, help=f"training step of the checkpoint (default: {STEPS[-1]})")
@@ -62,36 +46,53 @@ def _parse(arguments: list[str] | None) -> argparse.Namespace:
     add(
         "--download_dir",
         type=Path,
-        help="folder for all the files (default: checkpoints/igpt-s and the like, checkpoints, checkpoints/datasets)",
+        help="folder for all the files (default: igpt-s/ and the like, datasets/, and the palette beside them, in "
+        f"{_root()})",
     )
     add("--base_url", default=BASE_URL, help="a mirror")
     add("--jobs", type=positive, default=4, help="number of files fetched at once")
     add("--retries", type=non_negative, default=5, help="tries without a new byte before a file is given up")
-    add("--json", action="store_true", help="print the result as JSON")
-    options = parser.parse_args(arguments)
 
+
+def _root() -> Path:
+    """Where models, palette and data sets go, which is where names are looked up."""
+    in_checkout = program() in ("run.py", "download.py") and not os.environ.get("IGPT_HOME")
+    return CHECKPOINTS if in_checkout else download_folder()
+
+
+def _check(options: argparse.Namespace) -> None:
     if options.model is None and (options.ckpt is not None or options.bert):
-        parser.error("expected --model s, m or l with --ckpt or --bert, got none")
+        raise UsageError("expected --model s, m or l with --ckpt or --bert, got none")
     if not (options.model or options.clusters or options.dataset):
-        parser.error(f"expected --model, --clusters or --dataset, got none: try {download_command(EXAMPLE)}")
+        raise UsageError(f"expected --model, --clusters or --dataset, got none: try {command(EXAMPLE)}")
     if not options.base_url.startswith(("http://", "https://")):
-        parser.error(f"expected --base_url to start with http:// or https://, got {options.base_url!r}")
-    options.ckpt = options.ckpt or STEPS[-1]
-    return options
+        raise UsageError(f"--base_url: expected one that starts with http:// or https://, got {options.base_url!r}")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Download what the options name and print where it is; the exit code."""
+    _check(options)
+    try:
+        return _download(options)
+    except UserError as error:
+        raise UserError(_with_flags(str(error))) from error
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt("what was fetched is kept: the same command resumes") from None
 
 
 def _download(options: argparse.Namespace) -> int:
     from igpt_tf.download.batch import fetch_all, summarize
     from igpt_tf.download.connection import Patience
-    from igpt_tf.download.openai import checkpoint_files, dataset_files, palette_file
+    from igpt_tf.download.openai import STEPS, checkpoint_files, dataset_files, palette_file
 
-    files = []
+    options.ckpt = options.ckpt or STEPS[-1]
+    root, files = _root(), []
     if options.model:
-        files += checkpoint_files(options.model, options.ckpt, options.bert, options.download_dir)
+        files += checkpoint_files(options.model, options.ckpt, options.bert, options.download_dir, root)
     if options.clusters:
-        files.append(palette_file(options.download_dir))
+        files.append(palette_file(options.download_dir, root))
     if options.dataset:
-        files += dataset_files(options.dataset, options.download_dir)
+        files += dataset_files(options.dataset, options.download_dir, root)
     with contextlib.closing(_Bar()) as bar:
         outcome = fetch_all(
             files,
@@ -129,16 +130,16 @@ def _next_step(options: argparse.Namespace) -> str:
     """The command that uses what was downloaded, or fetches what is missing for that."""
     from igpt_tf.download.openai import checkpoint_prefix, palette_file
 
-    palette = palette_file(options.download_dir).path
+    palette = palette_file(options.download_dir, _root()).path
     place = f" --download_dir {shlex.quote(str(options.download_dir))}" if options.download_dir is not None else ""
     if not options.model:
-        return download_command(f"--model s{'' if palette.exists() else ' --clusters'}{place}")
+        return command(f"download --model s{'' if palette.exists() else ' --clusters'}{place}")
     if not palette.exists():
-        return download_command(f"--clusters{place}")
-    prefix = checkpoint_prefix(options.model, options.ckpt, options.bert, options.download_dir)
+        return command(f"download --clusters{place}")
+    prefix = checkpoint_prefix(options.model, options.ckpt, options.bert, options.download_dir, _root())
     # A BERT model cannot draw pixels one after another.
-    command = "eval --data_path FOLDER_OF_PICTURES" if options.bert else "sample"
-    return command_line(f"{command} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}")
+    task = "eval --data_path FOLDER_OF_PICTURES" if options.bert else "sample"
+    return command(f"{task} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}")
 
 
 class _Bar:

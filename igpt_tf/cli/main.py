@@ -7,10 +7,13 @@ import re
 import sys
 import traceback
 import warnings
+from types import ModuleType
 
 from igpt_tf import __version__
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
+from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import program
+from igpt_tf.cli.streams import safe_streams
 from igpt_tf.errors import UsageError, UserError
 
 COMMANDS = {
@@ -23,29 +26,71 @@ COMMANDS = {
     "probe": "measure a model's features by linear classifiers, layer by layer",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
+    "download": "fetch OpenAI's checkpoints, palette and data sets; an interrupted download resumes",
 }
 
 
-def main(arguments: list[str] | None = None) -> int:
-    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted."""
+def main(arguments: list[str] | None = None, command: str | None = None) -> int:
+    """Run the command line and return the exit code: 0 done, 1 failed, 2 wrong use, 130 interrupted.
+
+    Args:
+        arguments: what was typed; None: what this process was called with.
+        command: the one command that the program has, which is then not typed.
+    """
     arguments = sys.argv[1:] if arguments is None else arguments
     # Pillow warns of oddities in files that it reads all the same.
     warnings.filterwarnings("ignore", module="PIL")
+    with safe_streams() as output:
+        code = _supervised(arguments, command)
+        output.flush()
+        if output.error is not None and code == DONE:
+            reason = output.error.strerror or output.error
+            _say(f"cannot write to standard output ({reason}): the rest is done, but its result is not printed")
+            return FAILED
+    return code
+
+
+def _supervised(arguments: list[str], command: str | None) -> int:
+    """Run the commands; every mistake is one line."""
     try:
-        for one in _commands(arguments):
-            _run(one)
+        codes = [_run(one, command) for one in ([arguments] if command else _commands(arguments))]
     except UserError as error:
-        print(f"{program()}: {_with_flag(error)}", file=sys.stderr)
+        _say(_with_flag(error))
         return WRONG_USE if isinstance(error, UsageError) else FAILED
-    except KeyboardInterrupt as interrupt:
-        _drop_unfinished(interrupt)
-        # A command may say what is kept and how to resume.
-        print(": ".join([f"{program()}: interrupted", *map(str, interrupt.args)]), file=sys.stderr)
-        return INTERRUPTED
     except SystemExit as end:
         # argparse ends the process; the caller of this function does not want that.
         return end.code if isinstance(end.code, int) else WRONG_USE
-    return DONE
+    except BaseException as error:
+        interrupt = _interrupt_in(error)
+        if interrupt is not None:
+            _drop_unfinished(error)
+            # A command may say what is kept and how to resume.
+            _say(": ".join(["interrupted", *map(str, interrupt.args)]))
+            return INTERRUPTED
+        if isinstance(error, OSError | MemoryError):
+            _say(_failure(error))
+            return FAILED
+        raise
+    return max(codes)
+
+
+def _say(line: str) -> None:
+    print(f"{program()}: {line}", file=sys.stderr)
+
+
+def _failure(error: OSError | MemoryError) -> str:
+    """One line for what the system refuses."""
+    if isinstance(error, MemoryError):
+        return "expected more memory than there is: give fewer images per batch, or close other programs"
+    reason = " ".join(str(error.strerror or error or type(error).__name__).split())
+    return f"{error.filename}: {reason}" if error.filename is not None else reason
+
+
+def _interrupt_in(error: BaseException | None) -> KeyboardInterrupt | None:
+    """The Ctrl-C behind an error; libraries that it hits in mid-work raise other errors on top."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__context__
+    return error
 
 
 def _drop_unfinished(interrupt: BaseException) -> None:
@@ -60,7 +105,7 @@ def _drop_unfinished(interrupt: BaseException) -> None:
 
 def _with_flag(error: UserError) -> str:
     """The message with flags for arguments: behind that of the argument that is wrong, and in place of `names`."""
-    message = re.sub(r"`(\w+)`", r"--\1", str(error))
+    message = re.sub(r"`(\w+)`", r"--\1", re.sub(r"`igpt ([^`]+)`", lambda found: command_line(found[1]), str(error)))
     flag = f"--{error.argument}"
     return message if error.argument is None or flag in message else f"{flag}: {message}"
 
@@ -90,15 +135,29 @@ def _known_to(flag: str, rest: list[str]) -> list[str]:
     return kept
 
 
-def _run(arguments: list[str]) -> None:
-    parser = Parser(prog=program(), description="Image GPT: evaluate, sample, complete and train.")
-    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
-    parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, summary in COMMANDS.items():
-        module = importlib.import_module(f"igpt_tf.cli.{name}")
-        description = (module.__doc__ or "").strip().splitlines()[0]
-        command = parsers.add_parser(name, help=summary, description=description)
-        module.add_options(command)
-        command.add_argument("--json", action="store_true", help="print the result as JSON")
+def _run(arguments: list[str], command: str | None) -> int:
+    """Parse the arguments and run the command; its exit code."""
+    if command is not None:
+        parser = Parser(prog=program(), description=COMMANDS[command])
+        _add_options(parser, command)
+    else:
+        parser = Parser(prog=program(), description="Image GPT: evaluate, sample, complete and train.")
+        parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+        for name, summary in COMMANDS.items():
+            _add_options(parsers.add_parser(name, help=summary, description=_sentence(summary)), name)
     options = parser.parse_args(arguments)
-    importlib.import_module(f"igpt_tf.cli.{options.command}").run(options)
+    return _module(command or options.command).run(options) or DONE
+
+
+def _module(command: str) -> ModuleType:
+    return importlib.import_module(f"igpt_tf.cli.{command}")
+
+
+def _add_options(parser: Parser, command: str) -> None:
+    _module(command).add_options(parser)
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+
+
+def _sentence(summary: str) -> str:
+    return f"{summary[0].upper()}{summary[1:]}."

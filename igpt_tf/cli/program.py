@@ -1,4 +1,4 @@
-"""What the program is called: `igpt` where it is installed, `run.py` in a checkout."""
+"""What the program is called: `igpt` where it is installed, `run.py` in a checkout, or `python -m igpt_tf`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,24 @@ def is_installed() -> bool:
 
 
 def program() -> str:
-    """How messages name the program: `igpt` or `run.py`."""
-    return "igpt" if is_installed() else "run.py"
+    """How messages name the program, such as `igpt` or `run.py`."""
+    called = Path(sys.argv[0])
+    if is_installed():
+        return called.stem
+    if called.name == "__main__.py" and called.parent.name == "igpt_tf":
+        return "python -m igpt_tf"
+    return "download.py" if called.name == "download.py" else "run.py"
+
+
+def typed(name: str) -> str:
+    """How to type a program's name: the file of a script needs Python before it."""
+    return f"python {name}" if ".py" in name else name
 
 
 def command(words: str) -> str:
-    """A line to type: `igpt WORDS` or `python run.py WORDS`."""
-    return f"igpt {words}" if is_installed() else f"python run.py {words}"
-
-
-def download_command(words: str) -> str:
-    """A line to type: `igpt-download WORDS` or `python download.py WORDS`."""
-    return f"igpt-download {words}" if is_installed() else f"python download.py {words}"
+    """A line to type, such as `igpt WORDS` or `python run.py WORDS`."""
+    name = program()
+    main = {"igpt-download": "igpt", "download.py": "run.py"}.get(name, name)
+    if main == "run.py" and words.split()[:1] == ["download"]:
+        return f"python {words.replace('download', 'download.py', 1)}"
+    return f"{typed(main)} {words}"

@@ -14,23 +14,9 @@ from igpt_tf.download.answer import FetchError
 from igpt_tf.download.connection import Connection, Patience
 from igpt_tf.download.crew import run_all
 from igpt_tf.download.partial import AGAIN, Identity, Part, Receipts, explained, locked, md5_of
+from igpt_tf.download.remote import RemoteFile
 from igpt_tf.download.transfer import Meter, Transfer
 from igpt_tf.errors import UserError
-
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on a server and the place for it.
-
-    Attributes:
-        source: path below the base URL.
-        path: where it goes.
-        last: it is fetched only once all the other files of its folder on the server are in place.
-    """
-
-    source: str
-    path: Path
-    last: bool = False
 
 
 @dataclass(frozen=True)

@@ -1,7 +1,9 @@
 """Requests to a server: failures that may pass are retried, others are one clear line."""
 
 import contextlib
+import os
 import random
+import ssl
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -131,6 +133,8 @@ class Connection:
         # Identity: a compressed body has another length and another MD5 than the file.
         headers = {"Accept-Encoding": "identity", **(headers or {})}
         timeout = (self.patience.connect_s, self.patience.read_s)
+        if url.startswith("https:"):
+            _check_certificates()
         with self._local.session.request(
             method, url, headers=headers, stream=True, timeout=timeout, allow_redirects=True
         ) as response:
@@ -179,6 +183,22 @@ class Connection:
         if identity.size == 0:
             raise FetchError(url, "expected data, got an empty file: use another mirror, or tell its owner")
         return identity
+
+
+def _check_certificates() -> None:
+    """Refuse a file of certificates that the user names and that is not there or holds none."""
+    for name in ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE"):
+        place = os.environ.get(name)
+        if not place:
+            continue
+        try:
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+            if not os.path.isdir(place):
+                context.load_verify_locations(place)
+        except OSError as error:
+            reason = "no certificates" if isinstance(error, ssl.SSLError) else error.strerror
+            raise UserError(f"{name}: expected a file of certificates, got {place} ({reason}): correct it") from error
+        return
 
 
 def _understand(url: str, error: requests.RequestException, patience: Patience) -> PassingError:

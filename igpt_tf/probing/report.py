@@ -138,7 +138,9 @@ def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None
     shares = 100 * counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
     figure = Figure(figsize=(6.5, 5.5), layout="constrained")
     axes = figure.subplots()
-    display = ConfusionMatrixDisplay(shares, display_labels=names)
+    # The name of a folder may be in an encoding that no font has.
+    captions = [name.encode("utf-8", "backslashreplace").decode() for name in names]
+    display = ConfusionMatrixDisplay(shares, display_labels=captions)
     display.plot(include_values=False, ax=axes, xticks_rotation="vertical", im_kw={"vmin": 0, "vmax": 100})
     cast("Any", display.im_).colorbar.set_label("% of the true class")
     if len(names) > NAMED_CLASSES:
@@ -153,7 +155,7 @@ def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
     table = io.StringIO()
     csv.writer(table, lineterminator="\n").writerows(rows)
     with atomic_write(path) as file:
-        file.write(table.getvalue().encode())
+        file.write(table.getvalue().encode("utf-8", "backslashreplace"))
 
 
 def _write_figure(path: Path, figure: Figure) -> None:

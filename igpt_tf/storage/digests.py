@@ -18,7 +18,7 @@ class Digest:
         if isinstance(part, np.ndarray):
             self._hash.update(np.ascontiguousarray(part).reshape(-1).view(np.uint8).data)
         else:
-            self._hash.update(part.encode() if isinstance(part, str) else part)
+            self._hash.update(part.encode("utf-8", "surrogatepass") if isinstance(part, str) else part)
 
     def copy(self) -> Digest:
         """A digest of the same parts, to which others can be added."""

@@ -45,6 +45,11 @@ def atomic_write(path: str | os.PathLike[str]) -> Generator[BinaryIO, None, None
             partial.unlink()
 
 
+def is_unicode(name: str) -> bool:
+    """Whether a name of a file is text, which that of other encodings is not (PEP 383)."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in name)
+
+
 def require_writable(folder: Path) -> None:
     """Create a folder if needed; raise a `UserError` if files cannot be written into it."""
     probe = folder / ".probe.part"

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 
 from igpt_tf.errors import UserError, listed
+from igpt_tf.storage.files import is_unicode
 
 _SCOPE = "model/"
 _SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<index>\d{5})-of-(?P<count>\d{5})")
@@ -49,6 +50,8 @@ class OpenAICheckpoint:
             raise UserError(
                 f"{self.prefix}: expected a path without [, which TensorFlow takes for a pattern: rename it"
             )
+        if not is_unicode(str(self.prefix)):
+            raise UserError(f"{self.prefix}: expected a path in UTF-8, as TensorFlow opens no other: rename it")
         # A file that ends too early, for one, is an IndexError.
         self._read_errors = (tf.errors.OpError, RuntimeError, ValueError, LookupError, TypeError)
         try:

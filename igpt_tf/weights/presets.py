@@ -8,23 +8,27 @@ from __future__ import annotations
 import dataclasses
 import re
 from collections.abc import Callable, Mapping
+from difflib import get_close_matches
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
+from igpt_tf.storage.places import checkpoint_folders
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder
 from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 
+if TYPE_CHECKING:
+    import keras
+
 OFFICIAL_PALETTE = "kmeans_centers.npy"
 
 _OFFICIAL = re.compile(r"igpt-(?P<size>[sml])(?P<bert>-bert)?")
-_PACKAGE = Path(__file__).parents[1]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,11 +87,6 @@ class Preset:
         return None
 
 
-def checkpoint_folders() -> list[Path]:
-    """Where names are looked up: `checkpoints/` here, beside the package, and inside it when installed."""
-    return [Path("checkpoints"), _PACKAGE.parent / "checkpoints", _PACKAGE / "checkpoints"]
-
-
 def open_preset(preset: str | Path | Preset) -> Preset:
     """Find the weights that a name or path means and read their shapes, not yet their values.
 
@@ -126,7 +125,7 @@ def load_palette(preset: str | Path | Preset) -> Palette:
         raise UserError(
             f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, got "
             f"{', '.join(found) or f'none (looked for {looked})'}: give one; "
-            "OpenAI's 512 colours are fetched by igpt-download --clusters (python download.py --clusters)",
+            "OpenAI's 512 colours are fetched by `igpt download --clusters`",
             "palette",
         )
     return palette
@@ -177,13 +176,18 @@ def _find(preset: str) -> Path:
 
 def _unknown_name(name: str) -> str:
     official = _OFFICIAL.fullmatch(name)
+    looked = ", ".join(dict.fromkeys(str(folder) for folder in checkpoint_folders()))
     if official:
         bert = " --bert" if official["bert"] else ""
-        command = f"python download.py --model {official['size']} --ckpt 1000000{bert} --clusters"
-        return f"{name}: expected a downloaded checkpoint, got none, or part of one: {command}"
-    bundled = sorted({path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")})
-    known = ", ".join([*bundled, "igpt-s, igpt-m, igpt-l (after python download.py)"])
-    return f"{name!r}: expected a preset folder, an OpenAI checkpoint's prefix, or one of {known}, got no such model"
+        how = f"`igpt download --model {official['size']} --ckpt 1000000{bert} --clusters`"
+        return f"{name}: expected a downloaded checkpoint, got none, or part of one, in {looked}: fetch it with {how}"
+    there = {path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")}
+    known = [*sorted(there), "igpt-s", "igpt-m", "igpt-l"]
+    close = "".join(f" (did you mean {other}?)" for other in get_close_matches(name, known, 1))
+    return (
+        f"{name!r}: expected a preset folder, an OpenAI checkpoint's prefix, or one of {', '.join(known)} (the last "
+        f"three once downloaded), got no such model{close}: looked in {looked}"
+    )
 
 
 # The formats of weights: whether a path is of a format, and what opens it. They are asked in this order; the last one

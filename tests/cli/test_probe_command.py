@@ -133,7 +133,7 @@ def test_the_table_has_each_layer_as_soon_as_it_is_known(capsys, tmp_path, prese
 
 
 def test_any_name_of_a_class_is_plotted_as_it_is(tmp_path, tiny_model):
-    (x, y), classes = pictures(60, 0), ("a$^$", "猫", "$")
+    (x, y), classes = pictures(60, 0), ("a$^$", "猫", "caf\udce9")
     labelled = LabelledTokens("x", x, y, classes)
     result = probe(tiny_model, labelled, labelled, layers=[1])
     report.plot_confusion(tmp_path / "confusion.png", result.confusion(), classes)

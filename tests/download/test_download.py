@@ -229,4 +229,4 @@ def test_interrupt_that_a_library_turned_into_another_error(monkeypatch, capsys)
 
     monkeypatch.setattr(cli, "_download", broken)
     assert cli.main(["--clusters"]) == 130
-    assert capsys.readouterr().err.startswith("Interrupted")
+    assert "interrupted" in capsys.readouterr().err

@@ -5,9 +5,10 @@ import socket
 import time
 
 import pytest
-from fetching import DATA, NEW, PAGE, fails, fetch, half_done, names, offer, offer_checkpoint, run
+from fetching import DATA, HASTY, NEW, PAGE, fails, fetch, half_done, names, offer, offer_checkpoint, run
 from http_server import answer, cut, md5, serving, stall
 
+from igpt_tf.download.batch import RemoteFile, fetch_all
 from igpt_tf.download.connection import Patience, backoff
 from igpt_tf.errors import UserError
 
@@ -204,3 +205,13 @@ def test_silence(server, tmp_path):
     patience = Patience(retries=0, read_s=0.2)
     assert "nothing came for 0.2 s" in fails(server, tmp_path, patience=patience)
     assert (tmp_path / "x.part").exists()
+
+
+@pytest.mark.parametrize("content, reason", [(None, "No such file"), ("no certificate", "no certificates")])
+def test_certificates_that_are_not_there(tmp_path, monkeypatch, content, reason):
+    place = tmp_path / "bundle.pem"
+    if content:
+        place.write_text(content)
+    monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place))
+    with pytest.raises(UserError, match=f"REQUESTS_CA_BUNDLE: expected a file of certificates.*{reason}"):
+        fetch_all([RemoteFile("x", tmp_path / "x")], "https://127.0.0.1:9", patience=HASTY)

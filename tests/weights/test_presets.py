@@ -19,7 +19,7 @@ from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model import ImageGPT, ImageGPTClassifier
 from igpt_tf.model.initializers import placeholder_weights
 from igpt_tf.pictures.palette import Palette
-from igpt_tf.weights import presets
+from igpt_tf.storage import places
 from igpt_tf.weights.names import HEAD, named_variables, shape_table
 from igpt_tf.weights.presets import load_palette, open_preset
 
@@ -41,7 +41,9 @@ def folder(tmp_path, tiny_model):
 def at_home(tmp_path, monkeypatch):
     """A working folder of our own, whose `checkpoints` is the only one where names are looked up."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(presets, "_PACKAGE", tmp_path / "package" / "igpt_tf")
+    monkeypatch.setattr(places, "_PACKAGE", tmp_path / "package" / "igpt_tf")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.delenv("IGPT_HOME", raising=False)
     return tmp_path
 
 
@@ -300,6 +302,18 @@ def test_bundled_names(at_home, tiny_model):
     assert_same_weights(ImageGPT.from_preset("tiny-stripes"), own)
 
 
+def test_names_are_found_in_the_users_folders_too(at_home, tiny_model, monkeypatch):
+    other = randomise(ImageGPT(TINY), seed=9)
+    other.save_to_preset(at_home / "cache" / "igpt" / "mine")
+    assert_same_weights(ImageGPT.from_preset("mine"), other)
+    assert places.download_folder() == at_home / "cache" / "igpt"
+    monkeypatch.setenv("IGPT_HOME", str(at_home / "models"))
+    tiny_model.save_to_preset(at_home / "models" / "mine")
+    assert_same_weights(ImageGPT.from_preset("mine"), tiny_model)
+    assert places.download_folder() == at_home / "models"
+    refused(load_model, "mien", match=rf"did you mean mine\?.*looked in checkpoints, .*{at_home}/models, .*cache/igpt$")
+
+
 @pytest.mark.parametrize(
     ("name", "command"),
     [
@@ -312,7 +326,8 @@ def test_official_names(at_home, name, command):
     refused(
         ImageGPT.from_preset,
         name,
-        match=f"{name}: expected a downloaded checkpoint, got none, or part of one: python download.py {command}$",
+        match=f"{name}: expected a downloaded checkpoint, got none, or part of one, in checkpoints, .*cache/igpt: "
+        f"fetch it with `igpt download {command}`$",
     )
     (at_home / "checkpoints" / name).mkdir(parents=True)
     (at_home / "checkpoints" / name / ".model.ckpt-1000000.data-00000-of-00032.part").touch()

@@ -1,0 +1,42 @@
+"""Where models, palettes and data sets are kept: in the working directory, beside the package, or for the user."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+CHECKPOINTS = Path("checkpoints")
+_PACKAGE = Path(__file__).parents[1]
+
+
+def checkpoint_folders() -> list[Path]:
+    """Where names are looked up, in this order.
+
+    `checkpoints/` here, beside the package, and inside it when installed; the folder of the environment variable
+    IGPT_HOME; the user's cache, $XDG_CACHE_HOME/igpt or ~/.cache/igpt.
+    """
+    folders = [CHECKPOINTS, _PACKAGE.parent / CHECKPOINTS, _PACKAGE / CHECKPOINTS, _home(), _cache()]
+    return [folder for folder in folders if folder is not None]
+
+
+def download_folder() -> Path:
+    """Where downloads go that have no other place: IGPT_HOME, `checkpoints/` if there is one here, or the cache."""
+    return _home() or (CHECKPOINTS if CHECKPOINTS.is_dir() else _cache() or CHECKPOINTS)
+
+
+def _home() -> Path | None:
+    return _expanded(os.environ.get("IGPT_HOME", ""))
+
+
+def _cache() -> Path | None:
+    # The convention for this variable is that a relative path is ignored.
+    place = os.environ.get("XDG_CACHE_HOME", "")
+    return _expanded(str(Path(place if Path(place).is_absolute() else "~/.cache") / "igpt"))
+
+
+def _expanded(place: str) -> Path | None:
+    """A path with the user's home for ~; None for nothing, or where the user has no home."""
+    try:
+        return Path(place).expanduser() if place else None
+    except RuntimeError:
+        return None

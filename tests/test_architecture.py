@@ -16,7 +16,7 @@ MOST_LINES = 330
 # A room imports those of the lines above its own alone, in functions too.
 ORDER = [
     {"errors"},
-    {"config", "storage", "backend"},
+    {"config", "storage", "backend", "progress"},
     {"pictures", "download"},
     {"data", "weights"},
     {"model"},

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from igpt_tf.cli.opening import load_model, open_model, open_palette, report
+from igpt_tf.cli.console import report
+from igpt_tf.cli.opening import load_model, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
@@ -34,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
     classifier, batch_size = load_model(options, ImageGPTClassifier.from_preset, preset)
-    probabilities = classify(classifier, quantize(palette, pictures), batch_size=batch_size)
+    probabilities = classify(classifier, quantize(palette, pictures), batch_size=batch_size, progress=True)
     classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
     found, lines = [], []
     for path, row in zip(paths, probabilities, strict=True):

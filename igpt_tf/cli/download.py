@@ -11,15 +11,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli import main as cli
-from igpt_tf.cli.opening import report
+from igpt_tf.cli.console import remark, report, warn
 from igpt_tf.cli.parser import DONE, FAILED, non_negative, positive
 from igpt_tf.cli.program import command, program
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.progress import ProgressBar, is_watched
 from igpt_tf.storage.places import CHECKPOINTS, download_folder
 
 if TYPE_CHECKING:
-    from tqdm import tqdm
-
     from igpt_tf.download.transfer import Meter
 
 EXAMPLE = "download --model s --clusters"
@@ -109,14 +108,14 @@ def _download(options: argparse.Namespace) -> int:
     if outcome.arrivals or options.json:
         report(options, result, *(str(one.path) for one in outcome.arrivals))
     for line in summarize(outcome.failures):
-        _say(_with_flags(line))
+        warn(_with_flags(line))
     if outcome.failures:
         count = f"{len(outcome.arrivals)} of {len(files)} files are in place, {len(outcome.failures)} are not"
-        _say(f"Not complete: {count}; what was fetched is kept.")
+        warn(f"Not complete: {count}; what was fetched is kept.")
         return FAILED
     kept = sum(not arrival.fetched for arrival in outcome.arrivals)
-    _say(f"Done: {len(files) - kept} downloaded, {kept} there before.")
-    _say(f"Next: {_next_step(options)}")
+    remark(f"Done: {len(files) - kept} downloaded, {kept} there before.")
+    remark(f"Next: {_next_step(options)}")
     return DONE
 
 
@@ -146,8 +145,8 @@ class _Bar:
     """One bar for all bytes, on stderr, made when the first of them are expected."""
 
     def __init__(self) -> None:
-        self._bar: tqdm | None = None
-        self._patient = sys.stderr.isatty()
+        self._bar: ProgressBar | None = None
+        self._patient = is_watched()
 
     def close(self) -> None:
         """End the bar, if there is one."""
@@ -157,13 +156,7 @@ class _Bar:
     def show(self, meter: Meter) -> None:
         """Draw the progress."""
         if self._bar is None and meter.total:
-            from tqdm import tqdm
-
-            # A log file is not a terminal: a line at every chance would fill it.
-            pause = 0.1 if sys.stderr.isatty() else 10.0
-            self._bar = tqdm(
-                total=meter.total, initial=meter.done, unit="B", unit_scale=True, dynamic_ncols=True, mininterval=pause
-            )
+            self._bar = ProgressBar(total=meter.total, initial=meter.done, unit="B", unit_scale=True, leave=True)
         if self._bar is not None:
             self._bar.total = meter.total
             self._bar.set_postfix_str(f"waiting: {meter.trouble}" if meter.trouble else "", refresh=False)
@@ -171,15 +164,8 @@ class _Bar:
         elif meter.trouble and self._patient:
             # Before there is a bar, somebody who looks at a terminal wants to know why nothing happens.
             self._patient = False
-            _say(f"Waiting for the server: {meter.trouble}.")
+            remark(f"Waiting for the server: {meter.trouble}.")
 
     def say(self, line: str) -> None:
         """Print a line, above the bar if there is one."""
-        if self._bar is None:
-            _say(line)
-        else:
-            self._bar.write(line, file=sys.stderr)
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr)
+        ProgressBar.write(line, file=sys.stderr)

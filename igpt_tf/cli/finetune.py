@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.opening import open_model, resolve_palette, warn, warn_of_same_images
+from igpt_tf.cli.console import remark
+from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.training import Trainer, add_training_options, train
@@ -87,7 +88,7 @@ class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
         options, data, preset = self.options, self.data, self.preset
         model = new_classifier(preset, data.n_class, data.classes, options.mixed_precision, options.remat)
         if process_share().process == 0 and data.classes is None and model.classes is not None:
-            warn(f"{options.data} does not name its classes: using {preset.source}'s names, in their order")
+            remark(f"{options.data} does not name its classes: using {preset.source}'s names, in their order")
         return model
 
     def function(self) -> Callable[..., list[Logs]]:

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
+from igpt_tf.cli.console import warn
 from igpt_tf.cli.parser import SHAPE_OPTIONS
-from igpt_tf.cli.program import program
 from igpt_tf.errors import UsageError, UserError
 
 ModelT = TypeVar("ModelT")
@@ -159,15 +158,3 @@ def warn_of_same_images(trained: LabelledTokens, tested: LabelledTokens) -> None
 
     if fingerprint(trained.tokens) == fingerprint(tested.tokens):
         warn(f"{tested.name}: the test images are the training images; this accuracy says nothing about new images")
-
-
-def report(options: argparse.Namespace, result: Any, *lines: str) -> None:
-    """Print a command's result: as JSON where --json asks for it, and else as lines of text."""
-    print(json.dumps(result) if options.json else "\n".join(lines))
-
-
-def warn(line: str) -> None:
-    """Print a line on standard error, above a progress bar if there is one."""
-    from tqdm import tqdm
-
-    tqdm.write(f"{program()}: {line}", file=sys.stderr)

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import report
+from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.progress import ProgressBar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -61,7 +62,6 @@ def run(options: argparse.Namespace) -> None:
 def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]:
     """At most --max_images random images, and the number of others that could not be read, which are printed."""
     import numpy as np
-    from tqdm import tqdm
 
     from igpt_tf.data.store.encode import Encoder, encode
 
@@ -69,7 +69,7 @@ def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]
         raise UserError(f"{source.name}: expected images to choose colours from, got tokens")
     drawn = np.sort(np.random.default_rng(options.seed).permutation(len(source))[: options.max_images])
     parts, problems = [], []
-    with tqdm(total=len(drawn), unit="image", leave=False, delay=1) as bar:
+    with ProgressBar(total=len(drawn), unit="image", desc="reading", delay=1) as bar:
         for part in encode(source, drawn, Encoder(options.n_px), options.workers):
             parts.append(part.rows)
             problems += part.problems

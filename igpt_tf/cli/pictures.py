@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.opening import open_model, open_palette, report
+from igpt_tf.cli.console import report
+from igpt_tf.cli.opening import open_model, open_palette
 from igpt_tf.cli.parser import controls_of
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import require_writable

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from igpt_tf.cli.opening import warn
+from igpt_tf.cli.console import remark
 from igpt_tf.errors import UserError
+from igpt_tf.progress import ProgressBar
 
 if TYPE_CHECKING:
     import keras
@@ -29,28 +29,31 @@ def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Cal
     """
     accumulate = settings.accumulate
     import keras
-    from tqdm import tqdm
 
-    class ProgressBar(keras.callbacks.Callback):
+    class ShowProgress(keras.callbacks.Callback):
         # On JAX, Keras may then run ahead instead of waiting for every loss.
         async_safe = True
 
         def on_train_begin(self, logs=None) -> None:
             params = cast("dict[str, Any]", self.params)
             self.steps = params["steps"] // accumulate
-            self.bar = tqdm(total=params["epochs"] * self.steps, unit="step")
+            self.bar = ProgressBar(
+                total=params["epochs"] * self.steps, unit="step", first="compiling", desc="training", leave=True
+            )
             self.counted = 0
             if note is not None:
-                warn(note)
+                remark(note)
 
         def on_epoch_begin(self, epoch, logs=None) -> None:
-            self.bar.update(epoch * self.steps - self.bar.n)
+            self.step = epoch * self.steps
+            self.bar.update(self.step - self.bar.n)
             self.bar.unpause()
 
         def on_train_batch_end(self, batch, logs=None) -> None:
             if (batch + 1) % accumulate == 0:
                 self.bar.set_postfix(logs or {}, refresh=False)
                 self.bar.update()
+                self.step += 1
                 self.counted += 1
                 self.estimate()
 
@@ -60,12 +63,12 @@ def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Cal
                 self.began = time.monotonic()
             if self.counted == SKIPPED_STEPS + TIMED_STEPS:
                 rate = TIMED_STEPS / (time.monotonic() - self.began)
-                seconds = (self.bar.total - self.bar.n) / rate
+                left = self.bar.total - self.step
+                seconds = left / rate
                 end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
-                self.bar.write(
-                    f"{self.bar.total - self.bar.n} steps left, {rate * settings.batch_size:.3g} images/s: about "
-                    f"{seconds / 3600:.1f} h without validation, until {end:%a %d %b %H:%M}",
-                    file=sys.stderr,
+                remark(
+                    f"{left} steps left, {rate * settings.batch_size:.3g} images/s: about "
+                    f"{seconds / 3600:.1f} h without validation, until {end:%a %d %b %H:%M}"
                 )
 
         def on_epoch_end(self, epoch, logs=None) -> None:
@@ -74,7 +77,7 @@ def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Cal
         def on_train_end(self, logs=None) -> None:
             self.bar.close()
 
-    return ProgressBar()
+    return ShowProgress()
 
 
 def tensorboard(folder: Path) -> keras.callbacks.Callback:

@@ -6,21 +6,22 @@ import argparse
 import contextlib
 import dataclasses
 import math
-import sys
 from typing import TYPE_CHECKING
 
+from igpt_tf.cli.console import remark
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
 from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
 from igpt_tf.cli.series import Series, open_series
 from igpt_tf.errors import UsageError, UserError
+from igpt_tf.progress import ProgressBar
 
 if TYPE_CHECKING:
     from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.sampling import Controls
 
-BAR = "{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
+BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -57,9 +58,9 @@ def run(options: argparse.Namespace) -> None:
         if series.missing:
             _draw(options, model, controls, palette, batch_size, series)
         else:
-            print(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew", file=sys.stderr)
+            remark(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew")
         if series.n_beyond:
-            print(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay", file=sys.stderr)
+            remark(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay")
         _show(options, series, preset.config.n_px)
 
 
@@ -67,8 +68,6 @@ def _draw(
     options: argparse.Namespace, model: ImageGPT, controls: Controls, palette: Palette, batch_size: int, series: Series
 ) -> None:
     """Draw what is missing and write each picture as soon as its batch is finished."""
-    from tqdm import tqdm
-
     from igpt_tf.pictures.writing import write_png
     from igpt_tf.sampling import Sampler
 
@@ -84,7 +83,9 @@ def _draw(
     series.begin()
     try:
         with (
-            tqdm(total=series.n, initial=done, bar_format=BAR, smoothing=0, leave=False) as bar,
+            ProgressBar(
+                total=series.n, initial=done, bar_format=BAR, smoothing=0, first="compiling", desc="drawing"
+            ) as bar,
             contextlib.closing(steps),
         ):
             for numbers, rows, tokens in steps:

@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-from igpt_tf.cli.opening import report
+from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import non_negative
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, open_named_source

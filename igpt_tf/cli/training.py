@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
+from igpt_tf.cli.console import report, warn
 from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
-from igpt_tf.cli.opening import report, warn
 from igpt_tf.cli.parser import add_device_options, non_negative, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
 from igpt_tf.errors import UsageError

@@ -6,7 +6,6 @@ import threading
 from pathlib import Path
 
 import requests
-from tqdm import tqdm
 from urllib3.exceptions import HTTPError
 
 from igpt_tf.download.answer import FetchError
@@ -14,6 +13,7 @@ from igpt_tf.download.batch import RemoteFile, fetch_all
 from igpt_tf.download.connection import Connection, Patience
 from igpt_tf.download.transfer import Meter
 from igpt_tf.errors import UserError
+from igpt_tf.progress import ProgressBar
 
 # Larger pictures are refused.
 LIMIT = 64 * 2**20
@@ -26,7 +26,7 @@ def fetch_file(url: str, path: Path) -> None:
         UserError: if it cannot be downloaded, or there is such a file.
     """
     base_url, _, name = url.rpartition("/")
-    with tqdm(unit="B", unit_scale=True, leave=False, delay=1) as bar:
+    with ProgressBar(unit="B", unit_scale=True, delay=1, desc=name) as bar:
 
         def show(meter: Meter) -> None:
             bar.total = meter.total or None

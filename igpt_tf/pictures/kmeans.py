@@ -6,10 +6,10 @@
 from __future__ import annotations
 
 import numpy as np
-from tqdm import tqdm
 
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.nearest import pack, scale, unpack
+from igpt_tf.progress import ProgressBar
 
 # At least this many pixels are sampled for each colour.
 PIXELS_PER_COLOR = 32
@@ -100,7 +100,7 @@ def _lloyd(points: np.ndarray, weights: np.ndarray, centers: np.ndarray, progres
     from scipy.spatial import cKDTree  # pyright: ignore[reportAttributeAccessIssue]
 
     n_centers, last = len(centers), np.inf
-    with tqdm(total=MOST_PASSES, unit="pass", disable=not progress, leave=False, delay=1) as bar:
+    with ProgressBar(total=MOST_PASSES, unit="pass", desc="k-means", shown=progress, delay=1) as bar:
         for _ in range(MOST_PASSES):
             distances, nearest = cKDTree(centers).query(points, workers=-1)
             errors = weights * np.square(distances)

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING
 import keras
 import numpy as np
 from keras import ops
-from tqdm import tqdm
 
 from igpt_tf.backend.devices import scope_of
 from igpt_tf.backend.replica import kept_with
@@ -20,6 +19,7 @@ from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.defaults import NORMS
+from igpt_tf.progress import ProgressBar
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
 from igpt_tf.storage.files import atomic_write
 
@@ -143,7 +143,9 @@ def _feature_parts(model: ImageGPT, tokens: Tokens, settings: FeatureSettings) -
     # The extractor returns each layer once, in ascending order.
     extracted = tuple(sorted(set(settings.layers)))
     places = [extracted.index(layer) for layer in settings.layers]
-    with tqdm(total=len(tokens), unit="image", desc="features", disable=not settings.progress, leave=False) as bar:
+    with ProgressBar(
+        total=len(tokens), unit="image", first="compiling", desc="features", shown=settings.progress
+    ) as bar:
         for start in range(0, max(1, len(tokens)), chunk):
             part = np.asarray(tokens[start : start + chunk])
             check_tokens(model.config, part)

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from sklearn.metrics import confusion_matrix
-from tqdm import tqdm
 
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.split import hold_out
@@ -20,6 +19,7 @@ from igpt_tf.probing.defaults import MAX_ITER, SUBSETS
 from igpt_tf.probing.features import Features, FeatureSettings, SideBySide, check_layers, extract_with
 from igpt_tf.probing.few_labels import LowData, low_data, require_enough
 from igpt_tf.probing.linear import HOLDOUT, LinearProbe, Trial, evaluate_probe, fit_linear, require_all_classes
+from igpt_tf.progress import ProgressBar
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def probe(
     # Each view of the test images has masks of its own seed; the seed itself is that of the training images' masks.
     extracted = [read(train, seed), *(read(test, seed + 1 + view) for view in range(max(1, bert_masks)))]
     results = []
-    for group in tqdm(groups, unit="probe", desc="probes", disable=not progress, leave=False):
+    for group in ProgressBar(iterable=groups, unit="probe", desc="probes", shown=progress):
         x, *views = (_concatenated(features, group) for features in extracted)
         fitted = fit(x, train.labels, seed=seed)
         answers, accuracy = evaluate_probe(fitted, views, test.labels, train.n_class, seed)
@@ -164,7 +164,7 @@ def probe(
     x, *views = (_concatenated(features, result.best.layers) for features in extracted)
     few = [
         low_data(x, train.labels, views, test.labels, number, n_subsets=n_subsets, seed=seed, max_iter=max_iter)
-        for number in tqdm(labels_a_class, unit="probe", desc="few labels", disable=not progress, leave=False)
+        for number in ProgressBar(iterable=labels_a_class, unit="probe", desc="few labels", shown=progress)
     ]
     return dataclasses.replace(result, low_data=tuple(few))
 

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from igpt_tf.errors import UserError, whole_number
+from igpt_tf.progress import ProgressBar
 from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
 from igpt_tf.sampling.filters import Controls, choose
 from igpt_tf.sampling.guidance import GuidedNetwork
@@ -134,7 +134,9 @@ class Sampler:
 
         def batches() -> Generator[tuple[np.ndarray, np.ndarray]]:
             n_batches = sum(-(-len(numbers) * best_of // size) for numbers, _, size in parts)
-            with tqdm(total=n_batches * self._grid[0], unit="row", disable=not progress, leave=False) as bar:
+            with ProgressBar(
+                total=n_batches * self._grid[0], unit="row", first="compiling", desc="drawing", shown=progress
+            ) as bar:
                 for numbers, draw, size in parts:
                     candidates = (
                         (

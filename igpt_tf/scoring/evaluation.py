@@ -7,7 +7,6 @@ from collections.abc import Sequence
 
 import keras
 import numpy as np
-from tqdm import tqdm
 
 from igpt_tf.backend.devices import scope_of
 from igpt_tf.backend.replica import kept_with
@@ -18,6 +17,7 @@ from igpt_tf.model.bert import vote, vote_masks
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.objectives import NATS_PER_BIT, token_nats
+from igpt_tf.progress import ProgressBar
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
 
 
@@ -70,6 +70,7 @@ def score(
     batch_size: int = 8,
     *,
     classes: int | str | Sequence[int | str] | np.ndarray | None = None,
+    progress: bool = False,
 ) -> np.ndarray:
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
@@ -79,13 +80,14 @@ def score(
         mask: for BERT models: (B, T), 1 where a token is seen, 0 where it is masked; None shows all.
         batch_size: images per batch, over all devices.
         classes: the class of each image, by number or name, or one for all; None: of no class.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the tokens, the mask or the classes do not fit the model.
     """
     model = image_gpt_of(model)
     start = None if classes is None else model.starts(classes, len(tokens))
-    return nats_of(model, tokens, start, batch_size, mask)
+    return nats_of(model, tokens, start, batch_size, mask, progress)
 
 
 def nats_of(
@@ -94,6 +96,7 @@ def nats_of(
     start: np.ndarray | None = None,
     batch_size: int = 8,
     mask: np.ndarray | None = None,
+    progress: bool = False,
 ) -> np.ndarray:
     """`score` given the start embedding (B,) of each image; None: the first one."""
     check_tokens(model.config, tokens)
@@ -105,7 +108,7 @@ def nats_of(
     if start is not None and model.config.n_start > 1:
         inputs["start"] = start
     with scope_of(model):
-        return predict_padded(_scorer(model), inputs, whole_batch(model, batch_size, len(tokens)))["nats"]
+        return predict_padded(_scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)["nats"]
 
 
 def evaluate(
@@ -143,7 +146,10 @@ def evaluate(
         head = _HeadTally(_class_numbers(labels, n_images, model.n_class), model.n_class, max(votes, 1))
     batch_size = whole_batch(model, batch_size, n_images)
     chunk = BATCHES_A_CHUNK * batch_size
-    with scope_of(model), tqdm(total=n_images, unit="image", disable=not progress, leave=False) as bar:
+    with (
+        scope_of(model),
+        ProgressBar(total=n_images, unit="image", first="compiling", desc="evaluating", shown=progress) as bar,
+    ):
         scorer = _scorer(image_gpt if head is None else model)
         for start in range(0, n_images, chunk):
             part = np.asarray(tokens[start : start + chunk], "int32")
@@ -185,13 +191,16 @@ class _HeadTally:
         return 100 * float((vote(self._predictions, self.n_class, seed) == self.classes).mean())
 
 
-def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
+def classify(
+    classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8, *, progress: bool = False
+) -> np.ndarray:
     """The probability of each class: tokens (N, T) to float32 (N, C); BERT models see whole images.
 
     Args:
         classifier: the classifier.
         tokens: (N, T) integers.
         batch_size: images per batch, over all devices.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the tokens do not fit the model.
@@ -199,7 +208,9 @@ def classify(classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int
     check_tokens(classifier.image_gpt.config, tokens)
     inputs = {"tokens": np.asarray(tokens, "int32")}
     with scope_of(classifier):
-        outputs = predict_padded(_scorer(classifier), inputs, whole_batch(classifier, batch_size, len(tokens)))
+        outputs = predict_padded(
+            _scorer(classifier), inputs, whole_batch(classifier, batch_size, len(tokens)), progress
+        )
     logits = outputs["class_logits"].astype(np.float64)
     return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import numpy as np
-from tqdm import tqdm
 
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.config import check_tokens
@@ -13,6 +12,7 @@ from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.tokens import Tokens
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.progress import ProgressBar
 from igpt_tf.scoring.evaluation import nats_of
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
@@ -76,7 +76,7 @@ def evaluate_classes(
     LabelledTokens("labels", tokens, labels).require_classes(model.config.n_start - 1)
     n_images, chunk = len(tokens), BATCHES_A_CHUNK * max(1, batch_size // count_devices(model))
     nats = []
-    with tqdm(total=n_images, unit="image", disable=not progress, leave=False) as bar:
+    with ProgressBar(total=n_images, unit="image", first="compiling", desc="evaluating", shown=progress) as bar:
         for start in range(0, n_images, chunk):
             nats.append(class_nats(model, np.asarray(tokens[start : start + chunk], "int32"), batch_size))
             bar.update(len(nats[-1]))

@@ -203,7 +203,7 @@ def test_palette_then_pretrain_then_sample(capsys, tmp_path, pictures):
     line = ["pretrain", "--data", pictures, "--palette", colors, "--out", model, *shape, *training]
     code, out, err = run(capsys, *line)
     assert code == 0, err
-    assert "val_loss" in out and "step" in err
+    assert "val_loss" in out
     assert run(capsys, *line)[:2] == (0, out)
     code, _, err = run(capsys, "sample", "--model", model, "--n", 1, "--out", tmp_path)
     assert code == 0, err

@@ -7,7 +7,6 @@ from math import isqrt
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from igpt_tf.config import check_rows
 from igpt_tf.data.sources.arrays import read_array
@@ -18,6 +17,7 @@ from igpt_tf.data.store.writer import LABELS, PALETTE, PROGRESS, TOKENS, check_r
 from igpt_tf.data.tokens import sample_rows
 from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import MAX_COLORS, Palette
+from igpt_tf.progress import ProgressBar
 from igpt_tf.storage.records import RecordError, read_record
 
 FORMAT = 1
@@ -199,7 +199,9 @@ def tokenize(
     encoder = take_tokens if source.are_tokens else Encoder(n_px, palette, random_crops, seed)
     with (
         store_writer(folder, request, source.labels is not None) as writer,
-        tqdm(total=len(source), initial=writer.done, unit="image", disable=not progress, leave=False, delay=1) as bar,
+        ProgressBar(
+            total=len(source), initial=writer.done, unit="image", desc="reading", shown=progress, delay=1
+        ) as bar,
     ):
         for part in encode(source, np.arange(writer.done, len(source)), encoder, workers):
             done = len(set(part.examples.tolist())) + len(part.problems)

@@ -23,6 +23,10 @@ class UserError(ValueError):
         self.argument = argument
 
 
+class Notice(UserWarning):
+    """What a user should know although nothing failed, in one line; the command line prints it as such."""
+
+
 class UsageError(UserError):
     """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
 

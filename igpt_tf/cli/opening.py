@@ -6,12 +6,13 @@ import argparse
 import contextlib
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
 from igpt_tf.cli.console import warn
 from igpt_tf.cli.parser import SHAPE_OPTIONS
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import Notice, UsageError, UserError
 
 ModelT = TypeVar("ModelT")
 
@@ -70,12 +71,25 @@ def redirected(descriptor: int, to: int) -> Iterator[None]:
 def open_model(options: argparse.Namespace) -> Preset:
     """Load the backend and open the preset that the options name; what was typed of its shape must be true."""
     load_backend()
-    from igpt_tf.weights.presets import open_preset
-
-    preset = open_preset(options.model)
+    preset = open_named_preset(options.model)
     check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
     if options.clf and preset.n_class is None:
         raise UsageError(f"--clf: expected a trained classification head in {preset.source}, got none: leave it out")
+    return preset
+
+
+def open_named_preset(name: str) -> Preset:
+    """`open_preset`, which prints in a line each what it remarks, such as the checkpoint that it chose."""
+    from igpt_tf.weights.presets import open_preset
+
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always", Notice)
+        preset = open_preset(name)
+    for one in caught:
+        if issubclass(one.category, Notice):
+            warn(str(one.message))
+        else:
+            warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return preset
 
 

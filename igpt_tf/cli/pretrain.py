@@ -8,7 +8,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.opening import check_shape, resolve_palette
+from igpt_tf.cli.opening import check_shape, open_named_preset, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.training import UNSET, Trainer, add_training_options, train
@@ -174,9 +174,7 @@ def _typed_shape(options: argparse.Namespace) -> dict[str, int]:
 
 def _preset(options: argparse.Namespace, recipe: Recipe | None) -> Preset:
     """The weights to begin with; what was typed of their shape must be true, and a recipe's too."""
-    from igpt_tf.weights.presets import open_preset
-
-    preset = open_preset(options.init_from)
+    preset = open_named_preset(options.init_from)
     if hasattr(options, "size"):
         raise UsageError(f"expected the shape of --init_from alone, got --size {options.size} too: leave it out")
     check_shape(preset.config, **_typed_shape(options))

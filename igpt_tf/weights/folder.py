@@ -18,7 +18,7 @@ from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.files import atomic_write
 from igpt_tf.storage.tensors import write_tensors
-from igpt_tf.weights.names import HEAD, infer_config
+from igpt_tf.weights.names import HEAD, infer_config, is_weight
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -74,7 +74,7 @@ class PresetFolder:
         with self._open() as arrays:
             slices = {name: arrays.get_slice(name) for name in arrays.keys()}  # noqa: SIM118
         for name, found in slices.items():
-            if (dtype := found.get_dtype()) not in _FLOATS:
+            if is_weight(name) and (dtype := found.get_dtype()) not in _FLOATS:
                 wanted = f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights"
                 raise UserError(f"{wanted}, got {dtype} in {name}")
         return {name: tuple(found.get_shape()) for name, found in slices.items()}

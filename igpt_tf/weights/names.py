@@ -44,6 +44,12 @@ _BLOCK = {
 HEAD = "clf/wclf"
 
 
+def is_weight(name: str) -> bool:
+    """Whether OpenAI's name (without `model/`) is that of a weight of some Image GPT, with a head or without."""
+    block = re.fullmatch(r"h[0-9]{1,6}/(.+)", name)
+    return name in _MODEL or name == HEAD or (block is not None and block[1] in _BLOCK)
+
+
 def name_table(config: ImageGPTConfig) -> dict[str, tuple[str, str]]:
     """OpenAI's name (without `model/`) to the path within our model and the shape's letters, for every variable."""
     table = {theirs: ours for theirs, ours in _MODEL.items() if not (config.bert and theirs == "sos")}
@@ -104,7 +110,7 @@ def infer_config(shapes: Mapping[str, Shape]) -> ImageGPTConfig:
     Raises:
         UserError: if the variables that tell it are missing or contradict each other.
     """
-    layers = {int(found[1]) for name in shapes if (found := re.match(r"h([0-9]{1,6})/", name))}
+    layers = {int(name[1:].partition("/")[0]) for name in shapes if is_weight(name) and re.match("h[0-9]", name)}
     try:
         n_tokens, n_embd = shapes["wpe"]
         n_vocab, _ = shapes["wtet"]
@@ -125,11 +131,14 @@ def infer_config(shapes: Mapping[str, Shape]) -> ImageGPTConfig:
     return ImageGPTConfig(n_px, n_vocab, n_embd, n_head, len(layers), bert=sos is None, n_start=n_start)
 
 
-def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
+def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> str:
     """Hold the arrays at hand against a model of this config, with or without a classifier's head.
 
+    Returns:
+        What is left over and belongs to no Image GPT, such as a learning rate, in words; "" for nothing.
+
     Raises:
-        UserError: if a name or a shape is on one side only, listing what is missing and what is left over.
+        UserError: if a weight is missing or has another shape, listing what is missing and what is left over.
     """
     wanted = shape_table(config)
     head = shapes.get(HEAD)
@@ -138,12 +147,15 @@ def check_shapes(shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
         wanted[HEAD] = (max(2, head[0]) if head else 2, config.n_embd)
     missing = {name: shape for name, shape in wanted.items() if shapes.get(name) != shape}
     extra = {name: shape for name, shape in shapes.items() if wanted.get(name) != shape}
+    if extra and not missing and not any(map(is_weight, extra)):
+        return describe(extra)
     if missing or extra:
         raise UserError(
             f"expected the weights of an Image GPT of n_px {config.n_px}, n_vocab {config.n_vocab}, n_embd "
             f"{config.n_embd}, n_head {config.n_head}, n_layer {config.n_layer}, got others: missing "
             f"{describe(missing) or 'nothing'}; left over {describe(extra) or 'nothing'}"
         )
+    return ""
 
 
 def describe(shapes: Mapping[str, Shape]) -> str:

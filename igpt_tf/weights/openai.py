@@ -15,8 +15,11 @@ import numpy as np
 
 from igpt_tf.errors import UserError, listed
 from igpt_tf.storage.files import is_unicode
+from igpt_tf.weights.names import is_weight
 
 _SCOPE = "model/"
+# TensorFlow's record of the checkpoints in a folder.
+STATE_FILE = "checkpoint"
 _SHARD = re.compile(r"(?P<prefix>.+)\.data-(?P<index>\d{5})-of-(?P<count>\d{5})")
 # The counters of training and the slots of the optimisers that OpenAI used.
 _TRAINING = re.compile(r"(.*/)?(global_step|beta[12]_power|Adam(_1)?|adam_[mv])")
@@ -26,7 +29,8 @@ class OpenAICheckpoint:
     """A checkpoint's arrays under OpenAI's names without `model/`, read one at a time.
 
     Args:
-        path: the prefix (".../model.ckpt-1000000"), one of the checkpoint's files, or a folder with one checkpoint.
+        path: the prefix (".../model.ckpt-1000000"), one of the checkpoint's files, or a folder with one checkpoint,
+            or with several, of which TensorFlow's file `checkpoint` names the latest.
 
     Attributes:
         prefix: what TensorFlow calls the checkpoint.
@@ -64,8 +68,9 @@ class OpenAICheckpoint:
         weights = sorted(name for name in shapes if not _is_training_state(name, shapes))
         self._names = {name.removeprefix(_SCOPE): name for name in weights}
         self.shapes = {name: shapes[full_name] for name, full_name in self._names.items()}
-        strange = [f"{dtypes[name].name} in {name}" for name in weights if not dtypes[name].is_floating]
-        if strange or len(self.shapes) < len(weights):
+        needed = [name for name in weights if is_weight(name.removeprefix(_SCOPE))]
+        strange = [f"{dtypes[name].name} in {name}" for name in needed if not dtypes[name].is_floating]
+        if strange or len({name.removeprefix(_SCOPE) for name in needed}) < len(needed):
             found = strange[0] if strange else f"names both with and without {_SCOPE}"
             raise UserError(f"{self.prefix}: expected float weights of an Image GPT, got {found}")
 
@@ -96,10 +101,12 @@ class OpenAICheckpoint:
 
 
 def find_prefix(path: str | Path) -> Path:
-    """The prefix that a path means: itself, that of a file of the checkpoint, or of the only one in a folder."""
+    """The prefix that a path means: itself, that of a file of the checkpoint, or of the one that a folder names."""
     path = Path(path).expanduser()
     if path.is_dir():
         prefixes = checkpoints_in(path)
+        if len(prefixes) > 1 and (latest := _latest(path)) in prefixes:
+            return latest
         if len(prefixes) != 1:
             found = f"{len(prefixes)} ({_listed(prefixes)}): name one, as in {prefixes[0]}" if prefixes else "none"
             raise UserError(f"{path}: expected a folder with one checkpoint (*.index), got {found}")
@@ -108,6 +115,16 @@ def find_prefix(path: str | Path) -> Path:
     if shard:
         return path.with_name(shard["prefix"])
     return path.with_suffix("") if path.suffix in (".index", ".meta") else path
+
+
+def _latest(folder: Path) -> Path | None:
+    """The prefix that TensorFlow's state file names, whatever folder it had when it was saved."""
+    try:
+        state = (folder / STATE_FILE).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError):
+        return None
+    found = re.search(r'^model_checkpoint_path:\s*"(.+)"\s*$', state, re.MULTILINE)
+    return folder / Path(found[1]).name if found else None
 
 
 def find_shards(prefix: Path) -> list[Path]:

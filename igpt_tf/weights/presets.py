@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from difflib import get_close_matches
 from pathlib import Path
@@ -15,12 +16,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import UserError, naming
+from igpt_tf.errors import Notice, UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.places import checkpoint_folders
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder
-from igpt_tf.weights.names import HEAD, check_shapes, infer_config, shape_table
+from igpt_tf.weights.names import HEAD, Shape, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 
 if TYPE_CHECKING:
@@ -137,8 +138,7 @@ def _bytes_of(array: np.ndarray) -> np.ndarray:
 
 def _open_folder(path: Path) -> Preset:
     folder = PresetFolder(path)
-    with naming(path / WEIGHTS_FILE):
-        check_shapes(folder.shapes, folder.config)
+    _check(path / WEIGHTS_FILE, folder.shapes, folder.config)
     palettes = [path / PALETTE_FILE]
     return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes, folder.start_classes)
 
@@ -147,7 +147,7 @@ def _open_checkpoint(path: Path) -> Preset:
     checkpoint = OpenAICheckpoint(path)
     with naming(checkpoint.prefix):
         config = infer_config(checkpoint.shapes)
-        check_shapes(checkpoint.shapes, config)
+    _check(checkpoint.prefix, checkpoint.shapes, config)
     head = checkpoint.shapes.get(HEAD)
     # The original creates the head as zeros and may save it untrained.
     n_class = head[0] if head and np.any(checkpoint.read(HEAD)) else None
@@ -155,6 +155,14 @@ def _open_checkpoint(path: Path) -> Preset:
     palettes = [folder / OFFICIAL_PALETTE, folder.parent / OFFICIAL_PALETTE]
     palettes += [root / OFFICIAL_PALETTE for root in checkpoint_folders()]
     return Preset(str(checkpoint.prefix), config, n_class, checkpoint.read, palettes)
+
+
+def _check(source: Path, shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
+    """`check_shapes`, with a `Notice` of what is left out."""
+    with naming(source):
+        left = check_shapes(shapes, config)
+    if left:
+        warnings.warn(f"{source}: left out what is no weight of the model: {left}", Notice, stacklevel=2)
 
 
 def _find(preset: str) -> Path:

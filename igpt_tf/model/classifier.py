@@ -93,10 +93,22 @@ class ImageGPTClassifier(keras.Model):
                 self.add_loss(self.generative_weight * loss)
         return self.clf(features)
 
+    def compute_output_spec(self, inputs, training=None) -> keras.KerasTensor:
+        """What `call` makes of symbolic inputs, of any length."""
+        logits = self.image_gpt.compute_output_spec(inputs)
+        return keras.KerasTensor((logits.shape[0], self.n_class), "float32")
+
     def outputs(self, inputs) -> tuple:
         """The logits of both kinds from one pass: of the tokens (B, T, V) and of the classes (B, C)."""
         features = self.image_gpt.features(inputs)
         return self.image_gpt.logits(features), self.clf(features)
+
+    def export(
+        self, filepath: str | Path, format: str = "tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Keras' export; arguments as in `ImageGPT.export`."""
+        input_signature = input_signature or self.image_gpt.input_signature()
+        super().export(str(filepath), format, verbose, input_signature, **kwargs)
 
     def get_config(self) -> dict:
         """The constructor's arguments, for Keras' own `save`."""

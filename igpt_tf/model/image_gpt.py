@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -25,6 +26,15 @@ if TYPE_CHECKING:
     from igpt_tf.pictures.palette import Palette
 
 
+class EmbeddingTable(keras.layers.Layer):
+    """A row of the summary: a variable that belongs to the model itself."""
+
+    def __init__(self, table: keras.Variable) -> None:
+        super().__init__(name=table.name)
+        self.table = table
+        self.built = True
+
+
 @keras.saving.register_keras_serializable(package="igpt_tf")
 class ImageGPT(keras.Model):
     """The transformer of "Generative Pretraining from Pixels" (Chen et al., 2020); the original's `model`.
@@ -37,17 +47,22 @@ class ImageGPT(keras.Model):
     them every image begins with the first one, which belongs to no class.
 
     Args:
-        config: the model's shape.
+        config: the model's shape; None: that of `ImageGPTConfig()`.
         classes: names of the classes that the start embeddings from the second on stand for; None: they have none.
+        kwargs: fields of the config that differ from it, such as `n_px=16`, and Keras' `dtype` and `name`.
 
     Raises:
         UserError: if there are more tokens per image than n_px * n_px (fewer are the first ones of an image), or
             another number of names than `n_start` - 1.
     """
 
-    def __init__(self, config: ImageGPTConfig, classes: Sequence[str] | None = None, **kwargs) -> None:
+    def __init__(self, config: ImageGPTConfig | None = None, classes: Sequence[str] | None = None, **kwargs) -> None:
+        names = {field.name for field in dataclasses.fields(ImageGPTConfig)}
+        fields = {name: kwargs.pop(name) for name in names.intersection(kwargs)}
+        config = dataclasses.replace(config or ImageGPTConfig(), **fields)
         super().__init__(**kwargs)
         self.config = config
+        self._with_tables = False
         self.classes = None if classes is None else tuple(classes)
         if self.classes is not None and len(self.classes) != config.n_start - 1:
             raise UserError(f"expected the names of {config.n_start - 1} classes, got {len(self.classes)}")
@@ -75,9 +90,15 @@ class ImageGPT(keras.Model):
         self.ln_f.build((None, None, width))
         self.wtet = self.add_weight(shape=(config.n_vocab, width), initializer="zeros", name="wtet")
 
-    def call(self, inputs):
+    def call(self, inputs, training=None):
         """Tokens (B, T), or {"tokens"} with "mask" (BERT) or "start", to float32 logits (B, T, V)."""
         return self.logits(self.features(inputs))
+
+    def compute_output_spec(self, inputs, training=None) -> keras.KerasTensor:
+        """What `call` makes of symbolic inputs, of any length."""
+        shape = (inputs["tokens"] if isinstance(inputs, dict) else inputs).shape
+        self._check_shape(shape)
+        return keras.KerasTensor((*shape, self.config.n_vocab), "float32")
 
     def features(self, inputs):
         """Tokens to the output of `ln_f`, (B, T, D): what the logits and the classifier read."""
@@ -111,7 +132,7 @@ class ImageGPT(keras.Model):
                 sos = sos[0] if start is None else ops.take(sos, start, axis=0)[:, None]  # (D,) or (B, 1, D)
             sos = ops.broadcast_to(sos, (ops.shape(x)[0], 1, self.config.n_embd))
             x = ops.concatenate([sos, x[:, :-1]], axis=1)
-        return x + self._cast(self.wpe)[: x.shape[1]]
+        return x + self._cast(self.wpe)[: ops.shape(x)[1]]
 
     def prefill(self, inputs) -> list[tuple]:
         """Run a known prefix (B, P) in one pass and return every layer's keys and values, (B, H, P, E)."""
@@ -160,15 +181,54 @@ class ImageGPT(keras.Model):
         if mask is not None and not self.config.bert:
             raise UserError("expected tokens without a mask, got a mask: masks are for BERT models")
         tokens = cast("Any", ops.cast(ops.convert_to_tensor(tokens), "int32"))
-        if len(tokens.shape) != 2 or (tokens.shape[1] is not None and tokens.shape[1] > self.config.n_tokens):
+        self._check_shape(tokens.shape)
+        return tokens, mask, start
+
+    def _check_shape(self, shape: Sequence[int | None]) -> None:
+        """Refuse tokens of more than an image."""
+        if len(shape) != 2 or (shape[1] or 0) > self.config.n_tokens:
             raise UserError(
                 f"expected tokens of shape (B, {self.config.n_tokens}) for images of {self.config.n_px} pixels, "
-                f"got {tuple(tokens.shape)}"
+                f"got {tuple(shape)}"
             )
-        return tokens, mask, start
 
     def _cast(self, values):
         return ops.cast(values, self.compute_dtype)
+
+    def summary(self, *args, **kwargs) -> None:
+        """Keras' summary, with a row for each embedding, which belongs to no layer; arguments as in Keras."""
+        self._with_tables = True
+        try:
+            super().summary(*args, **kwargs)
+        finally:
+            self._with_tables = False
+
+    @property
+    def layers(self) -> list[keras.layers.Layer]:
+        """The blocks and the last norm; while a summary is printed, the embeddings too."""
+        tables = [self.wte, self.wpe, self.sos, self.wtet] if self._with_tables else []
+        return [*(EmbeddingTable(table) for table in tables if table is not None), *super().layers]
+
+    def export(
+        self, filepath: str | Path, format: str = "tf_saved_model", verbose=None, input_signature=None, **kwargs
+    ):
+        """Keras' export, of a model that has not been called too.
+
+        Args:
+            filepath: the folder, or the file of another format.
+            format: as in Keras.
+            verbose: as in Keras.
+            input_signature: as in Keras; None: tokens (B, T), with a mask for BERT models.
+            kwargs: as in Keras.
+        """
+        super().export(str(filepath), format, verbose, input_signature or self.input_signature(), **kwargs)
+
+    def input_signature(self) -> list:
+        """What `export` takes for the model's inputs."""
+        shape = (None, self.config.n_tokens)
+        tokens = keras.InputSpec(shape=shape, dtype="int32")
+        mask = keras.InputSpec(shape=shape, dtype="float32")
+        return [{"tokens": tokens, "mask": mask} if self.config.bert else tokens]
 
     def get_config(self) -> dict:
         """The constructor's arguments, for Keras' own `save`."""

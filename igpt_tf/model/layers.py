@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal
 
 # Queries are computed in groups of this many, each against the keys up to its own end, so that most of the upper
@@ -55,9 +56,19 @@ def weighted_values(queries, keys, values, bias=None):
     return ops.matmul(softmax_float32(scores), values)
 
 
+def hidden_bias(dtype) -> float:
+    """What is added to a score to hide it, within the dtype's range."""
+    return -6e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e10
+
+
 def causal_attention(queries, keys, values):
     """Each position attends to itself and those before it; arguments and result (B, H, T, E)."""
+    hides = hidden_bias(queries.dtype)
     length = queries.shape[2]
+    if length is None:
+        # Known only when the graph runs, as where TensorFlow traces one for all lengths.
+        places = ops.arange(ops.shape(queries)[2])
+        return weighted_values(queries, keys, values, ops.where(places[:, None] < places, hides, 0.0))
     ends = [*range(QUERY_CHUNK, length, QUERY_CHUNK), length]
     # Split once and joined again, because TensorFlow is slow at the gradient of a slice.
     chunks = [ops.split(states, ends[:-1], axis=2) if len(ends) > 1 else [states] for states in (queries, keys, values)]
@@ -66,8 +77,27 @@ def causal_attention(queries, keys, values):
         first = end - chunks[0][i].shape[2]
         hidden = np.arange(first, end)[:, None] < np.arange(end)
         seen_keys, seen_values = (ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:])
-        outputs.append(weighted_values(chunks[0][i], seen_keys, seen_values, np.where(hidden, -1e10, 0.0)))
+        outputs.append(weighted_values(chunks[0][i], seen_keys, seen_values, np.where(hidden, hides, 0.0)))
     return ops.concatenate(outputs, axis=2)
+
+
+class Projection(keras.layers.EinsumDense):
+    """Keras' layer, which refuses adapters on int8 kernels: Keras multiplies the wrong axes of ours."""
+
+    def enable_lora(self, *args, **kwargs) -> None:
+        """As in Keras."""
+        if self.quantization_mode is not None:
+            raise UserError("expected float weights for LoRA, got quantised ones: call enable_lora on a float model")
+        super().enable_lora(*args, **kwargs)
+
+    def quantize(self, mode=None, type_check=True, config=None) -> None:
+        """As in Keras."""
+        if self.lora_enabled:
+            raise UserError(
+                "expected weights without LoRA to quantise, got adapters: save the model as a preset, which merges "
+                "them, and quantise that"
+            )
+        super().quantize(mode, type_check=False, config=config)
 
 
 class Attention(keras.layers.Layer):
@@ -91,9 +121,7 @@ class Attention(keras.layers.Layer):
         def projection(name, shapes, stddev):
             # Keras' inferred type knows an initializer's name only.
             initializer = cast("Any", InitialNormal(stddev=stddev))
-            return keras.layers.EinsumDense(
-                **shapes, kernel_initializer=initializer, name=name, dtype=self.dtype_policy
-            )
+            return Projection(**shapes, kernel_initializer=initializer, name=name, dtype=self.dtype_policy)
 
         self.q_proj = projection("q_proj", split, n_embd**-0.5)
         self.k_proj = projection("k_proj", split, n_embd**-0.5)
@@ -121,7 +149,9 @@ class Attention(keras.layers.Layer):
         # One plain matrix product: TensorFlow computes its gradient in two thirds of the time of the einsum's.
         kernel = ops.cast(ops.reshape(layer.kernel, (-1, self.n_embd)), x.dtype)  # (H, E, D) to (H E, D)
         states = ops.matmul(ops.reshape(x, (-1, self.n_embd)), ops.transpose(kernel))  # (B T, D) to (B T, H E)
-        states = ops.reshape(states, (-1, x.shape[1], self.n_embd // self.head_size, self.head_size))  # (B, T, H, E)
+        states = ops.reshape(
+            states, (-1, ops.shape(x)[1], self.n_embd // self.head_size, self.head_size)
+        )  # (B, T, H, E)
         return ops.swapaxes(states, 1, 2)
 
     def merge(self, heads):

@@ -22,7 +22,7 @@ from igpt_tf.backend.devices import count_devices
 from igpt_tf.backend.replica import Replica
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
-from igpt_tf.model.layers import NORM_EPSILON, quick_gelu
+from igpt_tf.model.layers import NORM_EPSILON, hidden_bias, quick_gelu
 from igpt_tf.scoring.evaluation import nats_of
 
 # Nested lists, tuples and dictionaries of arrays, as both backends take them for an argument.
@@ -266,7 +266,7 @@ def _attend(queries, keys, values, n_head: int, past: Cache, recent: Cache, inde
     columns = queries[:, :, None] * own_rows  # (B, D, H)
     scores = ops.matmul(recent[0], columns)  # (B, S', H)
     visible = (ops.arange(n_recent) <= index)[:, None]
-    scores = ops.where(visible, scores, ops.cast(-1e10, scores.dtype))
+    scores = ops.where(visible, scores, ops.cast(hidden_bias(scores.dtype), scores.dtype))
     scores = ops.concatenate([scores, ops.matmul(past[0], columns)], axis=1)
     shares = ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=1), scores.dtype)
     heads = ops.matmul(recent[1], shares[:, :n_recent]) + ops.matmul(past[1], shares[:, n_recent:])  # (B, D, H)

@@ -1,0 +1,86 @@
+"""The models as Keras' own guides use them: functional models, other precisions, summaries, exports."""
+
+import re
+import warnings
+
+import keras
+import numpy as np
+import pytest
+
+import igpt_tf as igpt
+from examples import TINY, one_line_error, randomise
+from igpt_tf.backend import on_tensorflow
+from igpt_tf.errors import UserError
+from igpt_tf.model import ImageGPT, ImageGPTClassifier
+from igpt_tf.training.finetune import add_adapters
+
+pytestmark = pytest.mark.both_backends
+FIELDS = {"n_px": 8, "n_vocab": 11, "n_embd": 16, "n_head": 4, "n_layer": 2}
+
+
+def test_the_fields_of_a_config_are_arguments():
+    assert igpt.ImageGPT(**FIELDS).config == TINY
+    assert igpt.ImageGPT(TINY, n_layer=1, dtype="float32", name="small").config.n_layer == 1
+    one_line_error(igpt.ImageGPT, match="expected n_head to divide n_embd", **{**FIELDS, "n_head": 3})
+
+
+def test_call_takes_training(tiny_model, tokens):
+    np.testing.assert_array_equal(tiny_model.call(tokens, training=True), tiny_model.call(tokens))
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_a_functional_model_of_any_length(tiny_model, tokens, with_head):
+    inner = randomise(ImageGPTClassifier(tiny_model, 3)) if with_head else tiny_model
+    inputs = keras.Input((None,), dtype="int32")
+    model = keras.Model(inputs, inner(inputs))
+    assert model.output_shape == ((None, 3) if with_head else (None, None, TINY.n_vocab))
+    for length in (TINY.n_tokens, 10):
+        part = tokens[:, :length]
+        np.testing.assert_allclose(model.predict(part, verbose=0), inner(part), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match=r"expected tokens of shape \(B, 64\)"):
+        inner(keras.Input((65,), dtype="int32"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("dtype", ["float16", "mixed_float16"])
+def test_float16_does_not_overflow(tiny_model, tokens, dtype):
+    half = ImageGPT(TINY, dtype=dtype)
+    half.set_weights(tiny_model.get_weights())
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        logits = np.array(half(tokens))
+        assert igpt.sample(half, n=1).shape == (1, TINY.n_tokens)
+    assert np.abs(logits - np.array(tiny_model(tokens))).max() < 0.02 * np.abs(logits).max()
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_adapters_and_int8_exclude_each_other():
+    classifier = ImageGPTClassifier(ImageGPT(TINY), 3)
+    classifier.quantize("int8")
+    one_line_error(add_adapters, classifier, 2, match="expected float weights for LoRA, got quantised ones")
+    classifier = ImageGPTClassifier(ImageGPT(TINY), 3)
+    add_adapters(classifier, 2)
+    one_line_error(classifier.quantize, "int8", match="expected weights without LoRA to quantise, got adapters")
+
+
+@pytest.mark.parametrize("fields", [{}, {"bert": True}, {"n_start": 3}])
+def test_the_rows_of_the_summary_add_up(fields):
+    model = ImageGPT(**FIELDS, **fields)
+    lines = []
+    model.summary(line_length=100, print_fn=lines.append)
+    text = "\n".join(lines)
+    rows = [int(found.replace(",", "")) for found in re.findall(r"([\d,]+) [│|]\s*$", text, re.MULTILINE)]
+    assert len(rows) == 2 + 1 + (3 if fields.get("bert") else 4)
+    assert sum(rows) == model.count_params() and f"{sum(rows):,}" in text
+    assert len(model.layers) == 3
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_an_export_computes_the_same(tmp_path, tiny_model, tokens, with_head):
+    if not on_tensorflow():
+        pytest.skip("the export of JAX needs TensorFlow, and warns of its own accord")
+    import tensorflow as tf
+
+    model = randomise(ImageGPTClassifier(tiny_model, 3)) if with_head else tiny_model
+    model.export(tmp_path, verbose=False)
+    np.testing.assert_allclose(tf.saved_model.load(str(tmp_path)).serve(tokens), model(tokens), rtol=1e-4, atol=1e-5)

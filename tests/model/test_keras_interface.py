@@ -64,10 +64,11 @@ def test_adapters_and_int8_exclude_each_other():
 
 
 @pytest.mark.parametrize("fields", [{}, {"bert": True}, {"n_start": 3}])
-def test_the_rows_of_the_summary_add_up(fields):
+def test_the_rows_of_the_summary_add_up(monkeypatch, fields):
+    monkeypatch.setenv("COLUMNS", "120")
     model = ImageGPT(**FIELDS, **fields)
     lines = []
-    model.summary(line_length=100, print_fn=lines.append)
+    model.summary(print_fn=lines.append)
     text = "\n".join(lines)
     rows = [int(found.replace(",", "")) for found in re.findall(r"([\d,]+) [│|]\s*$", text, re.MULTILINE)]
     assert len(rows) == 2 + 1 + (3 if fields.get("bert") else 4)

@@ -24,18 +24,14 @@ import keras
 import numpy as np
 
 import igpt_tf as igpt
+from benchmarks.shapes import SHAPES
 from benchmarks.theirs import timed
 from igpt_tf.backend.devices import computes_bfloat16, jit_compile
 from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.training.optimizer import new_optimizer
 from igpt_tf.training.pretrain import new_model, pretrain
 from igpt_tf.training.settings import PretrainSettings, scaled_beta2
-from igpt_tf.weights.presets import open_preset
 
-SHAPES = {
-    "nano": {"n_layer": 4, "n_embd": 128, "n_head": 4},
-    "flagship": {"n_layer": 6, "n_embd": 256, "n_head": 4},
-}
 ADAM_RATES, MUON_RATES = (2e-3, 4e-3), (4e-3, 1e-2)
 
 
@@ -66,7 +62,7 @@ def main() -> None:
     parser.add_argument("--data", required=True, help="images to learn from: all that `pretrain --data` takes")
     parser.add_argument("--test_data", required=True, help="images to measure the loss on")
     parser.add_argument("--palette", default="nano-cifar10", help="preset whose colours are used")
-    parser.add_argument("--shape", choices=sorted(SHAPES), default="nano")
+    parser.add_argument("--shape", choices=("nano", "flagship"), default="nano")
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--batch_size", type=int, default=8)
     parser.add_argument("--test_images", type=int, default=500)
@@ -74,8 +70,7 @@ def main() -> None:
     options = parser.parse_args()
 
     palette = igpt.load_palette(options.palette)
-    base = open_preset(options.palette).config
-    config = igpt.ImageGPTConfig(n_px=base.n_px, n_vocab=base.n_vocab, **SHAPES[options.shape])
+    config = SHAPES[options.shape]
     train, test = (
         read_tokens(open_data(path), config.n_px, palette, config.n_vocab) for path in (options.data, options.test_data)
     )

@@ -1,6 +1,7 @@
 """How fast is a step of training, against Hugging Face's implementation (torch) doing the same?
 
     python -m benchmarks.training --size s --batch_size 2 --repeats 5
+    python -m benchmarks.training --size flagship --batch_size 16 --repeats 5
     KERAS_BACKEND=jax python -m benchmarks.training --size s --batch_size 64 --repeats 20
 
 A step is forward, backward and Adam over one batch, up to the loss as a Python number. The sides take turns, so that
@@ -28,6 +29,7 @@ import numpy as np
 from keras import ops
 
 import igpt_tf as igpt
+from benchmarks.shapes import SHAPES
 from benchmarks.theirs import new_theirs, timed
 from igpt_tf.backend.devices import jit_compile, list_gpus
 from igpt_tf.data.augment import Augmentation
@@ -112,12 +114,12 @@ def operations(config: igpt.ImageGPTConfig, batch_size: int) -> float:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
-    parser.add_argument("--size", choices=sorted(igpt.SIZES), default="s")
+    parser.add_argument("--size", choices=sorted(SHAPES), default="s")
     parser.add_argument("--batch_size", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--without_theirs", action="store_true", help="our side alone")
     options = parser.parse_args()
-    config = igpt.SIZES[options.size]
+    config = SHAPES[options.size]
     shape = {"size": options.size, "batch_size": options.batch_size, "backend": keras.backend.backend()}
     tokens = np.random.default_rng(0).integers(0, config.n_vocab, (options.batch_size, config.n_tokens)).astype("int32")
 

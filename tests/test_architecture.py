@@ -131,6 +131,7 @@ def test_sampling_loads_no_model():
 def test_only_the_backend_and_the_checkpoint_reader_import_tensorflow_or_jax():
     assert files_that_import("tensorflow", "jax", "jaxlib") == {
         "backend/devices.py",
+        "backend/events.py",
         "backend/processes.py",
         "backend/replica.py",
         "weights/openai.py",

@@ -143,10 +143,10 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         """Grids of samples, if --sample_every asks for them."""
         from igpt_tf.training.callbacks import SampleGrids
 
-        every = self.options.sample_every
-        return (
-            [] if every is None or self.palette is None else [SampleGrids(folder, self.palette, every, writes=writes)]
-        )
+        every, log_dir = self.options.sample_every, self.options.log_dir
+        if every is None or self.palette is None:
+            return []
+        return [SampleGrids(folder, self.palette, every, writes=writes, log_dir=log_dir)]
 
     def function(self) -> Callable[..., list[Logs]]:
         """`pretrain`, with the labels where the model is to learn them."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import abc
 import argparse
 import dataclasses
+import functools
 import math
 import re
 import time
@@ -35,6 +36,8 @@ if TYPE_CHECKING:
 UNSET = argparse.SUPPRESS
 # Two ways to give one length: typing one of them overrides the recipe's other.
 INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
+# Where the state of a run is, in the folder of its preset.
+TRAINING = "training"
 # Images per step where neither the options nor a recipe give them.
 SUB_BATCH = 8
 # What the command line does where a setting is not typed, if that is not the setting's own default.
@@ -166,6 +169,27 @@ def train(
         trainer_class: opens model and data, once the backend is there.
         recipe: settings by name; what was typed counts more.
     """
+    try:
+        _train(options, settings_class, trainer_class, recipe)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept_in(options.out / TRAINING)) from None
+
+
+def kept_in(folder: Path) -> str:
+    """What an interrupted run keeps, and how to resume it."""
+    from igpt_tf.weights.runs import last_step
+
+    step = last_step(folder)
+    kept = "there is no checkpoint yet" if step is None else f"the checkpoint {step} is kept in {folder}"
+    return f"{kept}; the same command resumes"
+
+
+def _train(
+    options: argparse.Namespace,
+    settings_class: type[SettingsT],
+    trainer_class: type[Trainer[SettingsT, Any]],
+    recipe: Recipe | None,
+) -> None:
     began = time.monotonic()
     check_distributed(options)
     # Mistakes in the settings are reported before the backend is loaded, which takes seconds.
@@ -179,6 +203,7 @@ def train(
     from igpt_tf.training.best import best_interval
     from igpt_tf.training.callbacks import TimeLimit
     from igpt_tf.training.checkpoint import RunFolder
+    from igpt_tf.weights.runs import describe_run
 
     # Of several processes that train together, all stop if one of them cannot begin.
     with all_or_none():
@@ -191,7 +216,7 @@ def train(
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.
         trainer.read(settings)
-    folder = RunFolder(options.out / "training", options.keep, options.accept_changes, warn)
+    folder = RunFolder(options.out / TRAINING, options.keep, options.accept_changes, warn)
     begun = folder.identity()
     is_automatic = options.mixed_precision is None and begun is None
     options.mixed_precision = choose_precision(options.mixed_precision, begun)
@@ -205,6 +230,10 @@ def train(
     keras.utils.set_random_seed(settings.seed)
     with scope:
         model = trainer.new_model()
+    if process == 0:
+        # Once the run is known to be this one.
+        about = functools.partial(describe_run, folder.path, model.preset_fields(), trainer.palette)
+        callbacks.append(keras.callbacks.LambdaCallback(on_train_begin=lambda logs: about()))
     init_from = trainer.preset and trainer.preset.fingerprint()
     history = trainer.function()(
         model, trainer.data, settings, folder, trainer.validation, callbacks, init_from=init_from
@@ -212,10 +241,16 @@ def train(
     if process != 0:
         return
     model.save_to_preset(options.out, trainer.palette)
-    n_intervals, steps = settings.plan(len(trainer.data))
+    describe_run(folder.path, model.preset_fields(), trainer.palette, len(history))
+    plan = settings.plan_from(len(trainer.data), folder.identity())
+    steps = plan.steps
     if limit is not None and limit.stopped:
-        step, last = len(history) * steps, n_intervals * steps
-        warn(f"stopped at step {step} of {last} by the time limit: the same command resumes")
+        warn(f"stopped at step {len(history) * steps} of {plan.whole} by the time limit: the same command resumes")
+    elif len(history) < plan.n_intervals:
+        warn(
+            f"stopped at step {len(history) * steps} of {plan.whole}: no better validation in {settings.patience} "
+            "checkpoints (--patience)"
+        )
     best = settings.patience is not None
     number = (best_interval(history) if best else None) or len(history)
     fields = {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import keras
 from keras import ops
@@ -152,8 +152,10 @@ class ImageGPTClassifier(keras.Model):
 
     def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
         """Write a preset folder with the head in it; arguments and errors as in `ImageGPT.save_to_preset`."""
-        fields = {**self.image_gpt.preset_fields(), "n_class": self.n_class}
-        if self.classes is not None:
-            fields["classes"] = list(self.classes)
         arrays = {**named_arrays(self.image_gpt), HEAD: float_array(HEAD, self.clf.wclf)}
-        write_preset(folder, fields, arrays, palette)
+        write_preset(folder, self.preset_fields(), arrays, palette)
+
+    def preset_fields(self) -> dict[str, Any]:
+        """What a preset's `config.json` says of this model."""
+        names = {} if self.classes is None else {"classes": list(self.classes)}
+        return {**self.image_gpt.preset_fields(), "n_class": self.n_class, **names}

@@ -130,7 +130,7 @@ def plot_layers(path: Path, result: ProbeResult) -> None:
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
     axes.legend()
-    _write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None:
@@ -148,7 +148,7 @@ def plot_confusion(path: Path, counts: np.ndarray, names: Sequence[str]) -> None
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         # Matplotlib would read a dollar sign in a name as the start of a formula.
         label.set_parse_math(False)
-    _write_figure(path, figure)
+    write_figure(path, figure)
 
 
 def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
@@ -158,7 +158,8 @@ def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
         file.write(table.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def _write_figure(path: Path, figure: Figure) -> None:
+def write_figure(path: Path, figure: Figure) -> None:
+    """Write a figure to a .png, whole or not at all."""
     with atomic_write(path) as file, warnings.catch_warnings():
         # Names may be in any script, and the font may lack it.
         warnings.filterwarnings("ignore", "Glyph .* missing from font")

@@ -12,7 +12,10 @@ from typing import TYPE_CHECKING, cast
 import keras
 import numpy as np
 
+from igpt_tf.backend.events import log_picture
 from igpt_tf.backend.processes import all_or_none, from_first_process
+from igpt_tf.model.image_gpt import image_gpt_of
+from igpt_tf.pictures.figures import in_rows
 from igpt_tf.pictures.writing import grid, write_png
 from igpt_tf.sampling import sampler_of
 from igpt_tf.training.best import is_out_of_patience
@@ -161,17 +164,27 @@ class TimeLimit(keras.callbacks.Callback):
 class SampleGrids(keras.callbacks.Callback):
     """Draws images after every `every` save intervals, as one picture: `samples-00007.png` after the seventh.
 
+    A model of classes draws them in turn, a column for each; of many classes, the first ones.
+
     Args:
         folder: where the pictures go.
         palette: colours of the tokens.
         every: save intervals between two pictures.
-        n: images per picture, in about as many rows as columns.
+        n: images per picture, in about as many rows as columns; of classes, so many that all have equally many.
         seed: of the images; always the same, so that pictures can be compared.
         writes: whether this process writes the picture; of several that train together, all draw, to stay in step.
+        log_dir: TensorBoard's folder, where the pictures go too; None: nowhere.
     """
 
     def __init__(
-        self, folder: str | Path, palette: Palette, every: int = 1, n: int = 16, seed: int = 0, writes: bool = True
+        self,
+        folder: str | Path,
+        palette: Palette,
+        every: int = 1,
+        n: int = 16,
+        seed: int = 0,
+        writes: bool = True,
+        log_dir: str | Path | None = None,
     ) -> None:
         super().__init__()
         self.folder = Path(folder)
@@ -180,6 +193,7 @@ class SampleGrids(keras.callbacks.Callback):
         self.n = n
         self.seed = seed
         self.writes = writes
+        self.log_dir = log_dir
 
     def on_epoch_end(self, epoch: int, logs: dict[str, float] | None = None) -> None:
         """Draw, with the averaged weights where there are any."""
@@ -187,13 +201,20 @@ class SampleGrids(keras.callbacks.Callback):
             return
         model = cast("keras.Model", self.model)
         sampler = sampler_of(model)
+        n, columns, classes = self.n, math.ceil(math.sqrt(self.n)), None
+        n_class = image_gpt_of(model).config.n_start - 1
+        if n_class:
+            columns = n_class if n_class <= self.n else columns
+            n = columns * math.ceil(self.n / columns)
+            classes = [i % n_class for i in range(n)]
         with averaged_weights(model):
-            tokens = sampler.sample(self.n, seed=self.seed, batch_size=self.n)
+            tokens = sampler.sample(n, classes=classes, seed=self.seed, batch_size=n)
         # Training needs the memory of the second copy.
         sampler.release()
         images = list(self.palette.dequantize(np.asarray(tokens)))
-        columns = math.ceil(math.sqrt(self.n))
-        rows = [images[i : i + columns] for i in range(0, self.n, columns)]
+        picture = grid(in_rows(images, columns), scale=2)
         with all_or_none():
             if self.writes:
-                write_png(self.folder / f"samples-{epoch + 1:05d}.png", grid(rows, scale=2))
+                write_png(self.folder / f"samples-{epoch + 1:05d}.png", picture)
+                if self.log_dir is not None:
+                    log_picture(Path(self.log_dir) / "samples", "samples", picture, epoch)

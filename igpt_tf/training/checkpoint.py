@@ -22,17 +22,15 @@ from igpt_tf.storage.files import atomic_write, exclusive, remove_partials, requ
 from igpt_tf.storage.records import RecordError, read_record, write_record
 from igpt_tf.storage.tensors import Tensor, write_tensors
 from igpt_tf.training.best import best_interval, rank
+from igpt_tf.training.curves import CURVES_FILE, plot_curves
+from igpt_tf.training.identity import BEFORE, check_identity, differences
 from igpt_tf.training.state import DamagedError, check_state, copy_state, load_state, require_finite
 
 LOG_FILE = "log.csv"
 LOCK_FILE = ".lock"
+# Seconds between two drawings of the curves; the last one is made at the end.
+PLOT_SECONDS = 60.0
 WEIGHTS_SUFFIX = ".safetensors"
-# What may change when a run is resumed, if that is asked for: nothing here changes what the files hold.
-CHANGEABLE = ("learning_rate", "clip_norm", "compute_dtype")
-# What runs were trained with that were begun before these were settings.
-BEFORE = {"optimizer": "adam", "beta2": 0.95, "class_dropout": 0.1}
-# The settings that a run of a schedule with an end of its own may change before that end comes near.
-LENGTH = ("steps", "epochs", "decay_begin")
 # "course" is what the identity was first called; runs on disk have it under this name.
 FIELDS = {"bytes": int, "course": dict, "history": list, "seconds": list}
 
@@ -103,6 +101,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         self.history: list[dict[str, float]] = []
         self.seconds: list[float] = []
         self._began = 0.0
+        self._plotted = time.monotonic()
         self._lock = contextlib.ExitStack()
         self._writer = ThreadPoolExecutor(1)
         self._written: Future[None] | None = None
@@ -112,8 +111,10 @@ class RunCheckpoint(keras.callbacks.Callback):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Wait for the last checkpoint, and release the lock."""
+        """Wait for the last checkpoint, draw the curves, and release the lock."""
         self._writer.shutdown()
+        if self.writes and self.history:
+            self._plot()
         self._lock.close()
 
     def restore(self, model: keras.Model) -> int:
@@ -128,7 +129,7 @@ class RunCheckpoint(keras.callbacks.Callback):
         first = from_first_process(self.identity)
         with all_or_none():
             if first != self.identity:
-                found = _differences(first, self.identity, "{} is {} in process 0 and {} here")
+                found = differences(first, self.identity, "{} is {} in process 0 and {} here")
                 raise UserError(f"the processes train different runs ({found}): give all of them the same settings")
         self._load(model, lambda: self._find_newest(model))
         return len(self.history)
@@ -237,6 +238,16 @@ class RunCheckpoint(keras.callbacks.Callback):
         write_record(path, {"bytes": size, "course": self.identity, "history": history, "seconds": seconds})
         self._write_log(number)
         self._delete_old(number)
+        if time.monotonic() - self._plotted > PLOT_SECONDS:
+            self._plot()
+
+    def _plot(self) -> None:
+        """Draw the curves; that they cannot be written ends no run."""
+        self._plotted = time.monotonic()
+        try:
+            plot_curves(self.path / CURVES_FILE, self.history.copy(), self.steps_per_interval)
+        except UserError as error:
+            self.folder.warn(str(error))
 
     def _write_log(self, last: int) -> None:
         """Write the history up to save interval `last` as a table: every row once, whatever happened before."""
@@ -265,26 +276,8 @@ class RunCheckpoint(keras.callbacks.Callback):
         return self.path / f"epoch-{number:05d}.json"
 
     def _check_identity(self, record: dict[str, Any]) -> None:
-        before = {**{name: BEFORE[name] for name in BEFORE if name in self.identity}, **record["course"]}
-        changed = _changed(before, self.identity)
-        if not changed:
-            return
         step = len(record["history"]) * self.steps_per_interval
-        if set(changed) <= set(LENGTH) and "decay_begin" in before:
-            begin = min(before["decay_begin"], self.identity["decay_begin"])
-            if step <= begin:
-                return
-            raise UserError(
-                f"{self.path}: expected the length it began with, as the learning rate has been falling since step "
-                f"{begin} of {step}, got another ({_differences(before, self.identity, '{} was {} and is now {}')})"
-            )
-        found = f"{self.path} holds another run ({_differences(before, self.identity, '{} was {} and is now {}')})"
-        if any(name not in CHANGEABLE for name in changed):
-            raise UserError(f"{found}: give its settings to resume it, or use another folder")
-        if not self.folder.accept_changes:
-            raise UserError(
-                f"{found}: give its settings to resume it, accept the changes (`accept_changes`), or use another folder"
-            )
+        check_identity(self.path, record["course"], self.identity, step, self.folder.accept_changes, self.folder.warn)
 
 
 def _read(path: Path) -> dict[str, Any]:
@@ -296,11 +289,3 @@ def _read(path: Path) -> dict[str, Any]:
     if record is None:
         raise DamagedError(f"{path}: expected the record of a checkpoint, found no file")
     return record
-
-
-def _differences(first: dict[str, Any], second: dict[str, Any], template: str) -> str:
-    return ", ".join(template.format(name, first.get(name), second.get(name)) for name in _changed(first, second))
-
-
-def _changed(first: dict[str, Any], second: dict[str, Any]) -> list[str]:
-    return [name for name in {**first, **second} if first.get(name) != second.get(name)]

@@ -18,7 +18,7 @@ from igpt_tf.training.best import Logs, is_out_of_patience
 from igpt_tf.training.callbacks import EarlyStop, FiniteLoss, ValidateAverage, put_averages
 from igpt_tf.training.checkpoint import RunCheckpoint, RunFolder
 from igpt_tf.training.optimizer import new_optimizer
-from igpt_tf.training.settings import RunSettings, scaled_beta2
+from igpt_tf.training.settings import Plan, RunSettings, scaled_beta2
 from igpt_tf.training.state import NotFiniteError
 
 # Inputs, targets and weights of all validation examples; the first axis of every array counts the examples, and the
@@ -70,27 +70,28 @@ class Run:
         """
         model, share, folder = self.model, process_share(), RunFolder.of(folder)
         self._check(share)
-        settings = with_beta2(self.settings, folder.identity())
-        n_intervals, steps = settings.plan(self.n_examples)
+        begun = folder.identity()
+        settings = with_beta2(self.settings, begun)
+        plan = settings.plan_from(self.n_examples, begun)
         identity = {
             **dataclasses.asdict(settings),
-            **settings.length(self.n_examples),
+            **settings.length(plan),
             "compute_dtype": model.compute_dtype,
             **self.identity,
         }
-        checkpoint = RunCheckpoint(folder, identity, steps, writes=share.process == 0)
+        checkpoint = RunCheckpoint(folder, identity, plan.steps, writes=share.process == 0)
         with checkpoint, scope_of(model):
             # In the scope, or a metric's variables would be on another device than the model's.
             model.compile(
-                optimizer=new_optimizer(settings, n_intervals * steps, settings.warmup(self.n_examples)),
+                optimizer=new_optimizer(settings, plan.whole, plan.warmup),
                 loss=self.loss,
                 weighted_metrics=self.metrics() or None,
                 jit_compile=jit_compile(),
             )
             done = checkpoint.restore(model)
-            if done < n_intervals and not is_out_of_patience(checkpoint.history, settings.patience):
+            if done < plan.n_intervals and not is_out_of_patience(checkpoint.history, settings.patience):
                 try:
-                    self._fit(callbacks or [], checkpoint, share)
+                    self._fit(plan, callbacks or [], checkpoint, share)
                 except NotFiniteError as error:
                     raise UserError(f"{error}. {_advice(checkpoint, settings)}") from error
             if settings.patience is not None:
@@ -98,11 +99,12 @@ class Run:
             put_averages(model)
         return checkpoint.history
 
-    def _fit(self, callbacks: list[keras.callbacks.Callback], checkpoint: RunCheckpoint, share: Share) -> None:
+    def _fit(
+        self, plan: Plan, callbacks: list[keras.callbacks.Callback], checkpoint: RunCheckpoint, share: Share
+    ) -> None:
         """Keras' `fit` over the save intervals that are left."""
         settings, done = self.settings, len(checkpoint.history)
-        n_intervals, steps = settings.plan(self.n_examples)
-        micro_batches = steps * settings.accumulate
+        micro_batches = plan.steps * settings.accumulate
         validation = None
         if self.validation is not None:
             validation = share_of(self.validation, count_devices(self.model), share)
@@ -111,7 +113,7 @@ class Run:
             self.batches(done * micro_batches, share),
             shuffle=False,
             steps_per_epoch=micro_batches,
-            epochs=n_intervals,
+            epochs=plan.n_intervals,
             initial_epoch=done,
             validation_data=validation,
             validation_batch_size=settings.micro_batch_size // share.n_processes,

@@ -5,11 +5,13 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from igpt_tf.errors import UsageError
 
 SCHEDULES = ("cosine", "constant", "wsd")
+# Of these, nothing before the end depends on the length of the run.
+PROLONGABLE = ("constant", "wsd")
 OPTIMIZERS = ("adam", "muon")
 # The paper's second decay of Adam, and the images per step that it is for (section 3.4).
 PAPER_BETA_2 = 0.95
@@ -24,6 +26,24 @@ BOUNDS: dict[str, Callable[[float], bool]] = {
     "between 0 and 1": lambda value: 0 < value < 1,
     "below 1": lambda value: 0 <= value < 1,
 }
+
+
+class Plan(NamedTuple):
+    """The length of a run.
+
+    n_intervals: save intervals.
+    steps: of each save interval.
+    warmup: steps of the warm-up.
+    """
+
+    n_intervals: int
+    steps: int
+    warmup: int
+
+    @property
+    def whole(self) -> int:
+        """Steps of the run."""
+        return self.n_intervals * self.steps
 
 
 def setting(default: Any, kind: type, text: str, bound: str | None = None, unset: str = "", **options: Any) -> Any:
@@ -94,8 +114,8 @@ class RunSettings:
     schedule: str = setting(
         "cosine",
         str,
-        "learning rate after the warm-up: cosine to 0 at the last step; constant; or wsd, constant until the last "
-        "fifth and then linear to 0: such a run can be prolonged before its decay",
+        "learning rate after the warm-up: cosine to 0 at the last step; constant: such a run can always be prolonged; "
+        "or wsd, constant until the last fifth and then linear to 0: such a run can be prolonged before its decay",
         choices=SCHEDULES,
     )
     optimizer: str = setting(
@@ -146,19 +166,28 @@ class RunSettings:
             steps = self._steps_in(self.warmup_epochs, n_examples)
         return min(steps, whole - 1)
 
-    def length(self, n_examples: int) -> dict[str, int]:
-        """What a run that can be prolonged must agree in, and the steps from which it is no longer the same run.
+    def plan_from(self, n_examples: int, begun: dict[str, Any] | None) -> Plan:
+        """The plan of a run; one that is prolonged keeps the save interval and the warm-up that it began with.
 
-        Only of a `wsd` schedule; nothing else can be prolonged.
+        Args:
+            n_examples: examples in one pass over the data.
+            begun: what the run was trained with so far; None: it is new.
         """
-        if self.schedule != "wsd":
+        plan = Plan(*self.plan(n_examples), self.warmup(n_examples))
+        if begun is None or self.schedule not in PROLONGABLE:
+            return plan
+        before = dataclasses.replace(self, steps=begun["steps"], epochs=begun["epochs"])
+        steps = begun.get("steps_per_interval", before.plan(n_examples)[1])
+        whole = self.steps or self._steps_in(self.epochs, n_examples)
+        n_intervals = plan.n_intervals if steps == plan.steps else math.ceil(whole / steps)
+        return Plan(n_intervals, steps, begun.get("warmup", before.warmup(n_examples)))
+
+    def length(self, plan: Plan) -> dict[str, int]:
+        """What a run that can be prolonged must agree in, and the step from which it is no longer the same run."""
+        if self.schedule not in PROLONGABLE:
             return {}
-        n_intervals, steps = self.plan(n_examples)
-        return {
-            "warmup": self.warmup(n_examples),
-            "steps_per_interval": steps,
-            "decay_begin": decay_begin(n_intervals * steps),
-        }
+        fixed = {"warmup": plan.warmup, "steps_per_interval": plan.steps}
+        return {**fixed, "decay_begin": decay_begin(plan.whole)} if self.schedule == "wsd" else fixed
 
     def _steps_in(self, epochs: float, n_examples: int) -> int:
         return math.ceil(epochs * n_examples / self.batch_size)

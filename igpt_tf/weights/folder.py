@@ -144,7 +144,20 @@ def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, Names, Names]:
         raise UserError(f"{wanted}, got another kind of file ({error})") from error
     if not isinstance(found, dict):
         raise UserError(f"{wanted}, got {type(found).__name__}")
-    fields = cast("dict[str, Any]", found)
+    return parse_fields(path, cast("dict[str, Any]", found))
+
+
+def parse_fields(path: Path, fields: dict[str, Any]) -> tuple[ImageGPTConfig, int | None, Names, Names]:
+    """The model's shape, the head's number and names of classes, and those of the start embeddings.
+
+    Args:
+        path: the file with the fields, for messages.
+        fields: what `write_preset` was given.
+
+    Raises:
+        UserError: if a field is unknown or wrong.
+    """
+    fields = dict(fields)
     if "model_type" in fields or "architectures" in fields:
         raise UserError(
             f"{path.parent} is a Hugging Face folder, which cannot be read yet: "

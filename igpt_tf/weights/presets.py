@@ -20,9 +20,10 @@ from igpt_tf.errors import Notice, UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.places import checkpoint_folders
-from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder
+from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, parse_fields
 from igpt_tf.weights.names import HEAD, Shape, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
+from igpt_tf.weights.runs import RunReader, is_open_run
 
 if TYPE_CHECKING:
     import keras
@@ -157,6 +158,14 @@ def _open_checkpoint(path: Path) -> Preset:
     return Preset(str(checkpoint.prefix), config, n_class, checkpoint.read, palettes)
 
 
+def _open_run(path: Path) -> Preset:
+    run = RunReader(path)
+    config, n_class, classes, start_classes = parse_fields(path, run.fields)
+    _check(path, run.shapes, config)
+    warnings.warn(run.remark, Notice, stacklevel=2)
+    return Preset(str(path), config, n_class, run.read, run.palette_paths, classes, start_classes)
+
+
 def _check(source: Path, shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
     """`check_shapes`, with a `Notice` of what is left out."""
     with naming(source):
@@ -201,6 +210,7 @@ def _unknown_name(name: str) -> str:
 # The formats of weights: whether a path is of a format, and what opens it. They are asked in this order; the last one
 # takes whatever no other does, and reports what is missing.
 FORMATS: list[tuple[Callable[[Path], bool], Callable[[Path], Preset]]] = [
+    (is_open_run, _open_run),
     (is_folder, _open_folder),
     (lambda path: True, _open_checkpoint),
 ]

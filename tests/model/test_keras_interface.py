@@ -84,4 +84,5 @@ def test_an_export_computes_the_same(tmp_path, tiny_model, tokens, with_head):
 
     model = randomise(ImageGPTClassifier(tiny_model, 3)) if with_head else tiny_model
     model.export(tmp_path, verbose=False)
-    np.testing.assert_allclose(tf.saved_model.load(str(tmp_path)).serve(tokens), model(tokens), rtol=1e-4, atol=1e-5)
+    exported = tf.saved_model.load(str(tmp_path))
+    np.testing.assert_allclose(exported.serve(tokens), model(tokens), rtol=1e-4, atol=1e-5)

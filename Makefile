@@ -28,7 +28,8 @@ $(VENV)/.installed-%: pyproject.toml $(VENV)/.installed
 	touch $@
 
 demo: setup
-	$(BIN)/python run.py complete $(PHOTOS) --n 4 --n_sub_batch 32 --out out/demo --grid out/demo.png
+	$(BIN)/python run.py complete $(PHOTOS) --n 4 --n_sub_batch 32 --scale 4 --no_names --out out/demo \
+		--grid out/demo.png
 
 test: $(VENV)/.installed-dev
 	$(BIN)/$(PYTEST)

@@ -7,32 +7,43 @@ import contextlib
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
+from urllib.parse import unquote, urlsplit
 
+from igpt_tf.cli.console import remark
 from igpt_tf.cli.opening import load_model
-from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, non_negative, positive
-from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
+from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
+from igpt_tf.cli.pictures import (
+    FILM,
+    GRID,
+    SHOWN,
+    add_figure_options,
+    choose_scale,
+    existing,
+    finish,
+    largest_scale,
+    open_drawing,
+    tell_replaced,
+)
+from igpt_tf.cli.region import Region, add_region_options, regions_of
 from igpt_tf.cli.series import refuse_series_names
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError, listed
 
 if TYPE_CHECKING:
     import numpy as np
 
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.pictures.photograph import Photograph
+
+# Times that each completion is enlarged: 512 pixels for a model of 32.
+SCALE = 16
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
+    add("pictures", nargs="*", help="picture files, folders of them, or http(s) addresses")
     add_model_options(parser)
-    region = parser.add_mutually_exclusive_group()
-    region.add_argument("--rows", type=non_negative, help="rows that are given (default: half of the picture)")
-    region.add_argument(
-        "--box", type=box, metavar="X,Y,W,H", help="fill this box: left, top, width and height in the model's pixels"
-    )
-    region.add_argument(
-        "--mask", type=Path, help="picture whose white parts are filled; resized and cropped as the pictures are"
-    )
+    add_region_options(parser)
     shown = f"completions of each picture; the grid and the GIF show the first {SHOWN} pictures"
     add("--n", type=positive, default=4, help=shown)
     add(
@@ -53,73 +64,126 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--best_of", type=positive, default=1, metavar="N", help="draw N candidates and keep the model's likeliest")
     add_sampling_options(parser)
+    add_figure_options(parser, f"times that pictures, grid and films are enlarged (default: {SCALE}, if there is room)")
+    add(
+        "--paste",
+        action="store_true",
+        help="also write NAME_0_pasted.png ...: each photograph, whole, with what was drawn in its place",
+    )
+    add(
+        "--no_names",
+        dest="names",
+        action="store_false",
+        help="leave out the files' names below the pictures of the grid",
+    )
     add_device_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Complete each picture n times; write NAME_0.png ..., and a grid row of what was given, drawn and true."""
+    _take_back(options)
     controls, preset, palette = open_drawing(options)
-    from igpt_tf.download.single import read_url
+    import numpy as np
+
     from igpt_tf.model import ImageGPT
-    from igpt_tf.pictures.figures import film, in_rows, seen
+    from igpt_tf.pictures.figures import film, in_rows, name_cells, seen
     from igpt_tf.pictures.palette import quantize
-    from igpt_tf.pictures.reading import names_of, read_pictures
+    from igpt_tf.pictures.reading import names_of
+    from igpt_tf.pictures.writing import grid
     from igpt_tf.sampling import Sampler
 
-    n_px = preset.config.n_px
-    known = _known(options, n_px)
-    sources, originals = read_pictures(options.pictures, n_px, read_url)
-    paths = [options.out / f"{name}_{k}.png" for name in names_of(sources) for k in range(options.n)]
-    refuse_series_names([*paths, *([options.grid] if options.grid else [])])
+    n, n_px = options.n, preset.config.n_px
+    sources, photos, originals = _read(options.pictures, n_px)
+    regions = regions_of(options, photos, n_px)
+    names = names_of(sources)
+    paths = [options.out / f"{name}_{k}.png" for name in names for k in range(n)]
+    pasted = [path.with_stem(f"{path.stem}_pasted") for path in paths] if options.paste else []
+    grid_path = options.grid or options.out / (GRID if len(names) > 1 else f"{names[0]}_{GRID}")
+    film_paths = _film_paths(options, names[:SHOWN])
+    outputs = [*paths, *pasted, grid_path, *film_paths]
+    refuse_series_names(outputs)
+    replaced = existing(options, outputs, [*sources, *([options.mask] if options.mask else [])])
+
     model, batch_size = load_model(options, ImageGPT.from_preset, preset)
+    known = np.stack([region.known for region in regions])
     tokens = quantize(palette, originals)
     batches = Sampler(model).complete_batches(
-        tokens.repeat(options.n, axis=0),
-        known,
+        tokens.repeat(n, axis=0),
+        known.repeat(n, axis=0),
         controls,
-        classes=_classes(options.classes, len(tokens), options.n),
-        seed=seeds_of(options.seed, len(tokens), options.n),
+        classes=_classes(options.classes, len(tokens), n),
+        seed=seeds_of(options.seed, len(tokens), n),
         batch_size=batch_size,
         method=options.method,
         n_particles=options.particles,
         best_of=options.best_of,
         progress=True,
     )
-    shown = _write(options, batches, palette, paths)[: SHOWN * options.n]
-    given = seen(palette.dequantize(tokens[:SHOWN]), known)
-    completions = in_rows(shown, options.n)
+    _tell(options, photos, regions)
+    tell_replaced(replaced)
+    scale = 1 if options.pixels else options.scale or min(SCALE, largest_scale(n_px))
+    completions = in_rows(_write(options, batches, palette, paths, scale), n)
+    if options.paste:
+        _paste(sources, photos, regions, completions, in_rows(pasted, n))
+    given = seen(palette.dequantize(tokens[:SHOWN]), known[:SHOWN])
     rows = [[given[i], *completions[i], originals[i]] for i in range(len(given))]
-    frames = film(shown, known, options.n) if options.gif else None
-    finish(options, len(paths), paths, rows, frames)
+    canvas = grid(rows, scale=choose_scale(options, SCALE, len(rows) * (n + 2), n_px))
+    if options.names:
+        files = [path.name for path in paths]
+        canvas = name_cells(canvas, [["given", *files[i * n : i * n + n], photos[i].name] for i in range(len(rows))])
+    film_scale = choose_scale(options, SCALE, n, n_px, film=True) if film_paths else 1
+    films = {
+        path: (film(np.stack(completions[i]), known[i], [range(n)]), film_scale) for i, path in enumerate(film_paths)
+    }
+    finish(options, [*paths, *pasted], (grid_path, canvas), films)
 
 
-def box(text: str) -> tuple[int, ...]:
-    """Four whole numbers with commas between them."""
-    try:
-        numbers = tuple(int(number) for number in text.split(","))
-    except ValueError:
-        numbers = ()
-    if len(numbers) != 4:
-        raise argparse.ArgumentTypeError(f"expected x,y,width,height such as 8,8,16,16, got {text!r}")
-    return numbers
+def _take_back(options: argparse.Namespace) -> None:
+    """A picture behind --gif is no film: `complete --gif photo.jpg` completes it."""
+    if isinstance(options.gif, str) and not options.gif.lower().endswith(".gif"):
+        options.pictures.insert(0, options.gif)
+        options.gif = True
+    if not options.pictures:
+        raise UsageError("expected pictures to complete, got none: name files, folders or http(s) addresses")
 
 
-def _known(options: argparse.Namespace, n_px: int) -> np.ndarray:
-    """Booleans (T,): what is given of every picture."""
-    from igpt_tf.pictures.imaging import read_image
-    from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
+def _read(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], np.ndarray]:
+    """Paths or addresses, sizes, and central squares (N, n_px, n_px, 3) of the photographs."""
+    import numpy as np
 
-    if options.box is not None:
-        return known_outside_box(n_px, *options.box)
-    if options.mask is None:
-        if options.rows == n_px:
-            raise UsageError(f"--rows: expected fewer than the {n_px} rows of the pictures, got {n_px}: give fewer")
-        return known_rows(n_px, n_px // 2 if options.rows is None else options.rows)
-    mask = read_image(options.mask)
-    try:
-        return known_by_mask(mask, n_px)
-    except UserError as error:
-        raise UserError(f"{options.mask}: {error}") from error
+    from igpt_tf.download.single import read_url
+    from igpt_tf.pictures.crop import resize_and_crop
+    from igpt_tf.pictures.photograph import Photograph
+    from igpt_tf.pictures.reading import find_pictures, read_picture
+
+    sources = find_pictures(pictures)
+    photos, squares = [], []
+    for source in sources:
+        photo = read_picture(source, read_url)
+        name = Path(unquote(urlsplit(source).path) if "://" in source else source).name
+        photos.append(Photograph(name, photo.shape[1], photo.shape[0]))
+        squares.append(resize_and_crop(photo, n_px))
+    return sources, photos, np.stack(squares)
+
+
+def _film_paths(options: argparse.Namespace, names: list[str]) -> list[Path]:
+    """A film for each picture, named after it unless the user names the only one."""
+    if not options.gif:
+        return []
+    if options.gif is True:
+        return [options.out / f"{name}_{FILM}" for name in names]
+    path = Path(options.gif)
+    return [path] if len(names) == 1 else [path.with_stem(f"{name}_{path.stem}") for name in names]
+
+
+def _tell(options: argparse.Namespace, photos: list[Photograph], regions: list[Region]) -> None:
+    """Say how measures were understood, and what was cropped from photographs."""
+    understood = list(dict.fromkeys(region.understood for region in regions if region.understood))
+    if understood:
+        remark(f"{'--rows' if options.box is None else '--box'}: {listed(understood, 3)}")
+    cropped = [photo.cropped for photo in photos if photo.cropped]
+    if cropped:
+        remark(f"cropped to the central square, which the model sees: {listed(cropped, 3)}")
 
 
 def _classes(classes: list[int | str] | None, n_pictures: int, n: int) -> list[int | str] | None:
@@ -130,7 +194,11 @@ def _classes(classes: list[int | str] | None, n_pictures: int, n: int) -> list[i
 
 
 def _write(
-    options: argparse.Namespace, batches: Generator[tuple[np.ndarray, np.ndarray]], palette: Palette, paths: list[Path]
+    options: argparse.Namespace,
+    batches: Generator[tuple[np.ndarray, np.ndarray]],
+    palette: Palette,
+    paths: list[Path],
+    scale: int,
 ) -> np.ndarray:
     """Write each picture to its path as soon as it is completed; returns all of them, (B, n_px, n_px, C) uint8."""
     import numpy as np
@@ -142,12 +210,31 @@ def _write(
         with contextlib.closing(batches):
             for numbers, tokens in batches:
                 for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):
-                    write_png(paths[number], picture)
+                    write_png(paths[number], picture, scale)
                     drawn[int(number)] = picture
     except KeyboardInterrupt:
         kept = f"{len(drawn)} of {len(paths)} completions are in {options.out}"
         raise KeyboardInterrupt(f"{kept}; the same command draws all of them again") from None
     return np.stack([drawn[number] for number in range(len(paths))])
+
+
+def _paste(
+    sources: list[str],
+    photos: list[Photograph],
+    regions: list[Region],
+    completions: list[list[np.ndarray]],
+    paths: list[list[Path]],
+) -> None:
+    """Write every photograph with what was drawn in its place."""
+    from igpt_tf.download.single import read_url
+    from igpt_tf.pictures.reading import read_picture
+    from igpt_tf.pictures.writing import write_png
+
+    for i, source in enumerate(sources):
+        # Read anew, because all photographs together may not fit into memory.
+        photo = read_picture(source, read_url)
+        for path, drawn in zip(paths[i], completions[i], strict=True):
+            write_png(path, photos[i].paste(photo, drawn, regions[i].known, regions[i].box))
 
 
 def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:

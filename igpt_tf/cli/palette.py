@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import non_negative, positive
+from igpt_tf.cli.pictures import tell_replaced
 from igpt_tf.cli.program import command
-from igpt_tf.cli.source import add_source_options, open_named_source
+from igpt_tf.cli.source import add_source_options, files_of, open_named_source
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.progress import ProgressBar
 
@@ -41,15 +42,17 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"palette: expected the action fit, got none: {command('palette fit')} --data ...")
     from igpt_tf.pictures.imaging import to_grey
     from igpt_tf.pictures.palette import MAX_COLORS, Palette
-    from igpt_tf.storage.files import require_writable
+    from igpt_tf.storage.files import check_outputs, require_writable
 
     if options.n_colors > MAX_COLORS:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, as tokens have 16 bits, got {options.n_colors}")
-    images, skipped = _draw(open_named_source(options), options)
+    source = open_named_source(options)
+    # Checked before the work, which may take hours.
+    tell_replaced(check_outputs([options.out], files_of(options, source)))
+    require_writable(options.out.absolute().parent)
+    images, skipped = _draw(source, options)
     if options.grey:
         images = to_grey(images)
-    # Checked before the work, which may take hours.
-    require_writable(options.out.absolute().parent)
     palette = Palette.fit(images, options.n_colors, options.seed, progress=True)
     palette.save(options.out)
     # A folder is sorted, often by class: take images from all of it.

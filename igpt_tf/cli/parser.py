@@ -83,9 +83,6 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     add("--guidance", type=float, default=1.0, help="above 1, pictures are more of their class and less varied")
     add("--seed", type=non_negative, default=42, help="seed of the random numbers")
     add("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
-    add("--grid", type=Path, help="where the pictures' grid goes (default: grid.png in --out)")
-    add("--scale", type=positive, default=4, help="times that the grid and the GIF are enlarged")
-    add("--gif", action="store_true", help="also write drawing.gif: the pictures, pixel by pixel")
 
 
 def controls_of(options: argparse.Namespace) -> Controls:

@@ -6,12 +6,23 @@ import argparse
 import contextlib
 import dataclasses
 import math
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
-from igpt_tf.cli.pictures import SHOWN, finish, open_drawing
+from igpt_tf.cli.pictures import (
+    FILM,
+    GRID,
+    SHOWN,
+    add_figure_options,
+    choose_scale,
+    existing,
+    finish,
+    open_drawing,
+    tell_replaced,
+)
 from igpt_tf.cli.series import Series, open_series
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.progress import ProgressBar
@@ -20,7 +31,10 @@ if TYPE_CHECKING:
     from igpt_tf.model.image_gpt import ImageGPT
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.sampling import Controls
+    from igpt_tf.weights.presets import Preset
 
+# Times that the grid and the film are enlarged.
+SCALE = 4
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
 
@@ -35,6 +49,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them")
     add_sampling_options(parser)
+    add_figure_options(
+        parser,
+        f"times that the pictures, the grid and the film are enlarged (default: {SCALE} for grid and film; pictures "
+        "keep the model's own size)",
+    )
     add_device_options(parser)
 
 
@@ -43,6 +62,9 @@ def run(options: argparse.Namespace) -> None:
     controls, preset, palette = open_drawing(options)
     from igpt_tf.model import ImageGPT
 
+    grid_path = options.grid or options.out / GRID
+    film_path = Path(options.gif) if isinstance(options.gif, str) else options.out / FILM
+    replaced = existing(options, [grid_path, *([film_path] if options.gif else [])])
     model, batch_size = load_model(options, ImageGPT.from_preset, preset)
     settings = {
         "model": preset.fingerprint(),
@@ -52,16 +74,23 @@ def run(options: argparse.Namespace) -> None:
         **dataclasses.asdict(controls),
     }
     n = options.n or batch_size
-    with open_series(options.out, settings, n, options.overwrite) as series:
+    scale = 1 if options.pixels or options.scale is None else options.scale
+    with open_series(options.out, settings, n, options.overwrite, scale) as series:
         if options.grid and series.has_name(options.grid):
             raise UsageError(f"--grid: expected another name than those of the pictures, got {options.grid}")
+        if series.is_new:
+            tell_replaced([*dict.fromkeys([*series.stale, *replaced])])
+        elif series.scale != scale and (options.scale or options.pixels):
+            remark(f"{options.out}: pictures stay enlarged {series.scale} times, like those drawn before")
         if series.missing:
+            # A film of a part of the series would lie beside the pictures of all of it.
+            options.gif = options.gif or (not series.is_new and film_path.exists())
             _draw(options, model, controls, palette, batch_size, series)
         else:
             remark(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew")
         if series.n_beyond:
             remark(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay")
-        _show(options, series, preset.config.n_px)
+        _show(options, series, preset, grid_path, film_path)
 
 
 def _draw(
@@ -93,34 +122,61 @@ def _draw(
                 if tokens is None:
                     continue
                 for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):
-                    write_png(series.path(number), picture)
+                    write_png(series.path(number), picture, series.scale)
                     done += 1
     except KeyboardInterrupt:
         how = "the same command without --overwrite" if options.overwrite else "the same command"
         raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} resumes") from None
 
 
-def _show(options: argparse.Namespace, series: Series, n_px: int) -> None:
+def _show(options: argparse.Namespace, series: Series, preset: Preset, grid_path: Path, film_path: Path) -> None:
     """Write the grid and the film of the first pictures, as they are on the disk."""
     import numpy as np
 
-    from igpt_tf.pictures.figures import film, in_rows
+    from igpt_tf.pictures.figures import film, in_rows, name_rows
     from igpt_tf.pictures.imaging import read_image
+    from igpt_tf.pictures.writing import grid
 
+    n_px, scale = preset.config.n_px, series.scale
     paths = [series.path(number) for number in range(min(series.n, SHOWN))]
     found = []
     for path in paths:
         picture = read_image(path)
-        if picture.shape != (n_px, n_px, 3):
+        if picture.shape != (n_px * scale, n_px * scale, 3):
             height, width, _ = picture.shape
             raise UserError(
-                f"{path}: expected a picture of {n_px} x {n_px} pixels, as the model draws them, got {width} x "
-                f"{height}: remove it, and the same command draws it anew"
+                f"{path}: expected a picture of {n_px * scale} x {n_px * scale} pixels, as the series has them, got "
+                f"{width} x {height}: remove it, and the same command draws it anew"
             )
-        found.append(picture)
-    pictures = np.stack(found)
-    # A column for each of several classes.
+        found.append(picture[::scale, ::scale])
+    # A row for each of several classes, whose pictures have them in turn.
+    names = _class_names(options, preset)[: len(found)]
+    columns = math.ceil(len(found) / len(names)) if names else math.ceil(math.sqrt(len(found)))
+    layout = (
+        [range(row, len(found), len(names)) for row in range(len(names))]
+        if names
+        else in_rows(range(len(found)), columns)
+    )
+    shown = len(layout) * columns
+    canvas = grid([[found[i] for i in row] for row in layout], scale=choose_scale(options, SCALE, shown, n_px))
+    films = {}
+    if options.gif:
+        frames = film(np.stack(found), np.zeros(n_px**2, bool), layout)
+        films[film_path] = (frames, choose_scale(options, SCALE, shown, n_px, film=True))
+    all_shown = len(paths) == series.n
+    finish(
+        options,
+        paths,
+        (grid_path, name_rows(canvas, names) if names else canvas),
+        films,
+        None if all_shown else series.n,
+    )
+
+
+def _class_names(options: argparse.Namespace, preset: Preset) -> list[str]:
+    """The names of the classes of the grid's rows; none for fewer than two classes."""
     classes = options.classes or []
-    columns = len(classes) if len(classes) > 1 else math.ceil(math.sqrt(len(pictures)))
-    frames = film(pictures, np.zeros(n_px**2, bool), columns) if options.gif else None
-    finish(options, series.n, paths, in_rows(pictures, columns), frames)
+    names = preset.start_classes
+    if len(classes) < 2:
+        return []
+    return [names[one] if names and isinstance(one, int) and one < len(names) else str(one) for one in classes]

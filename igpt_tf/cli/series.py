@@ -13,18 +13,20 @@ from igpt_tf.storage.records import RecordError, read_record, write_record
 
 RECORD_FILE = "sample.json"
 LOCK_FILE = ".sample.lock"
+# Figures of a series that lie beside it.
+FIGURES = ("grid.png", "drawing.gif")
 # What series were drawn with that were begun before these were settings.
-BEFORE = {"guidance": 1.0, "classes": None}
+BEFORE = {"guidance": 1.0, "classes": None, "scale": 1}
 _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 
 @contextlib.contextmanager
-def open_series(folder: Path, settings: dict, n: int, overwrite: bool) -> Iterator[Series]:
+def open_series(folder: Path, settings: dict, n: int, overwrite: bool, scale: int = 1) -> Iterator[Series]:
     """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end."""
     busy = f"{folder}: expected no other run there, got another run that draws: wait for it, or give another --out"
     with exclusive(folder / LOCK_FILE, busy):
-        yield Series(folder, settings, n, overwrite)
-        for name in ("sample_*.png", RECORD_FILE, "grid.png", "drawing.gif"):
+        yield Series(folder, settings, n, overwrite, scale)
+        for name in ("sample_*.png", RECORD_FILE, *FIGURES):
             remove_partials(folder, name)
 
 
@@ -39,8 +41,12 @@ class Series:
         settings: all that decides the pictures; values that JSON holds exactly.
         n: pictures that are asked for.
         overwrite: replace all pictures of such names, whatever their settings.
+        scale: times that pictures are enlarged, unless some are there already.
 
     Attributes:
+        scale: times that the pictures are enlarged.
+        is_new: whether no picture of these settings is there.
+        stale: files that are going to be removed: pictures that are not of this series, and their figures.
         missing: numbers of the pictures to draw.
         n_beyond: how many pictures with higher numbers there are; they stay.
 
@@ -48,7 +54,7 @@ class Series:
         UserError: if the folder has pictures of other settings, or the record is damaged.
     """
 
-    def __init__(self, folder: Path, settings: dict, n: int, overwrite: bool = False) -> None:
+    def __init__(self, folder: Path, settings: dict, n: int, overwrite: bool = False, scale: int = 1) -> None:
         self.folder = folder
         self.n = n
         self._settings = settings
@@ -64,9 +70,15 @@ class Series:
             )
         if differing:
             self._n_recorded = 0
-        self._stale = {number for number in there - kept if overwrite or number < n}
+        self.is_new = not kept
+        self.scale = scale if found is None or self.is_new else found["scale"]
+        stale = {number for number in there - kept if overwrite or number < n}
         self.missing = [number for number in range(n) if number not in kept]
-        self.n_beyond = sum(number >= n for number in there - self._stale)
+        self.n_beyond = sum(number >= n for number in there - stale)
+        # `complete` may have written figures of these names where no series is recorded.
+        had_figures = self.is_new and (folder / RECORD_FILE).exists()
+        figures = [folder / name for name in FIGURES if had_figures and (folder / name).exists()]
+        self.stale = [*map(self.path, sorted(stale)), *figures]
 
     def path(self, number: int) -> Path:
         """Where a picture is."""
@@ -77,14 +89,15 @@ class Series:
         return _NAME.fullmatch(path.name) is not None and path.parent.resolve() == self.folder.resolve()
 
     def begin(self) -> None:
-        """Remove pictures that are not of this series and write the record, before the first one is drawn."""
+        """Remove what is not of this series and write the record, before the first one is drawn."""
         try:
-            for number in self._stale:
-                self.path(number).unlink(missing_ok=True)
+            for path in self.stale:
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise UserError(f"{self.folder}: cannot be written ({error.strerror or error})") from error
-        if self.n > self._n_recorded:
-            write_record(self.folder / RECORD_FILE, {**self._settings, "n": self.n})
+        if self.n > self._n_recorded or self.is_new:
+            n = max(self.n, self._n_recorded)
+            write_record(self.folder / RECORD_FILE, {**self._settings, "scale": self.scale, "n": n})
 
 
 def refuse_series_names(paths: Iterable[Path]) -> None:
@@ -101,7 +114,12 @@ def _read(folder: Path) -> dict | None:
     """The record of a folder, None where there is none."""
     try:
         found = read_record(folder / RECORD_FILE, {"n": int})
-        return None if found is None else {**BEFORE, **found}
+        if found is None:
+            return None
+        found = {**BEFORE, **found}
+        if type(found["scale"]) is not int or found["scale"] < 1:
+            raise RecordError(f"scale {found['scale']}")
+        return found
     except RecordError as error:
         raise UserError(
             f"{folder / RECORD_FILE}: expected the record of a run of sample, got {error}: give "

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import glob
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -42,3 +43,13 @@ def open_named_source(options: argparse.Namespace) -> Source:
         return open_source(options.data, options.data_file)
     except DownloadError as error:
         raise UserError(f"{error}, and give it as --data_file") from error
+
+
+def files_of(options: argparse.Namespace, source: Source) -> list[str | Path]:
+    """The files that a source is read from: its images, and the list or arrays that the options name."""
+    # OpenAI's prefixes and names with a split are no files themselves.
+    prefix = Path(options.data.rpartition(":")[0] or options.data)
+    beside = list(prefix.parent.glob(f"{glob.escape(prefix.name)}_*.npy")) if prefix.name else []
+    images = source.items if isinstance(source.items, list) else []
+    named = [options.data_file] if options.data_file else []
+    return [options.data, prefix, *named, *beside, *images]

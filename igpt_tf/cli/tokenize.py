@@ -10,7 +10,7 @@ from pathlib import Path
 from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import non_negative
 from igpt_tf.cli.program import command
-from igpt_tf.cli.source import add_source_options, open_named_source
+from igpt_tf.cli.source import add_source_options, files_of, open_named_source
 
 # At most this many of the images that could not be read are printed; a file in the store lists all.
 NAMED = 10
@@ -35,11 +35,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the store and print what it holds."""
     from igpt_tf.data.store.store import tokenize
-    from igpt_tf.data.store.writer import SKIPPED
+    from igpt_tf.data.store.writer import FILES, SKIPPED
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.storage.files import check_outputs
 
     palette = Palette.load(options.palette)
     source = open_named_source(options)
+    check_outputs([options.out / name for name in FILES], files_of(options, source))
     started = time.perf_counter()
     store = tokenize(
         source,

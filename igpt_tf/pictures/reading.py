@@ -24,13 +24,20 @@ def read_pictures(sources: Iterable[str], n_px: int, read_url: Callable[[str], b
     Raises:
         UserError: if a source is missing or no picture.
     """
+    paths = find_pictures(sources)
+    return paths, np.stack([resize_and_crop(read_picture(path, read_url), n_px) for path in paths])
+
+
+def find_pictures(sources: Iterable[str]) -> list[str]:
+    """The path or address of each picture of files, folders and http(s) addresses."""
     paths: list[str] = []
     for source in sources:
         paths += [source] if _is_address(source) else map(str, find_images(source))
-    return paths, np.stack([resize_and_crop(_read(path, read_url), n_px) for path in paths])
+    return paths
 
 
-def _read(path: str, read_url: Callable[[str], bytes]) -> np.ndarray:
+def read_picture(path: str, read_url: Callable[[str], bytes]) -> np.ndarray:
+    """The whole picture (height, width, 3) uint8 at a path or address."""
     if not _is_address(path):
         return read_image(path)
     try:

@@ -53,17 +53,18 @@ def grid(rows: Sequence[Sequence[np.ndarray | None]], pad: int = 2, scale: int =
     return canvas
 
 
-def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
+def write_png(path: str | os.PathLike[str], image: np.ndarray, scale: int = 1) -> None:
     """Write an image to a PNG file, whole or not at all; missing folders are created.
 
     Args:
         path: where to write it; an older file is replaced.
         image: (height, width, 3), or grey (height, width, 1) or (height, width), uint8.
+        scale: every pixel becomes scale x scale.
 
     Raises:
         UserError: if the array is no such image, or the file cannot be written.
     """
-    data = iio.imwrite("<bytes>", _as_rgb(image), plugin="pillow", extension=".png")
+    data = iio.imwrite("<bytes>", _enlarge(_as_rgb(image), scale), plugin="pillow", extension=".png")
     with atomic_write(path) as file:
         file.write(data)
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import os
 import secrets
-from collections.abc import Generator
+import stat
+from collections.abc import Generator, Iterable
 from pathlib import Path
 from typing import BinaryIO
 
 import filelock
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UsageError, UserError
 
 
 @contextlib.contextmanager
@@ -59,6 +60,43 @@ def require_writable(folder: Path) -> None:
         probe.unlink(missing_ok=True)
     except OSError as error:
         raise UserError(f"cannot write {folder}: {error.strerror}: choose a folder that is writable") from error
+
+
+def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> list[Path]:
+    """The files to write that are there already, and would be replaced.
+
+    Args:
+        outputs: files that are going to be written.
+        inputs: files that are read; what is no file is passed over.
+
+    Raises:
+        UsageError: if an output is an input, under any path or link, or has the place of another output.
+        UserError: if an output is a folder.
+    """
+    read: dict[tuple[int, int], str | Path] = {}
+    for path in inputs:
+        with contextlib.suppress(OSError, ValueError):
+            status = os.stat(path)
+            read.setdefault((status.st_dev, status.st_ino), path)
+    places: set[str] = set()
+    there: list[Path] = []
+    for path in outputs:
+        place = os.path.realpath(path)
+        if place in places:
+            raise UsageError(f"{path}: expected a name for each file to write, got one for two: give another name")
+        places.add(place)
+        try:
+            status = os.stat(path)
+        except OSError:
+            continue
+        if stat.S_ISDIR(status.st_mode):
+            raise UserError(f"{path}: expected the name of a file to write, got a folder: give another name")
+        found = read.get((status.st_dev, status.st_ino))
+        if found is not None:
+            also = "" if str(found) == str(path) else f" ({found})"
+            raise UsageError(f"{path}: expected a new file to write, got one that is read{also}: give another place")
+        there.append(path)
+    return there
 
 
 @contextlib.contextmanager

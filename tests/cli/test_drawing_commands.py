@@ -97,11 +97,11 @@ def write_until_ctrl_c(monkeypatch, n):
     """Ctrl-C arrives once n pictures have been written."""
     write, written = writing.write_png, []
 
-    def write_png(path, picture):
+    def write_png(path, picture, scale):
         if len(written) == n:
             raise KeyboardInterrupt
         written.append(path)
-        write(path, picture)
+        write(path, picture, scale)
 
     monkeypatch.setattr(writing, "write_png", write_png)
 
@@ -320,17 +320,17 @@ def test_a_hole_is_filled_and_all_else_kept(run, preset, pictures, tmp_path, arg
     line = ["complete", pictures, "--model", preset, "--n", 2, "--out", out, "--gif", "--scale", 1, *arguments]
     code, printed, err = run(*line)
     assert code == 0, err
-    assert [Path(line).name for line in printed.splitlines()][-2:] == ["drawing.gif", "grid.png"]
+    assert [Path(line).name for line in printed.splitlines()][-2:] == ["c_drawing.gif", "grid.png"]
     grid = imageio.imread(out / "grid.png")
-    first, *_, last = imageio.imread(out / "drawing.gif", index=None)[..., :3]
     filled = []
     for i, name in enumerate("abc"):
         original = imageio.imread(pictures / f"{name}.png")
+        first, *_, last = imageio.imread(out / f"{name}_drawing.gif", index=None)[..., :3]
         for k in range(2):
             picture = imageio.imread(out / f"{name}_{k}.png")
             np.testing.assert_array_equal(picture[~HOLE], original[~HOLE])
             filled.append(picture[HOLE])
-            cell = np.s_[2 + 10 * i : 10 + 10 * i, 2 + 10 * k : 10 + 10 * k]
+            cell = np.s_[2:10, 2 + 10 * k : 10 + 10 * k]
             assert (first[cell][HOLE] == BLANK).all()
             np.testing.assert_array_equal(last[cell], picture)
         shown = grid[2 + 10 * i : 10 + 10 * i, 2:10]
@@ -341,7 +341,8 @@ def test_a_hole_is_filled_and_all_else_kept(run, preset, pictures, tmp_path, arg
 
 def completions(run, preset, pictures, out, *arguments, n=3):
     """Completions of each picture, (3 * n, 8, 8, 3)."""
-    code, _, err = run("complete", pictures, "--model", preset, "--n", n, "--out", out, "--n_gpu", 1, *arguments)
+    line = ["complete", pictures, "--model", preset, "--n", n, "--out", out, "--n_gpu", 1, "--pixels", *arguments]
+    code, _, err = run(*line)
     assert code == 0, err
     return np.stack([imageio.imread(out / f"{name}_{k}.png") for name in "abc" for k in range(n)])
 
@@ -394,9 +395,10 @@ def test_grid_and_film_show_the_first_pictures(run, preset, pictures, tmp_path, 
     line = ["complete", pictures, "--model", preset, "--n", 2, "--out", tmp_path, "--gif", "--scale", 1]
     code, printed, err = run(*line)
     assert code == 0, err
-    assert len(printed.splitlines()) == 3 * 2 + 2 and (tmp_path / "c_1.png").exists()
+    assert len(printed.splitlines()) == 3 * 2 + 3 and (tmp_path / "c_1.png").exists()
     assert imageio.imread(tmp_path / "grid.png").shape == (22, 42, 3)
-    assert imageio.imread(tmp_path / "drawing.gif", index=0).shape[:2] == (22, 22)
+    assert imageio.imread(tmp_path / "b_drawing.gif", index=0).shape[:2] == (12, 22)
+    assert not (tmp_path / "c_drawing.gif").exists()
 
 
 @pytest.mark.parametrize("command", ["sample", "complete", "eval"])

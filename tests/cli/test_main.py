@@ -133,9 +133,8 @@ def test_eval_of_a_token_store_and_of_an_npz(capsys, tmp_path, preset, pictures,
 
 
 def test_complete_keeps_the_rows_that_are_given(capsys, tmp_path, preset, pictures):
-    code, out, err = run(
-        capsys, "complete", pictures, pictures / "a.png", "--model", preset, "--rows", 5, "--n", 2, "--out", tmp_path
-    )
+    line = ["complete", pictures, pictures / "a.png", "--model", preset, "--rows", 5, "--n", 2, "--out", tmp_path]
+    code, out, err = run(capsys, *line, "--pixels")
     assert code == 0, err
     names = [f"{name}_{k}.png" for name in ("a", "b", "c", "a-2") for k in range(2)]
     assert [Path(line).name for line in out.splitlines()] == [*names, "grid.png"]

@@ -21,6 +21,7 @@ from igpt_tf.storage.records import RecordError, read_record, write_record
 
 PROGRESS, LOCK = "progress.json", ".lock"
 TOKENS, LABELS, PALETTE, SKIPPED = "tokens.npy", "labels.npy", "palette.npy", "skipped.txt"
+FILES = (TOKENS, LABELS, PALETTE, SKIPPED, STORE)
 PARTS = tuple(f"{name}.part" for name in (TOKENS, LABELS, SKIPPED))
 # Seconds between two records of progress, and so the most work that a killed run loses.
 SAVE_SECONDS = 1.0

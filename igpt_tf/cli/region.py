@@ -114,8 +114,9 @@ def _rows(rows: Lengths, photo: Photograph, n_px: int) -> Region:
     else:
         y = number * photo.height / 100 if rows.unit == PER_CENT else number
         if y > photo.height:
-            size = f"the model's {n_px} or {photo.name}'s {photo.height}"
-            raise UsageError(f"--rows: expected fewer rows than {size}, got {rows.text}: give fewer")
+            rows_of = f"0 to {n_px} as the model has, or " if rows.unit == MODEL else ""
+            most = "100%" if rows.unit == PER_CENT else photo.height
+            raise UsageError(f"--rows: expected {rows_of}0 to {most} as {photo.name} has, got {rows.text}: give fewer")
         n_rows = photo.rows_within(y, n_px)
         understood = f"{_unit(rows, photo)}; {n_rows} of the model's {n_px} rows are given"
     if n_rows == n_px:

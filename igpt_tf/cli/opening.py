@@ -17,6 +17,8 @@ from igpt_tf.errors import Notice, UsageError, UserError
 ModelT = TypeVar("ModelT")
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from igpt_tf.config import ImageGPTConfig
     from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.data.sources.open import Source
@@ -131,10 +133,27 @@ def open_palette(options: argparse.Namespace, preset: Preset) -> Palette:
     return load_palette(preset) if palette is None else palette
 
 
+def load_named_palette(name: Path) -> Palette:
+    """The palette in a .npy file, or that of the model of a name or path."""
+    from igpt_tf.pictures.palette import Palette
+
+    if name.suffix.lower() == ".npy" or name.is_file():
+        return Palette.load(name)
+    from igpt_tf.weights.presets import load_palette, open_preset
+
+    try:
+        preset = open_preset(name)
+    except UserError as error:
+        raise UserError(
+            f"{name}: expected a palette .npy, or a model with a palette, got neither", "palette"
+        ) from error
+    return load_palette(preset)
+
+
 def resolve_palette(options: argparse.Namespace, preset: Preset | None, *data: TokenStore | Source) -> Palette | None:
     """The palette of a model and its images: the first that there is of three.
 
-    1. the one in the file that --palette (--color_cluster_path) names;
+    1. the one that --palette (--color_cluster_path) names, a file or a model;
     2. the one that lies beside the weights of `preset`;
     3. the data's own: that of the first token store among them.
 
@@ -145,12 +164,11 @@ def resolve_palette(options: argparse.Namespace, preset: Preset | None, *data: T
         UserError: if it has another number of colours than the model, or images have no palette.
     """
     from igpt_tf.data.store.store import TokenStore
-    from igpt_tf.pictures.palette import Palette
     from igpt_tf.weights.presets import load_palette
 
     stores = [one for one in data if isinstance(one, TokenStore)]
     if options.palette is not None:
-        source, palette = options.palette, Palette.load(options.palette)
+        source, palette = options.palette, load_named_palette(options.palette)
     elif preset is not None and (beside := preset.palette()) is not None:
         return beside
     elif stores:

@@ -50,7 +50,7 @@ def run(options: argparse.Namespace) -> None:
     # Checked before the work, which may take hours.
     tell_replaced(check_outputs([options.out], files_of(options, source)))
     require_writable(options.out.absolute().parent)
-    images, skipped = _draw(source, options)
+    images, skipped = draw_images(source, options.n_px, options.max_images, options.seed, options.workers)
     if options.grey:
         images = to_grey(images)
     palette = Palette.fit(images, options.n_colors, options.seed, progress=True)
@@ -62,18 +62,20 @@ def run(options: argparse.Namespace) -> None:
     report(options, {**fields, "skipped": skipped}, text)
 
 
-def _draw(source: Source, options: argparse.Namespace) -> tuple[np.ndarray, int]:
-    """At most --max_images random images, and the number of others that could not be read, which are printed."""
+def draw_images(
+    source: Source, n_px: int, max_images: int, seed: int = 0, workers: int | None = None
+) -> tuple[np.ndarray, int]:
+    """Random images (N, n_px, n_px, 3), and the number of others that could not be read, which are printed."""
     import numpy as np
 
     from igpt_tf.data.store.encode import Encoder, encode
 
     if source.are_tokens:
         raise UserError(f"{source.name}: expected images to choose colours from, got tokens")
-    drawn = np.sort(np.random.default_rng(options.seed).permutation(len(source))[: options.max_images])
+    drawn = np.sort(np.random.default_rng(seed).permutation(len(source))[:max_images])
     parts, problems = [], []
     with ProgressBar(total=len(drawn), unit="image", desc="reading", delay=1) as bar:
-        for part in encode(source, drawn, Encoder(options.n_px), options.workers):
+        for part in encode(source, drawn, Encoder(n_px), workers):
             parts.append(part.rows)
             problems += part.problems
             bar.update(len(part.rows) + len(part.problems))

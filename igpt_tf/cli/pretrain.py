@@ -6,12 +6,12 @@ import argparse
 import dataclasses
 import functools
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from igpt_tf.cli.opening import check_shape, open_named_preset, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
-from igpt_tf.cli.training import UNSET, Trainer, add_training_options, train
+from igpt_tf.cli.training import TRAINING, UNSET, Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 
@@ -48,7 +48,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options; settings stay unset, so that what was typed can be told from a recipe."""
     add = parser.add_argument
     add("--data", required=True, help=f"a token store, or any source of pictures: see {command('tokenize --help')}")
-    add("--palette", "--color_cluster_path", type=Path, help=f"a .npy from {command('palette fit')}")
+    add(
+        "--palette",
+        "--color_cluster_path",
+        type=Path,
+        help=f"a .npy from {command('palette fit')}, or a model with one (for pictures: fitted to them)",
+    )
     add("--validation", help="images or tokens that are not trained on")
     add("--validation_images", type=positive, default=256, help="how many of them, at random")
     add("--recipe", action=ListRecipes, help="settings by name, see --list_recipes; whatever else is typed counts more")
@@ -79,11 +84,18 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
     """A new model, or the weights of a preset, trained on tokens."""
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        from igpt_tf.cli.preparing import prepare
+        from igpt_tf.config import SIZES
         from igpt_tf.data.open import open_data
 
         self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
         self.images = open_data(options.data)
+        if options.palette is None and self.preset is None and not self.images.are_tokens:
+            base, typed = SIZES["nano"] if recipe is None else recipe.config, _typed_shape(options)
+            n_px, n_vocab = (cast("int", typed.get(name, getattr(base, name))) for name in ("n_px", "n_vocab"))
+            # A source is all that is no token store.
+            self.images = prepare(cast("Source", self.images), options.out / TRAINING, n_px, n_vocab)
         self.palette = resolve_palette(options, self.preset, self.images)
         self.config = self.preset.config if self.preset else _config(options, recipe, self.palette, self.images)
         self.labels, self.classes = None, None

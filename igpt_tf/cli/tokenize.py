@@ -6,11 +6,16 @@ import argparse
 import sys
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import report
+from igpt_tf.cli.opening import load_named_palette
 from igpt_tf.cli.parser import non_negative
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, files_of, open_named_source
+
+if TYPE_CHECKING:
+    from igpt_tf.data.store.store import TokenStore
 
 # At most this many of the images that could not be read are printed; a file in the store lists all.
 NAMED = 10
@@ -20,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add_source_options(parser)
-    add("--palette", type=Path, required=True, help=f"palette .npy, from: {command('palette fit')}")
+    add("--palette", type=Path, required=True, help=f"a .npy from {command('palette fit')}, or a model")
     add("--out", type=Path, required=True, help="folder of the store")
     add(
         "--random_crops",
@@ -35,11 +40,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Write the store and print what it holds."""
     from igpt_tf.data.store.store import tokenize
-    from igpt_tf.data.store.writer import FILES, SKIPPED
-    from igpt_tf.pictures.palette import Palette
+    from igpt_tf.data.store.writer import FILES
     from igpt_tf.storage.files import check_outputs
 
-    palette = Palette.load(options.palette)
+    palette = load_named_palette(options.palette)
     source = open_named_source(options)
     check_outputs([options.out / name for name in FILES], files_of(options, source))
     started = time.perf_counter()
@@ -54,15 +58,22 @@ def run(options: argparse.Namespace) -> None:
         progress=True,
     )
     seconds = time.perf_counter() - started
-    if store.skipped:
-        names = options.out / SKIPPED
-        reasons = names.read_text(encoding="utf-8").splitlines()
-        for reason in reasons[:NAMED]:
-            print(f"skipped: {reason}", file=sys.stderr)
-        print(f"{store.skipped} of {len(source)} images could not be read and were skipped: {names}", file=sys.stderr)
+    report_skipped(store, len(source))
     classes = None if store.labels is None else len(store.classes or set(store.labels.tolist()))
     fields = {name: getattr(store, name) for name in ("n_px", "n_vocab", "skipped", "fingerprint")}
     fields |= {"store": str(options.out), "images": len(store), "classes": classes, "seconds": round(seconds, 2)}
     labels = "no labels" if classes is None else f"labels of {classes} classes"
     text = f"{options.out}: {len(store)} images of {store.n_px} pixels, {store.n_vocab} colours, {labels}"
     report(options, fields, text)
+
+
+def report_skipped(store: TokenStore, n_examples: int) -> None:
+    """Print which of the examples are not in the store, because they could not be read."""
+    from igpt_tf.data.store.writer import SKIPPED
+
+    if not store.skipped:
+        return
+    names = store.folder / SKIPPED
+    for reason in names.read_text(encoding="utf-8").splitlines()[:NAMED]:
+        print(f"skipped: {reason}", file=sys.stderr)
+    print(f"{store.skipped} of {n_examples} images could not be read and were skipped: {names}", file=sys.stderr)

@@ -407,7 +407,6 @@ MISTAKES = [
     (["tokenize", "--data", "{pictures}", "--palette", "{empty}", "--out", "{empty}/x"], 1, "palette"),
     (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "{pictures}"], 1, "empty folder"),
     (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
-    (["pretrain", "--data", "{pictures}", "--out", "{empty}/x"], 1, "palette"),
     (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),
     ([*PRETRAIN, "--out", "/proc/nowhere"], 1, "cannot write /proc/nowhere"),

@@ -107,7 +107,8 @@ def check_rows(tokens: Any, n_px: int, n_vocab: int | None) -> None:
     """
     shape = np.shape(tokens)
     if len(shape) != 2 or shape[1] != n_px**2 or not shape[0]:
-        raise UserError(f"expected tokens of shape (N, {n_px**2}) for images of {n_px} pixels, got {shape}")
+        hint = f": resize the pictures to {n_px} x {n_px} first" if len(shape) == 2 and shape[0] else ""
+        raise UserError(f"expected tokens of shape (N, {n_px**2}) for images of {n_px} pixels, got {shape}{hint}")
     for start in range(0, shape[0], CHECKED_ROWS):
         part = np.asarray(tokens[start : start + CHECKED_ROWS])
         if part.dtype.kind not in "iu":

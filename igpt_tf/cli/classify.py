@@ -30,7 +30,9 @@ def run(options: argparse.Namespace) -> None:
 
     if preset.n_class is None:
         raise UserError(
-            f"{preset.source}: expected a trained classification head, got none: make one with {command('finetune')}"
+            f"{preset.source}: expected a trained classification head, got none: make one with "
+            f"{command(f'finetune --model {options.model} --data FOLDER --out CLASSIFIER')}, where FOLDER has a "
+            "subfolder of pictures for each class, and give --model CLASSIFIER here"
         )
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.opening import load_model, open_model, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
@@ -51,6 +50,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="of a model trained with classes: also the loss given each image's class, and the accuracy of the class "
         "under which it is likeliest; takes as much longer as there are classes",
     )
+    add(
+        "--confusion",
+        action="store_true",
+        help="also a table of how many images of each class are taken for which, with a head or --by_class",
+    )
     add_device_options(parser)
 
 
@@ -66,31 +70,43 @@ def run(options: argparse.Namespace) -> None:
     if options.by_class and preset.config.n_start == 1:
         raise UsageError("--by_class: expected a model that was trained with classes, got one without: leave it out")
     has_head = preset.n_class is not None and not options.by_class
+    if options.confusion and not (has_head or options.by_class):
+        raise UsageError(
+            "--confusion: expected a model with a head, or --by_class, got neither: make a head with "
+            f"{command('finetune')}"
+        )
     splits = _read_splits(options, preset, has_head)
     model_class = ImageGPTClassifier if has_head else ImageGPT
     model, batch_size = load_model(options, model_class.from_preset, preset)
+    classes = preset.start_classes if options.by_class else preset.classes
+    n_class = preset.config.n_start - 1 if options.by_class else preset.n_class
+    names = list(classes or map(str, range(n_class or 0)))
     results = {}
     for name, (tokens, labels) in splits.items():
         if options.by_class and labels is not None:
-            results[name] = evaluate_classes(model, tokens, labels, batch_size=batch_size, progress=True)
-            if not options.json:
-                print(_class_line(name, results[name]), flush=True)
-            continue
-        results[name] = evaluate(
-            model,
-            tokens,
-            labels,
-            batch_size=batch_size,
-            mask_probability=options.bert_mask_prob,
-            votes=options.votes,
-            seed=options.seed,
-            progress=True,
-        )
+            result = evaluate_classes(model, tokens, labels, batch_size=batch_size, progress=True)
+            line, fields = _class_line(name, result), _class_fields(result)
+        else:
+            result = evaluate(
+                model,
+                tokens,
+                labels,
+                batch_size=batch_size,
+                mask_probability=options.bert_mask_prob,
+                votes=options.votes,
+                seed=options.seed,
+                progress=True,
+            )
+            line, fields = _line(name, result), _fields(result)
+        results[name] = fields
+        counts = _confusion(labels, result.answers, len(names)) if options.confusion else None
+        if counts is not None:
+            fields |= {"classes": names, "confusion": counts}
+            line += "\n" + _table(names, counts)
         if not options.json:
-            print(_line(name, results[name]), flush=True)
+            print(line, flush=True)
     if options.json:
-        fields = dataclasses.asdict if options.by_class else _fields
-        print(json.dumps({name: fields(result) for name, result in results.items()}))
+        print(json.dumps(results))
 
 
 def _read_splits(
@@ -135,21 +151,50 @@ def _read_splits(
 
 
 def _line(name: str, result: Evaluation) -> str:
+    """OpenAI's line, and the same in words."""
     line = f"{name} gen: {result.nats:.4f}"
+    words = f"{result.nats:.4f} nats/token, {result.bits:.4f} bits/token generative loss"
     if result.accuracy is not None:
         line += f" clf: {result.class_nats:.4f} acc: {result.accuracy:.2f}"
-    return f"{line} ({result.nats:.4f} nats/token, {result.bits:.4f} bits/token, {result.images} images)"
+        words += f", {result.class_nats:.4f} nats class loss, {result.accuracy:.2f} % accuracy"
+    return f"{line} ({words}, {result.images} images)"
 
 
 def _class_line(name: str, result: ClassEvaluation) -> str:
     return (
         f"{name} gen: {result.nats:.4f} given class: {result.given_nats:.4f} likeliest class: {result.accuracy:.2f} "
-        f"% right (nats/token, {result.images} images)"
+        f"% right (losses in nats/token, without and with the class, and accuracy; {result.images} images)"
     )
 
 
-def _fields(result: Evaluation) -> dict[str, float | int]:
-    fields = {"images": result.images, "nats_per_token": result.nats, "bits_per_token": result.bits}
+def _fields(result: Evaluation) -> dict[str, Any]:
+    fields: dict[str, Any] = {"images": result.images, "nats_per_token": result.nats, "bits_per_token": result.bits}
     if result.accuracy is not None:
-        fields |= {"clf_nats": result.class_nats, "accuracy_percent": result.accuracy}
+        fields |= {"clf_nats": result.class_nats, "accuracy": result.accuracy / 100}
     return fields
+
+
+def _class_fields(result: ClassEvaluation) -> dict[str, Any]:
+    return {
+        "images": result.images,
+        "nats": result.nats,
+        "given_nats": result.given_nats,
+        "accuracy": result.accuracy / 100,
+    }
+
+
+def _confusion(labels: np.ndarray | None, answers: np.ndarray | None, n_class: int) -> list[list[int]] | None:
+    """How many images of each class (row) are taken for which (column); None without labels."""
+    from sklearn.metrics import confusion_matrix
+
+    if labels is None or answers is None:
+        return None
+    numbers = labels.argmax(axis=1) if labels.ndim == 2 else labels
+    return confusion_matrix(numbers, answers, labels=range(n_class)).tolist()
+
+
+def _table(names: list[str], counts: list[list[int]]) -> str:
+    """The counts with the names of the true classes on the left, and of the answers above."""
+    rows = [["true \\ answer", *names], *([name, *map(str, row)] for name, row in zip(names, counts, strict=True))]
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) for row in rows)

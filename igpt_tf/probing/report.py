@@ -25,7 +25,7 @@ NAMED_CLASSES = 20
 
 
 def fields_of(result: ProbeResult, solver: str) -> dict:
-    """The result as JSON fields; accuracies in per cent.
+    """The result as JSON fields; accuracies from 0 to 1, as in all JSON and logs.
 
     `strength` is C of "lbfgs", the learning rate of "sgd". `converged` is null for "sgd", which always runs for the
     same number of epochs, or false if its loss did not stay finite.
@@ -33,14 +33,14 @@ def fields_of(result: ProbeResult, solver: str) -> dict:
     layers = [
         {
             "layer": one.name,
-            "accuracy": one.accuracy,
-            "held_out_accuracy": one.held_out,
+            "accuracy": share(one.accuracy),
+            "held_out_accuracy": share(one.held_out),
             "strength": one.hyperparameter,
             "converged": _converged(one, solver),
             "trials": [
                 {
                     "strength": trial.hyperparameter,
-                    "held_out_accuracy": trial.accuracy,
+                    "held_out_accuracy": share(trial.accuracy),
                     "converged": _converged(trial, solver),
                 }
                 for trial in one.trials
@@ -51,9 +51,9 @@ def fields_of(result: ProbeResult, solver: str) -> dict:
     few = [
         {
             "labels_a_class": one.labels_a_class,
-            "mean": one.mean,
-            "std": one.std,
-            "accuracies": list(one.accuracies),
+            "mean": share(one.mean),
+            "std": share(one.std),
+            "accuracies": [share(accuracy) for accuracy in one.accuracies],
             "strengths": list(one.strengths),
         }
         for one in result.low_data
@@ -61,12 +61,17 @@ def fields_of(result: ProbeResult, solver: str) -> dict:
     best = result.best
     return {
         "best_layer": None if best is None else best.name,
-        "accuracy": None if best is None else best.accuracy,
-        "held_out_accuracy": None if best is None else best.held_out,
+        "accuracy": None if best is None else share(best.accuracy),
+        "held_out_accuracy": None if best is None else share(best.held_out),
         "layers": layers,
         "low_data": few,
         "classes": None if result.classes is None else list(result.classes),
     }
+
+
+def share(percent: float | None) -> float | None:
+    """A number from 0 to 1 of one in per cent."""
+    return None if percent is None else percent / 100
 
 
 def write_report(folder: Path, result: ProbeResult, fields: Mapping[str, Any], solver: str) -> None:
@@ -87,7 +92,7 @@ def write_report(folder: Path, result: ProbeResult, fields: Mapping[str, Any], s
 
 
 def write_table(path: Path, result: ProbeResult, solver: str) -> None:
-    """A .csv with a row per layer, then one per number of labels per class; columns as in `fields_of`."""
+    """A .csv with a row per layer, then one per number of labels per class; columns as in `fields_of`, in per cent."""
     rows: list[Sequence] = [COLUMNS]
     for one in result.results:
         converged = _converged(one, solver)

@@ -8,6 +8,8 @@ import keras
 import numpy as np
 
 from igpt_tf.backend.replica import kept_with
+from igpt_tf.errors import UserError, whole_number
+from igpt_tf.model.image_gpt import image_gpt_of
 from igpt_tf.sampling.filters import Controls
 from igpt_tf.sampling.sampler import Classes, Sampler
 
@@ -147,9 +149,10 @@ def sample_batches(
 
 def stream(
     model: keras.Model,
-    tokens: np.ndarray,
-    known: np.ndarray,
+    tokens: np.ndarray | None = None,
+    known: np.ndarray | None = None,
     *,
+    n: int | None = None,
     temperature: float = 1.0,
     top_k: int | None = None,
     top_p: float | None = None,
@@ -160,12 +163,13 @@ def stream(
     method: str = "auto",
     n_particles: int = 32,
 ) -> Iterator[tuple[int, np.ndarray]]:
-    """Complete images, all at once on the first device, and yield them after each row.
+    """Complete or draw images, all at once on the first device, and yield them after each row.
 
     Args:
         model: an `ImageGPT`, or a classifier, whose `image_gpt` draws.
-        tokens: (B, T) integers; values of unknown tokens do not matter.
+        tokens: (B, T) integers; values of unknown tokens do not matter; None: whole images are drawn.
         known: booleans (B, T), or (T,) for all images.
+        n: number of whole images to draw, those of `sample`, in place of `tokens` and `known`.
         temperature: divides the logits; 0 always takes the likeliest colour.
         top_k: draw from the k likeliest colours; None: from all.
         top_p: draw from the smallest set of colours with at least this probability; None: from all.
@@ -183,6 +187,14 @@ def stream(
     Raises:
         UserError: at the first step, if the model is a BERT model, shapes do not fit or a number is invalid.
     """
+    if n is not None:
+        if tokens is not None or known is not None:
+            raise UserError("expected `n`, or `tokens` and `known`, got both", "n")
+        n_tokens = image_gpt_of(model).config.n_tokens
+        tokens = np.zeros((whole_number("n", n, 1), n_tokens), "int32")
+        known = np.zeros(n_tokens, bool)
+    if tokens is None or known is None:
+        raise UserError("expected `tokens` and `known`, or `n` for whole images, got less")
     controls = Controls(temperature, top_k, top_p, min_p, guidance)
     yield from sampler_of(model).stream(
         tokens, known, controls, classes=classes, seed=seed, method=method, n_particles=n_particles

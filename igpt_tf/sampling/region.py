@@ -93,7 +93,7 @@ def check_images(
     if tokens.ndim != 2 or tokens.shape[1] != height * width or not len(tokens):
         raise UserError(
             f"expected tokens of shape (images, {height * width}), as the model's images are {width} x {height} "
-            f"pixels, got {tokens.shape}"
+            f"pixels, got {tokens.shape}: resize the pictures to {width} x {height} first"
         )
     if not np.issubdtype(tokens.dtype, np.integer):
         raise UserError(f"expected integer tokens, got {tokens.dtype}")

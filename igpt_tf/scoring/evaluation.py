@@ -30,12 +30,14 @@ class Evaluation:
         nats: generative loss in nats per token (per masked token for BERT).
         class_nats: loss of the classification head in nats; None without labels or a head.
         accuracy: per cent of images that the head classifies correctly; None without labels or a head.
+        answers: the class (N,) that the head gives each image; None without labels or a head.
     """
 
     images: int
     nats: float
     class_nats: float | None = None
     accuracy: float | None = None
+    answers: np.ndarray | None = dataclasses.field(default=None, compare=False, repr=False)
 
     @property
     def bits(self) -> float:
@@ -167,7 +169,9 @@ def evaluate(
             bar.update(len(part))
     if head is None:
         return Evaluation(n_images, nats / n_images)
-    return Evaluation(n_images, nats / n_images, head.loss / n_images, head.accuracy(seed))
+    answers = head.answers(seed)
+    accuracy = 100 * float((answers == head.classes).mean())
+    return Evaluation(n_images, nats / n_images, head.loss / n_images, accuracy, answers)
 
 
 class _HeadTally:
@@ -186,9 +190,9 @@ class _HeadTally:
         self.loss += (np.logaddexp.reduce(logits, axis=1) - expected).sum() / len(self._predictions)
         self._predictions[number, start:stop] = logits.argmax(1)
 
-    def accuracy(self, seed: int) -> float:
-        """Per cent of the images whose vote is their class."""
-        return 100 * float((vote(self._predictions, self.n_class, seed) == self.classes).mean())
+    def answers(self, seed: int) -> np.ndarray:
+        """The class (N,) that most votes give each image."""
+        return vote(self._predictions, self.n_class, seed)
 
 
 def classify(

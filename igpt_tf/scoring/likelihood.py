@@ -26,12 +26,14 @@ class ClassEvaluation:
         nats: loss in nats per token without classes.
         given_nats: loss in nats per token given each image's class.
         accuracy: per cent of images whose likeliest class is their own.
+        answers: the likeliest class (N,) of each image.
     """
 
     images: int
     nats: float
     given_nats: float
     accuracy: float
+    answers: np.ndarray = dataclasses.field(compare=False, repr=False)
 
 
 def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
@@ -82,8 +84,8 @@ def evaluate_classes(
             bar.update(len(nats[-1]))
     table = np.concatenate(nats)
     own = table[np.arange(n_images), labels + 1]
-    right = table[:, 1:].argmin(axis=1) == labels
+    answers = table[:, 1:].argmin(axis=1)
     n_tokens = model.config.n_tokens
-    return ClassEvaluation(
-        n_images, float(table[:, 0].mean()) / n_tokens, float(own.mean()) / n_tokens, 100 * float(right.mean())
-    )
+    accuracy = 100 * float((answers == labels).mean())
+    mean_nats, given_nats = float(table[:, 0].mean()) / n_tokens, float(own.mean()) / n_tokens
+    return ClassEvaluation(n_images, mean_nats, given_nats, accuracy, answers)

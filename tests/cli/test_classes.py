@@ -60,9 +60,12 @@ def test_classes_are_evaluated_by_likelihood(capsys, tmp_path, model, pictures):
     code, out, err = run(capsys, *line, "--json")
     assert code == 0, err
     found = json.loads(out)["data"]
-    assert found["images"] == 3 and round(3 * found["accuracy"]) in (0, 100, 200, 300)
+    assert found["images"] == 3 and round(300 * found["accuracy"]) in (0, 100, 200, 300)
     code, out, err = run(capsys, *line)
     assert code == 0 and out.startswith(f"data gen: {found['nats']:.4f} given class: {found['given_nats']:.4f}")
+    code, out, err = run(capsys, *line, "--confusion", "--json")
+    table = json.loads(out)["data"]
+    assert code == 0 and table["classes"] == ["cat", "dog"] and [sum(row) for row in table["confusion"]] == [2, 1]
     code, _, err = run(capsys, "eval", "--model", model, "--data_path", pictures, "--by_class")
     assert code == 1 and "expected images with labels, got none" in err
 

@@ -97,6 +97,16 @@ def test_accuracy_is_printed_for_a_trained_head(capsys, tmp_path, one_hot):
     line = re.match(rf"test gen: (\d\.\d{{4}}) clf: (\d\.\d{{4}}) acc: {config['accuracy']:.2f}", out)
     assert_printed(line[1], config["gen_loss"])
     assert_printed(line[2], config["clf_loss"])
+    assert f"{config['accuracy']:.2f} % accuracy" in out
+    code, out, err = run(capsys, "eval", "--model", GOLDENS / "clf", "--data_path", prefix, "--confusion", "--json")
+    found = json.loads(out)["test"]
+    counts = np.array(found["confusion"])
+    assert code == 0 and counts.sum() == found["images"], err
+    assert found["accuracy"] == pytest.approx(np.trace(counts) / counts.sum())
+    assert found["accuracy"] == pytest.approx(config["accuracy"] / 100)
+    code, out, err = run(capsys, "eval", "--model", GOLDENS / "clf", "--data_path", prefix, "--confusion")
+    rows = [row.split() for row in out.splitlines()[2:]]
+    assert [[int(count) for count in row[1:]] for row in rows] == counts.tolist()
 
 
 def test_eval_of_a_bert_model_and_json(capsys, tmp_path):

@@ -66,7 +66,7 @@ def test_tables_plots_and_a_line_a_layer(capsys, tmp_path, preset, data, tiny_mo
     assert lines[5] == f"best: layer {best.name}, {best.accuracy:.2f} % (chosen by {best.held_out:.2f} % held out)"
     assert lines[6:] == [str(tmp_path)]
     fields = json.loads((tmp_path / "probe.json").read_text())
-    assert (fields["best_layer"], fields["accuracy"], fields["images"]) == (best.name, best.accuracy, 150)
+    assert (fields["best_layer"], fields["accuracy"], fields["images"]) == (best.name, best.accuracy / 100, 150)
     rows = rows_of(tmp_path / "probe.csv")
     assert [row["layer"] for row in rows[:4]] == ["0", "1", "2", "0+2"]
     assert {row["labels_a_class"] for row in rows[:4]} == {"all"}

@@ -12,7 +12,7 @@ from reference import filtered_probabilities, naive_complete
 from tqdm import tqdm
 
 import igpt_tf as igpt
-from examples import TINY, randomise
+from examples import TINY, one_line_error, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
@@ -416,3 +416,15 @@ def test_quantised_weights_are_laid_out_as_they_are(tiny_model):
             np.testing.assert_allclose(np.asarray(found[name]), matrix, atol=np.abs(matrix).max() / 64, err_msg=name)
             assert (np.asarray(found[name]) != matrix).any()
     assert igpt.sample(model, 1).shape == (1, N_TOKENS)
+
+
+@pytest.mark.slow
+def test_whole_images_are_streamed(tiny_model):
+    *_, (rows, tokens) = igpt.stream(tiny_model, n=2, seed=3)
+    assert rows == tiny_model.config.n_px
+    np.testing.assert_array_equal(tokens, igpt.sample(tiny_model, n=2, seed=3))
+
+
+def test_streaming_needs_images_or_their_number(tiny_model, tokens):
+    for how in ({}, {"n": 2, "tokens": tokens}, {"n": 0}, {"tokens": tokens}):
+        one_line_error(lambda how=how: next(igpt.stream(tiny_model, **how)), match="expected `(n|tokens)`")

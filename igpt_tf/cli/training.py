@@ -199,7 +199,7 @@ def _train(
 
     from igpt_tf.backend.devices import choose_devices
     from igpt_tf.backend.processes import all_or_none
-    from igpt_tf.storage.files import require_writable
+    from igpt_tf.storage.files import check_outputs, require_writable
     from igpt_tf.training.best import best_interval
     from igpt_tf.training.callbacks import TimeLimit
     from igpt_tf.training.checkpoint import RunFolder
@@ -218,6 +218,8 @@ def _train(
         trainer.read(settings)
     folder = RunFolder(options.out / TRAINING, options.keep, options.accept_changes, warn)
     begun = folder.identity()
+    if begun is None and trainer.preset is not None:
+        check_outputs(options.out.glob("*.safetensors"), Path(trainer.preset.source).glob("*"))
     is_automatic = options.mixed_precision is None and begun is None
     options.mixed_precision = choose_precision(options.mixed_precision, begun)
     if process == 0:

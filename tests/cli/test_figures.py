@@ -154,6 +154,15 @@ def test_a_store_is_written_over_none_of_its_data(run, palette, tmp_path):
     assert contents(tmp_path) == before
 
 
+def test_a_model_is_not_trained_over_the_weights_that_it_begins_with(run, preset, photo, tmp_path):
+    before = contents(preset)
+    line = ["--data", photo, "--epochs", 1, "--no_mixed_precision"]
+    refused(run("pretrain", *line, "--init_from", preset, "--out", preset), "one that is read")
+    (tmp_path / "link").symlink_to(preset)
+    refused(run("pretrain", *line, "--init_from", preset, "--out", tmp_path / "link"), "one that is read")
+    assert contents(preset) == before
+
+
 def test_figures_are_named_after_the_picture_and_stay(complete, photo, tmp_path):
     out, jet = tmp_path / "out", tmp_path / "jet.png"
     jet.write_bytes(photo.read_bytes())

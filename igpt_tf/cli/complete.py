@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -121,6 +122,8 @@ def run(options: argparse.Namespace) -> None:
     )
     _tell(options, photos, regions)
     tell_replaced(replaced)
+    if left := _left(options, names, outputs):
+        remark(f"{listed(left)} of an earlier run stay: this run does not draw them anew")
     scale = 1 if options.pixels else options.scale or min(SCALE, largest_scale(n_px))
     completions = in_rows(_write(options, batches, palette, paths, scale), n)
     if options.paste:
@@ -174,6 +177,17 @@ def _film_paths(options: argparse.Namespace, names: list[str]) -> list[Path]:
         return [options.out / f"{name}_{FILM}" for name in names]
     path = Path(options.gif)
     return [path] if len(names) == 1 else [path.with_stem(f"{name}_{path.stem}") for name in names]
+
+
+def _left(options: argparse.Namespace, names: list[str], outputs: list[Path]) -> list[Path]:
+    """Completions and films that an earlier run left for the same pictures, and this run does not replace."""
+    written, likely = set(outputs), list[Path]()
+    for name in names:
+        more = (options.out / f"{name}_{k}.png" for k in itertools.count(options.n))
+        likely += itertools.takewhile(Path.exists, more)
+        likely += [options.out / f"{name}_{k}_pasted.png" for k in range(options.n)]
+        likely.append(options.out / f"{name}_{FILM}")
+    return [path for path in likely if path not in written and path.exists()]
 
 
 def _tell(options: argparse.Namespace, photos: list[Photograph], regions: list[Region]) -> None:

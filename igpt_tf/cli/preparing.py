@@ -36,6 +36,7 @@ def prepare(source: Source, folder: Path, n_px: int, n_colors: int) -> TokenStor
         UserError: if the pictures cannot be read, or the folder holds the tokens of others.
     """
     from igpt_tf.backend.processes import process_share
+    from igpt_tf.data.sources.open import STORE
     from igpt_tf.data.store.store import tokenize
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.weights.folder import PALETTE_FILE
@@ -54,11 +55,11 @@ def prepare(source: Source, folder: Path, n_px: int, n_colors: int) -> TokenStor
         images, _ = draw_images(source, n_px, MOST_IMAGES)
         palette = _fit(images, n_colors)
         palette.save(path)
-    kind = "grey levels" if palette.n_channels == 1 else "colours"
-    remark(
-        f"{source.name}: turning {len(source)} pictures into tokens of {len(palette)} {kind}, in {folder / 'tokens'}"
-    )
-    store = tokenize(source, folder / "tokens", palette, n_px, progress=True)
+    kind = f"{len(palette)} {'grey levels' if palette.n_channels == 1 else 'colours'}"
+    tokens = folder / "tokens"
+    what = "using the tokens" if (tokens / STORE).exists() else f"turning {len(source)} pictures into tokens"
+    remark(f"{source.name}: {what} of {kind}, in {tokens}")
+    store = tokenize(source, tokens, palette, n_px, progress=True)
     report_skipped(store, len(source))
     return store
 

@@ -46,7 +46,7 @@ def test_a_folder_of_pictures_is_enough_and_a_killed_step_resumes(capsys, monkey
     written = (out / "training/tokens/store.json").stat().st_mtime_ns
     code, _, err = run(capsys, *line)
     assert code == 0, err
-    assert "choosing colours" not in err and "turning 7 pictures into tokens of 11 colours" in err
+    assert "choosing colours" not in err and "using the tokens of 11 colours" in err
     assert "1 of 7 images could not be read" in err
     assert (out / "training/tokens/store.json").stat().st_mtime_ns == written
     assert Palette.load(out / "palette.npy") == TokenStore.open(out / "training/tokens").palette

@@ -12,6 +12,7 @@ from igpt_tf.cli import training
 from igpt_tf.errors import Notice
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
+from igpt_tf.weights.names import named_variables
 from igpt_tf.weights.presets import load_palette, open_preset
 
 SHAPE = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
@@ -111,8 +112,27 @@ def test_classes_are_drawn_in_turn_and_shown_in_tensorboard(capsys, tmp_path, li
 def test_a_classifier_under_way_keeps_its_classes(monkeypatch, capsys, tmp_path, line, preset):
     out = tmp_path / "classifier"
     words = ["--data", tmp_path / "pictures", "--model", preset, "--out", out, "--batch_size", 2, "--save_every", 1]
-    line = ["finetune", *words, "--lora_rank", 2, "--holdout", 0.2, "--no_mixed_precision", "--epochs", 2]
+    line = [
+        "finetune",
+        *words,
+        "--lora_rank",
+        2,
+        "--holdout",
+        0.2,
+        "--no_mixed_precision",
+        "--epochs",
+        2,
+        "--patience",
+        9,
+    ]
     assert "the checkpoint of step 2 is kept" in interrupted(monkeypatch, capsys, line, 3)
     code, found, err = run(capsys, "classify", tmp_path / "pictures/cat", "--model", out, "--json")
     assert code == 0 and {one["name"] for one in json.loads(found)[0]["classes"]} == {"cat", "dog"}, err
+    code, _, err = run(capsys, *line)
+    assert code == 0, err
+    with pytest.warns(Notice, match="using its checkpoint"):
+        checkpoint = open_preset(out / "training")
+    for name in named_variables(ImageGPT(checkpoint.config)):
+        # What the adapters have learned is in both.
+        np.testing.assert_allclose(checkpoint.read(name), open_preset(out).read(name), rtol=1e-6, err_msg=name)
     assert Palette.load(out / "training/palette.npy") == Palette.load(preset / "palette.npy")

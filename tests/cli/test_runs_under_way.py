@@ -118,12 +118,10 @@ def test_a_classifier_under_way_keeps_its_classes(monkeypatch, capsys, tmp_path,
         "--lora_rank",
         2,
         "--holdout",
-        0.2,
+        0,
         "--no_mixed_precision",
         "--epochs",
         2,
-        "--patience",
-        9,
     ]
     assert "the checkpoint of step 2 is kept" in interrupted(monkeypatch, capsys, line, 3)
     code, found, err = run(capsys, "classify", tmp_path / "pictures/cat", "--model", out, "--json")

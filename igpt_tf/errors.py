@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import difflib
 import operator
 from collections.abc import Generator, Iterable
 from typing import Any
@@ -38,6 +39,12 @@ def naming(name: object) -> Generator[None, None, None]:
         yield
     except UserError as error:
         raise UserError(f"{name}: {error}") from error
+
+
+def meant(name: str, known: Iterable[str]) -> str:
+    """For a message: which of the known names was probably meant; nothing if none is like it."""
+    close = difflib.get_close_matches(name, list(known), 1)
+    return f" (did you mean {close[0]}?)" if close else ""
 
 
 def listed(things: Iterable[object], most: int = 5) -> str:

@@ -10,6 +10,8 @@ from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
 
+EXAMPLES = ("--model pets-classifier photo.jpg", "--model pets-classifier photos --top 1 --json")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -23,10 +25,8 @@ def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
     preset = open_model(options)
     from igpt_tf.download.single import read_url
-    from igpt_tf.model import ImageGPTClassifier
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import read_pictures
-    from igpt_tf.scoring.evaluation import classify
 
     if preset.n_class is None:
         raise UserError(
@@ -36,7 +36,9 @@ def run(options: argparse.Namespace) -> None:
         )
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
-    classifier, batch_size = load_model(options, ImageGPTClassifier.from_preset, preset)
+    classifier, batch_size = load_model(options, preset, with_head=True)
+    from igpt_tf.scoring.evaluation import classify
+
     probabilities = classify(classifier, quantize(palette, pictures), batch_size=batch_size, progress=True)
     classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
     found, lines = [], []

@@ -38,6 +38,8 @@ if TYPE_CHECKING:
 # Times that each completion is enlarged: 512 pixels for a model of 32.
 SCALE = 16
 
+EXAMPLES = ("photo.jpg", "photo.jpg --mask mask.png --n 8 --out pictures")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -86,12 +88,10 @@ def run(options: argparse.Namespace) -> None:
     controls, preset, palette = open_drawing(options)
     import numpy as np
 
-    from igpt_tf.model import ImageGPT
     from igpt_tf.pictures.figures import film, in_rows, name_cells, seen
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import names_of
     from igpt_tf.pictures.writing import grid
-    from igpt_tf.sampling import Sampler
 
     n, n_px = options.n, preset.config.n_px
     sources, photos, originals = _read(options.pictures, n_px)
@@ -105,7 +105,9 @@ def run(options: argparse.Namespace) -> None:
     refuse_series_names(outputs)
     replaced = existing(options, outputs, [*sources, *([options.mask] if options.mask else [])])
 
-    model, batch_size = load_model(options, ImageGPT.from_preset, preset)
+    model, batch_size = load_model(options, preset)
+    from igpt_tf.sampling import Sampler
+
     known = np.stack([region.known for region in regions])
     tokens = quantize(palette, originals)
     batches = Sampler(model).complete_batches(

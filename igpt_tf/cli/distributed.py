@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-import sys
 
-from igpt_tf.cli.opening import load_backend, redirected
+from igpt_tf.cli.backends import choose_backend, load_backend, redirected
 from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.errors import UsageError
 
@@ -15,12 +13,11 @@ TOGETHER = ("coordinator", "num_processes", "process_id")
 
 
 def add_distributed_options(parser: argparse.ArgumentParser) -> None:
-    """Which backend, which of several processes this one is, and how many devices share a copy of the model."""
+    """Which of several processes this one is, and how many devices share a copy of the model."""
     group = parser.add_argument_group(
         "several machines",
         "the same command on each, except for --process_id; only number 0 writes, so only its --out must be kept",
     )
-    group.add_argument("--backend", choices=("tensorflow", "jax"), help="Keras' backend (default: KERAS_BACKEND)")
     group.add_argument("--coordinator", metavar="HOST:PORT", help="address of process 0, which all can reach")
     group.add_argument("--num_processes", type=positive, metavar="N", help="processes, one a machine")
     group.add_argument("--process_id", type=non_negative, metavar="I", help="which one this is, from 0")
@@ -37,18 +34,13 @@ def check_distributed(options: argparse.Namespace) -> None:
     if given and len(given) < len(TOGETHER):
         wanted, got = (", ".join(f"--{name}" for name in names) for names in (TOGETHER, given))
         raise UsageError(f"expected {wanted} together, got {got} alone")
-    if _several(options) and options.n_gpu is not None:
+    if is_one_of_several(options) and options.n_gpu is not None:
         raise UsageError(f"--n_gpu: expected none, as several processes use all their devices, got {options.n_gpu}")
-    if _several(options) and options.model_parallel > 1:
+    if is_one_of_several(options) and options.model_parallel > 1:
         raise UsageError(
             f"--model_parallel: expected 1 for several processes, got {options.model_parallel}: leave out --coordinator"
         )
-    if options.backend is None:
-        return
-    loaded = sys.modules["keras"].backend.backend() if "keras" in sys.modules else options.backend
-    if loaded != options.backend:
-        raise UsageError(f"--backend: expected {loaded}, which Keras has loaded in this process, got {options.backend}")
-    os.environ["KERAS_BACKEND"] = options.backend
+    choose_backend(options.backend)
 
 
 def start_backend(options: argparse.Namespace) -> int:
@@ -59,8 +51,8 @@ def start_backend(options: argparse.Namespace) -> int:
         UserError: if the backend is missing or the others cannot be reached.
     """
     # Several processes have to meet before any of them touches a device.
-    load_backend(touch_devices=not _several(options), threads=options.threads)
-    if not _several(options):
+    load_backend(options.backend, touch_devices=not is_one_of_several(options), threads=options.threads)
+    if not is_one_of_several(options):
         return 0
     from igpt_tf.backend.processes import join_processes, process_share
 
@@ -70,7 +62,8 @@ def start_backend(options: argparse.Namespace) -> int:
         return process_share().process
 
 
-def _several(options: argparse.Namespace) -> bool:
+def is_one_of_several(options: argparse.Namespace) -> bool:
+    """Whether several processes train together."""
     return options.num_processes is not None and options.num_processes > 1
 
 

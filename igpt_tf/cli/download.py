@@ -21,9 +21,10 @@ from igpt_tf.storage.places import CHECKPOINTS, download_folder
 if TYPE_CHECKING:
     from igpt_tf.download.transfer import Meter
 
-EXAMPLE = "download --model s --clusters"
 # What the library advises, and the flag for it.
 FLAGS = {"another folder": "--download_dir", "another mirror": "--base_url"}
+
+EXAMPLES = ("--model s --clusters", "--dataset cifar10 --download_dir data")
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -63,7 +64,8 @@ def _check(options: argparse.Namespace) -> None:
     if options.model is None and (options.ckpt is not None or options.bert):
         raise UsageError("expected --model s, m or l with --ckpt or --bert, got none")
     if not (options.model or options.clusters or options.dataset):
-        raise UsageError(f"expected --model, --clusters or --dataset, got none: try {command(EXAMPLE)}")
+        example = command(f"download {EXAMPLES[0]}")
+        raise UsageError(f"expected --model, --clusters or --dataset, got none: try {example}")
     if not options.base_url.startswith(("http://", "https://")):
         raise UsageError(f"--base_url: expected one that starts with http:// or https://, got {options.base_url!r}")
 

@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # OpenAI's names of the files and of the splits in what it prints; the largest comes last.
 SPLITS = {"te": "test", "va": "valid", "tr": "train"}
 
+EXAMPLES = ("--data cifar10:test", "--model my-model --data photos --json")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -61,10 +63,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Evaluate every split and print a line for each."""
     preset = open_model(options)
-    from igpt_tf.model import ImageGPT, ImageGPTClassifier
-    from igpt_tf.scoring.evaluation import evaluate
-    from igpt_tf.scoring.likelihood import evaluate_classes
-
     if options.votes != 1 and not preset.config.bert:
         raise UsageError("--votes: expected a BERT model, got an autoregressive one: leave it out")
     if options.by_class and preset.config.n_start == 1:
@@ -76,8 +74,10 @@ def run(options: argparse.Namespace) -> None:
             f"{command('finetune')}"
         )
     splits = _read_splits(options, preset, has_head)
-    model_class = ImageGPTClassifier if has_head else ImageGPT
-    model, batch_size = load_model(options, model_class.from_preset, preset)
+    model, batch_size = load_model(options, preset, with_head=has_head)
+    from igpt_tf.scoring.evaluation import evaluate
+    from igpt_tf.scoring.likelihood import evaluate_classes
+
     classes = preset.start_classes if options.by_class else preset.classes
     n_class = preset.config.n_start - 1 if options.by_class else preset.n_class
     names = list(classes or map(str, range(n_class or 0)))

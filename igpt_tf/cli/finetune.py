@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
+EXAMPLES = ("--data pets --out pets-classifier", "--data pets --model my-model --lora_rank 8 --out pets-classifier")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -55,19 +57,21 @@ class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
     data: LabelledTokens
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
+        from igpt_tf.data.open import open_data
+
         self.options = options
         self.preset: Preset = open_model(options)
         self.config = self.preset.config
+        self.sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
+        self.palette = resolve_palette(options, self.preset, *self.sources)
 
     def read(self, settings: FinetuneSettings) -> None:
-        """Read the images to train on, those to validate on, and the palette of both."""
-        from igpt_tf.data.open import open_data, read_labelled
+        """Read the images to train on, and those to validate on."""
+        from igpt_tf.data.open import read_labelled
         from igpt_tf.data.split import hold_out, stratified_order
 
         options, config = self.options, self.config
-        sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
-        self.palette = resolve_palette(options, self.preset, *sources)
-        data, *others = [read_labelled(source, config.n_px, self.palette, config.n_vocab) for source in sources]
+        data, *others = [read_labelled(source, config.n_px, self.palette, config.n_vocab) for source in self.sources]
         self.data, self.validation = data, None
         if others:
             validation = others[0]

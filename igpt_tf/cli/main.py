@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import re
 import sys
 import traceback
 import warnings
+from collections.abc import Callable
+from functools import partial
 from types import ModuleType
+from typing import Any
 
 from igpt_tf import __version__
-from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, with_underscores
+from igpt_tf.cli.backends import BACKENDS
+from igpt_tf.cli.console import set_quiet
+from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, group, with_underscores
 from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import program
 from igpt_tf.cli.streams import safe_streams
@@ -138,15 +144,16 @@ def _known_to(flag: str, rest: list[str]) -> list[str]:
 def _run(arguments: list[str], command: str | None) -> int:
     """Parse the arguments and run the command; its exit code."""
     if command is not None:
-        parser = Parser(prog=program(), description=COMMANDS[command])
-        _add_options(parser, command)
+        parser = _command_parser(command, partial(Parser, prog=program()))
     else:
         parser = Parser(prog=program(), description="Image GPT: evaluate, sample, complete and train.")
         parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
+        _add_quiet(parser, default=False)
         parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
         for name, summary in COMMANDS.items():
-            _add_options(parsers.add_parser(name, help=summary, description=_sentence(summary)), name)
+            _command_parser(name, partial(parsers.add_parser, name, help=summary))
     options = parser.parse_args(arguments)
+    set_quiet(getattr(options, "quiet", False))
     return _module(command or options.command).run(options) or DONE
 
 
@@ -154,10 +161,21 @@ def _module(command: str) -> ModuleType:
     return importlib.import_module(f"igpt_tf.cli.{command}")
 
 
-def _add_options(parser: Parser, command: str) -> None:
-    _module(command).add_options(parser)
-    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+def _command_parser(name: str, make: Callable[..., Parser]) -> Parser:
+    """The parser of a command: its own options, and those of every command."""
+    module, summary = _module(name), COMMANDS[name]
+    examples = [command_line(f"{name} {example}") for example in module.EXAMPLES]
+    parser = make(description=f"{summary[0].upper()}{summary[1:]}.", examples=examples)
+    module.add_options(parser)
+    group(parser, "computing").add_argument(
+        "--backend", choices=tuple(BACKENDS), help="Keras' backend (default: KERAS_BACKEND, or what is installed)"
+    )
+    output = group(parser, "output")
+    output.add_argument("--json", action="store_true", help="print the result as JSON")
+    _add_quiet(output, default=argparse.SUPPRESS)
+    return parser
 
 
-def _sentence(summary: str) -> str:
-    return f"{summary[0].upper()}{summary[1:]}."
+def _add_quiet(parser: argparse._ActionsContainer, default: Any) -> None:
+    text = "no progress and no remarks, only results, warnings and errors"
+    parser.add_argument("-q", "--quiet", action="store_true", default=default, help=text)

@@ -1,20 +1,15 @@
-"""Loading the backend, and opening the model, the palette and the images that the options name."""
+"""Opening the model, the palette and the images that the options name."""
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
-import sys
 import warnings
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.console import warn
+from igpt_tf.cli.backends import load_backend, silenced
+from igpt_tf.cli.console import doing, warn
 from igpt_tf.cli.parser import SHAPE_OPTIONS
 from igpt_tf.errors import Notice, UsageError, UserError
-
-ModelT = TypeVar("ModelT")
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -27,52 +22,8 @@ if TYPE_CHECKING:
     from igpt_tf.weights.presets import Preset
 
 
-def load_backend(touch_devices: bool = True, threads: int | None = None) -> None:
-    """Load Keras and its backend without the remarks that TensorFlow's libraries make about the machine.
-
-    Args:
-        touch_devices: compute something, for the remarks that come with the first computation.
-        threads: processor cores to compute on; None: all.
-    """
-    # They are written before any logging can be configured.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    with open(os.devnull, "wb") as nowhere, redirected(2, nowhere.fileno()):
-        try:
-            import keras
-
-            import igpt_tf.backend  # noqa: F401  (sets what JAX reads when it starts)
-
-            if threads is not None:
-                from igpt_tf.backend.devices import limit_threads
-
-                limit_threads(threads)
-            if touch_devices:
-                keras.ops.zeros(1)
-            if keras.backend.backend() not in ("tensorflow", "jax"):
-                raise ValueError(keras.backend.backend())
-        except (ImportError, ValueError) as error:
-            raise UserError(
-                f"expected TensorFlow or JAX as Keras' backend, got {str(error).splitlines()[0]}: install tensorflow, "
-                "or jax and set KERAS_BACKEND=jax"
-            ) from error
-
-
-@contextlib.contextmanager
-def redirected(descriptor: int, to: int) -> Iterator[None]:
-    """What libraries write to one of the process' files goes to another in this scope."""
-    (sys.stdout if descriptor == 1 else sys.stderr).flush()
-    kept = os.dup(descriptor)
-    os.dup2(to, descriptor)
-    try:
-        yield
-    finally:
-        os.dup2(kept, descriptor)
-        os.close(kept)
-
-
 def open_model(options: argparse.Namespace) -> Preset:
-    """Load the backend and open the preset that the options name; what was typed of its shape must be true."""
-    load_backend()
+    """Open the preset that the options name, before Keras is loaded; what was typed of its shape must be true."""
     preset = open_named_preset(options.model)
     check_shape(preset.config, bert=options.bert or None, **{name: getattr(options, name) for name in SHAPE_OPTIONS})
     if options.clf and preset.n_class is None:
@@ -84,7 +35,8 @@ def open_named_preset(name: str) -> Preset:
     """`open_preset`, which prints in a line each what it remarks, such as the checkpoint that it chose."""
     from igpt_tf.weights.presets import open_preset
 
-    with warnings.catch_warnings(record=True) as caught:
+    # OpenAI's checkpoints are read by TensorFlow.
+    with silenced(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Notice)
         preset = open_preset(name)
     for one in caught:
@@ -95,13 +47,16 @@ def open_named_preset(name: str) -> Preset:
     return preset
 
 
-def load_model(options: argparse.Namespace, load: Callable[[Preset], ModelT], preset: Preset) -> tuple[ModelT, int]:
-    """What `load` makes of the preset, on the devices of the options, and how many images they compute at once."""
+def load_model(options: argparse.Namespace, preset: Preset, with_head: bool = False) -> tuple[Any, int]:
+    """An `ImageGPT`, or a classifier, on the devices of the options, and how many images they compute at once."""
+    load_backend(options.backend)
     from igpt_tf.backend.devices import choose_devices, device_scope
+    from igpt_tf.model import ImageGPT, ImageGPTClassifier
 
     devices = choose_devices(options.n_gpu)
-    with device_scope(devices):
-        return load(preset), options.n_sub_batch * len(devices)
+    with device_scope(devices), doing("loading the model"):
+        model = (ImageGPTClassifier if with_head else ImageGPT).from_preset(preset)
+    return model, options.n_sub_batch * len(devices)
 
 
 def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:

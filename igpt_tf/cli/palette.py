@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 # The reconstruction error is measured on about this many images.
 EVALUATED = 1000
 
+EXAMPLES = ("fit --data photos", "fit --data cifar10 --n_colors 64 --out my-palette.npy")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""

@@ -3,42 +3,95 @@
 from __future__ import annotations
 
 import argparse
+import itertools
+import math
+import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
+
+from igpt_tf.cli.program import typed
+from igpt_tf.errors import meant
 
 if TYPE_CHECKING:
     from igpt_tf.sampling import Controls
 
 DONE, FAILED, WRONG_USE, INTERRUPTED = 0, 1, 2, 130
+# The messages of argparse that do not say what was expected and what was found.
+DIALECT = {
+    r"^argument (?=\S+: )": "",
+    r"^the following arguments are required: (.*)": r"expected \1, got none",
+    r"(expected (?:one|at least one) argument)$": r"\1, got none",
+    r"^(\S+): not allowed with argument (\S+)$": r"expected \1 or \2, got both: give one of them",
+    r"^unrecognized arguments: (.*)": r"expected nothing more, got \1",
+}
 SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
 
 
 class HelpFormatter(argparse.ArgumentDefaultsHelpFormatter):
-    """Help that shows the defaults, unless they are None or off."""
+    """Help that shows the defaults, unless they are None or off, and keeps the lines of examples."""
 
     def _get_help_string(self, action: argparse.Action) -> str | None:
         # Without one, the help says itself what happens; a switch is off.
         says_nothing = action.default is None or action.default is False
         return action.help if says_nothing else super()._get_help_string(action)
 
+    def _fill_text(self, text: str, width: int, indent: str) -> str:
+        return text if "\n" in text else super()._fill_text(text, width, indent)
+
 
 class Parser(argparse.ArgumentParser):
-    """A parser that reports mistakes in one line and accepts `--n-gpu` for `--n_gpu`."""
+    """A parser that reports mistakes in one line and accepts `--n-gpu` for `--n_gpu`.
 
-    def __init__(self, **kwargs) -> None:
+    Args:
+        examples: lines to type, for the end of the help.
+        kwargs: arguments of `argparse.ArgumentParser`.
+    """
+
+    def __init__(self, examples: Sequence[str] = (), **kwargs) -> None:
         kwargs.setdefault("formatter_class", HelpFormatter)
-        super().__init__(allow_abbrev=False, **kwargs)
+        epilog = "\n".join(["examples:", *(f"  {line}" for line in examples)]) if examples else None
+        super().__init__(allow_abbrev=False, epilog=epilog, **kwargs)
 
     def error(self, message: str) -> NoReturn:
         """End with one line; the usage is a page by itself and would hide it."""
-        how = f"python {self.prog}" if ".py" in self.prog else self.prog
-        self.exit(WRONG_USE, f"{self.prog}: {message}; see {how} --help\n")
+        for pattern, ours in DIALECT.items():
+            message = re.sub(pattern, ours, message)
+        self.exit(WRONG_USE, f"{self.prog}: {message}; see {typed(self.prog)} --help\n")
 
     def parse_args(self, args=None, namespace=None):
         """Parse, with dashes inside an option's name read as underscores."""
         args = sys.argv[1:] if args is None else args
         return super().parse_args([with_underscores(argument) for argument in args], namespace)
+
+    def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
+        """Parse; of several mistakes, an option that does not exist is reported first, with the one that was meant."""
+        known = self._option_string_actions
+        # The main parser's command has options of its own.
+        arguments = itertools.takewhile(self._is_own, args or [])
+        for name in (argument.partition("=")[0] for argument in arguments):
+            if re.match(r"--?[a-zA-Z]", name) and name not in known and name[:2] not in known:
+                hint = meant("--" + name.lstrip("-"), known)
+                self.error(f"expected an option of this command, got {name}{hint}")
+        return super().parse_known_args(args, namespace)
+
+    def _is_own(self, argument: str) -> bool:
+        return argument != "--" and (self._subparsers is None or argument.startswith("-"))
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        names = [str(choice) for choice in action.choices or ()]
+        if names and str(value) not in names:
+            wrong = f"expected one of {', '.join(names)}, got {value!r}{meant(str(value), names)}"
+            raise argparse.ArgumentError(action, wrong)
+
+
+def group(parser: argparse.ArgumentParser, title: str, about: str | None = None) -> argparse._ArgumentGroup:
+    """The parser's group of options of this title, made when it is first asked for."""
+    for one in parser._action_groups:
+        if one.title == title:
+            return one
+    return parser.add_argument_group(title, about)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
@@ -50,8 +103,10 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="nano-cifar10",
         help="a bundled name, a preset folder, igpt-s|m|l once downloaded, or the prefix of an OpenAI checkpoint",
     )
-    add("--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)")
-    shape = parser.add_argument_group("shape", "read from the checkpoint; what is typed must agree with it")
+    shape = group(parser, "model", "its shape is read from the checkpoint; what is typed must agree with it")
+    shape.add_argument(
+        "--palette", "--color_cluster_path", type=Path, help="palette .npy (default: the one beside the model)"
+    )
     for name in SHAPE_OPTIONS:
         shape.add_argument(f"--{name}", type=int, metavar="N", help=f"the checkpoint's {name}")
     shape.add_argument("--bert", action="store_true", help="the checkpoint is a BERT model")
@@ -60,7 +115,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 def add_device_options(parser: argparse.ArgumentParser) -> None:
     """How many devices, and how many images each computes at once."""
-    add = parser.add_argument
+    add = group(parser, "computing").add_argument
     add("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
     add("--n_sub_batch", type=positive, default=8, help="images per batch on each device")
 
@@ -68,10 +123,9 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:
     """What decides a drawn image, and where it goes."""
     add = parser.add_argument
-    add("--temperature", type=float, default=1.0, help="below 1 favours likely colours; 0 takes the likeliest")
-    add("--top_k", type=int, help="draw only from the k likeliest colours")
-    add("--top_p", type=float, help="draw from the smallest set of colours with this probability")
-    add("--min_p", type=float, help="draw from colours at least this many times as likely as the likeliest")
+    add("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
+    add("--seed", type=non_negative, default=42, help="seed of the random numbers")
+    add("--temperature", type=number, default=1.0, help="below 1 favours likely colours; 0 takes the likeliest")
     add(
         "--class_name",
         nargs="+",
@@ -80,14 +134,16 @@ def add_sampling_options(parser: argparse.ArgumentParser) -> None:
         help="names or numbers of classes that the model was trained with; of several, pictures have them in turn; "
         "all: every class",
     )
-    add("--guidance", type=float, default=1.0, help="above 1, pictures are more of their class and less varied")
-    add("--seed", type=non_negative, default=42, help="seed of the random numbers")
-    add("--out", "--save_dir", type=Path, default=Path("out"), help="folder for the pictures")
+    add("--guidance", type=number, default=1.0, help="above 1, pictures are more of their class and less varied")
+    add = group(parser, "colours", "that are drawn").add_argument
+    add("--top_k", type=positive, help="draw only from the k likeliest colours")
+    add("--top_p", type=number, help="draw from the smallest set of colours with this probability")
+    add("--min_p", type=number, help="draw from colours at least this many times as likely as the likeliest")
 
 
 def controls_of(options: argparse.Namespace) -> Controls:
     """How colours are drawn; a `UsageError` for invalid values."""
-    from igpt_tf.sampling import Controls
+    from igpt_tf.sampling.controls import Controls
 
     return Controls(options.temperature, options.top_k, options.top_p, options.min_p, options.guidance)
 
@@ -112,15 +168,27 @@ def _at_least(least: int, text: str) -> int:
     return number
 
 
+def number(text: str) -> float:
+    """A finite number."""
+    found = _float(text)
+    if not math.isfinite(found):
+        raise argparse.ArgumentTypeError(f"expected a number, got {text!r}")
+    return found
+
+
 def probability(text: str) -> float:
     """A number between 0 and 1, without either."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = 0.0
-    if not 0 < number < 1:
+    found = _float(text)
+    if not 0 < found < 1:
         raise argparse.ArgumentTypeError(f"expected a probability between 0 and 1, got {text!r}")
-    return number
+    return found
+
+
+def _float(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        return math.nan
 
 
 def with_underscores(argument: str) -> str:

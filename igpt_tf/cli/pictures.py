@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from igpt_tf.cli.console import remark, report
 from igpt_tf.cli.opening import open_model, open_palette
 from igpt_tf.cli.parser import controls_of, positive
-from igpt_tf.errors import UsageError, listed
+from igpt_tf.errors import UsageError, UserError, listed, meant
 from igpt_tf.storage.files import check_outputs, require_writable
 
 if TYPE_CHECKING:
@@ -49,8 +49,13 @@ def add_figure_options(parser: argparse.ArgumentParser, scaled: str) -> None:
 
 def open_drawing(options: argparse.Namespace) -> tuple[Controls, Preset, Palette]:
     """How colours are drawn, the model and its palette; places that cannot be written are refused before the work."""
-    preset = open_model(options)
     controls = controls_of(options)
+    preset = open_model(options)
+    if preset.config.bert:
+        raise UserError(
+            f"{preset.source}: expected an autoregressive model, got a BERT model, which cannot draw pixels one after "
+            "another"
+        )
     options.classes = choose_classes(options.classes, preset)
     if options.classes is None and controls.guidance != 1:
         raise UsageError("--guidance: expected --class_name with it, got it alone: name a class")
@@ -95,7 +100,11 @@ def choose_classes(words: list[str] | None, preset: Preset) -> list[int | str] |
     names = preset.start_classes or ()
     if words == ["all"] and "all" not in names:
         return list(range(preset.config.n_start - 1))
-    return [int(word) if word.isdigit() and word not in names else word for word in words]
+    for word in words:
+        if word not in names and not (word.isdigit() and int(word) < preset.config.n_start - 1):
+            known = listed(names) or f"a number from 0 to {preset.config.n_start - 2}"
+            raise UserError(f"--class_name: expected one of {known}, got {word!r}{meant(word, names)}")
+    return [int(word) if word not in names else word for word in words]
 
 
 def existing(options: argparse.Namespace, outputs: Iterable[Path], inputs: Iterable[str | Path] = ()) -> list[Path]:

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
+EXAMPLES = ("--data photos.tokens --out my-model", "--data photos.tokens --time_limit 8h --out my-model")
+
 
 class ListRecipes(argparse.Action):
     """Stores the name of a recipe; for `list`, and for a flag without a name, prints all recipes and ends."""

@@ -8,7 +8,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.console import report, warn
+from igpt_tf.cli.backends import load_backend
+from igpt_tf.cli.console import doing, report, warn
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.errors import UsageError, UserError
@@ -18,9 +19,14 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from igpt_tf.data.labelled import LabelledTokens
+    from igpt_tf.data.sources.open import Source
+    from igpt_tf.data.store.store import TokenStore
+    from igpt_tf.pictures.palette import Palette
     from igpt_tf.probing.few_labels import LowData
     from igpt_tf.probing.protocol import LayerResult
     from igpt_tf.weights.presets import Preset
+
+EXAMPLES = ("--data cifar10 --limit 5000", "--model my-model --data pets --test_data other-pets --layers 4 5 6")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -64,21 +70,27 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
+    from igpt_tf.data.open import open_data
+    from igpt_tf.storage.files import require_writable
+
     layers = _layers(options.layers)
     preset = open_model(options)
+    cache = options.cache or options.out / "features"
+    for folder in (options.out, cache):
+        require_writable(folder)
+    # Both are opened before either is read, which may take long.
+    sources = open_data(options.data), open_data(options.test_data or _test_split(options.data))
+    palette = resolve_palette(options, preset, *sources)
+    load_backend(options.backend)
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT
     from igpt_tf.probing.cache import FeatureCache
     from igpt_tf.probing.protocol import ProbeResult, probe
     from igpt_tf.probing.report import fields_of, write_report, write_table
-    from igpt_tf.storage.files import require_writable
 
     devices = choose_devices(options.n_gpu)
-    cache = options.cache or options.out / "features"
-    for folder in (options.out, cache):
-        require_writable(folder)
-    train, test = _read(options, preset)
-    with device_scope(devices):
+    train, test = _read(options, preset, palette, *sources)
+    with device_scope(devices), doing("loading the model"):
         model = ImageGPT.from_preset(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
     results: list[LayerResult] = []
 
@@ -124,19 +136,23 @@ def run(options: argparse.Namespace) -> None:
     report(options, fields, *lines, str(options.out))
 
 
-def _read(options: argparse.Namespace, preset: Preset) -> tuple[LabelledTokens, LabelledTokens]:
+def _read(
+    options: argparse.Namespace,
+    preset: Preset,
+    palette: Palette | None,
+    trained: TokenStore | Source,
+    tested: TokenStore | Source,
+) -> tuple[LabelledTokens, LabelledTokens]:
     """The training and the test images, as many as the options say."""
-    from igpt_tf.data.open import open_data, read_labelled
+    from igpt_tf.data.open import read_labelled
     from igpt_tf.probing.linear import require_all_classes
 
-    # Both are opened before either is read, which may take long.
-    sources = open_data(options.data), open_data(options.test_data or _test_split(options.data))
-    config, palette = preset.config, resolve_palette(options, preset, *sources)
-    everything = read_labelled(sources[0], config.n_px, palette, config.n_vocab)
+    config = preset.config
+    everything = read_labelled(trained, config.n_px, palette, config.n_vocab)
     train = _limited(everything, options.limit, options.seed)
     # The number of classes is known from all images, not from the limited ones.
     require_all_classes(train.labels, everything.n_class)
-    test = read_labelled(sources[1], config.n_px, palette, config.n_vocab)
+    test = read_labelled(tested, config.n_px, palette, config.n_vocab)
     warn_of_same_images(everything, test)
     return train, _limited(test, options.test_limit, options.seed)
 

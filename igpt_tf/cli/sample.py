@@ -37,6 +37,8 @@ if TYPE_CHECKING:
 SCALE = 4
 BAR = "{desc}{percentage:3.0f}%|{bar}| {n:.1f}/{total} images [{elapsed}<{remaining}]"
 
+EXAMPLES = ("--n 9", "--model my-model --temperature 0.95 --out pictures")
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
@@ -60,12 +62,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw the missing pictures of sample_0.png, sample_1.png ..., and write their grid."""
     controls, preset, palette = open_drawing(options)
-    from igpt_tf.model import ImageGPT
-
     grid_path = options.grid or options.out / GRID
     film_path = Path(options.gif) if isinstance(options.gif, str) else options.out / FILM
     replaced = existing(options, [grid_path, *([film_path] if options.gif else [])])
-    model, batch_size = load_model(options, ImageGPT.from_preset, preset)
+    model, batch_size = load_model(options, preset)
     settings = {
         "model": preset.fingerprint(),
         "palette": palette.digest(),

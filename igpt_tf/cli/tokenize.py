@@ -20,6 +20,11 @@ if TYPE_CHECKING:
 # At most this many of the images that could not be read are printed; a file in the store lists all.
 NAMED = 10
 
+EXAMPLES = (
+    "--data photos --palette palette.npy --out photos.tokens",
+    "--data mnist --palette grey.npy --out mnist.tokens",
+)
+
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""

@@ -13,10 +13,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from igpt_tf.cli.console import report, warn
-from igpt_tf.cli.distributed import add_distributed_options, check_distributed, models_scope, start_backend
+from igpt_tf.cli.distributed import (
+    add_distributed_options,
+    check_distributed,
+    is_one_of_several,
+    models_scope,
+    start_backend,
+)
 from igpt_tf.cli.parser import add_device_options, non_negative, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
 from igpt_tf.errors import UsageError
+from igpt_tf.storage.files import require_writable
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -194,12 +201,17 @@ def _train(
     check_distributed(options)
     # Mistakes in the settings are reported before the backend is loaded, which takes seconds.
     settings = choose_settings(options, settings_class, recipe)
+    trainer = None
+    if not is_one_of_several(options):
+        # So are those in what they name; several processes must meet before one of them may stop.
+        trainer = trainer_class(options, recipe)
+        require_writable(options.out)
     process = start_backend(options)
     import keras
 
     from igpt_tf.backend.devices import choose_devices
     from igpt_tf.backend.processes import all_or_none
-    from igpt_tf.storage.files import check_outputs, require_writable
+    from igpt_tf.storage.files import check_outputs
     from igpt_tf.training.best import best_interval
     from igpt_tf.training.callbacks import TimeLimit
     from igpt_tf.training.checkpoint import RunFolder
@@ -207,11 +219,11 @@ def _train(
 
     # Of several processes that train together, all stop if one of them cannot begin.
     with all_or_none():
-        trainer = trainer_class(options, recipe)
+        trainer = trainer or trainer_class(options, recipe)
         devices = choose_devices(options.n_gpu)
         scope = models_scope(options, devices, trainer.config.n_head)
         settings = with_batch(settings, options, recipe, len(devices) // options.model_parallel)
-        if process == 0:
+        if process == 0 and is_one_of_several(options):
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.

@@ -18,12 +18,31 @@ generator per device, and `sample`, `complete` and `stream` drain them. Another 
 way to pick a token is another `choose`; one that compares whole images while they are drawn uses `Drawing.select`.
 """
 
-from igpt_tf.sampling.api import complete, sample, sample_batches, sampler_of, stream
-from igpt_tf.sampling.filters import Controls
-from igpt_tf.sampling.network import Network
-from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
-from igpt_tf.sampling.sampler import Sampler
+from __future__ import annotations
 
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from igpt_tf.sampling.api import complete, sample, sample_batches, sampler_of, stream
+    from igpt_tf.sampling.controls import Controls
+    from igpt_tf.sampling.network import Network
+    from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
+    from igpt_tf.sampling.sampler import Sampler
+
+_MODULES = {
+    "Controls": "controls",
+    "Network": "network",
+    "Sampler": "sampler",
+    "complete": "api",
+    "known_by_mask": "region",
+    "known_outside_box": "region",
+    "known_rows": "region",
+    "sample": "api",
+    "sample_batches": "api",
+    "sampler_of": "api",
+    "stream": "api",
+}
 __all__ = [
     "Controls",
     "Network",
@@ -37,3 +56,10 @@ __all__ = [
     "sampler_of",
     "stream",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Import a name's module on first use: controls and regions are checked without Keras."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(f"igpt_tf.sampling.{_MODULES[name]}"), name)

@@ -10,7 +10,7 @@ import numpy as np
 from igpt_tf.backend.replica import kept_with
 from igpt_tf.errors import UserError, whole_number
 from igpt_tf.model.image_gpt import image_gpt_of
-from igpt_tf.sampling.filters import Controls
+from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.sampler import Classes, Sampler
 
 

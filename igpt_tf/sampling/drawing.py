@@ -12,7 +12,7 @@ import numpy as np
 from keras import ops
 
 from igpt_tf.model.objectives import token_nats
-from igpt_tf.sampling.filters import Controls
+from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.keys import Key, draw_uniforms
 from igpt_tf.sampling.network import Network, Weights
 

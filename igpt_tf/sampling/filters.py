@@ -5,79 +5,10 @@
 
 from __future__ import annotations
 
-import dataclasses
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from keras import ops
-
-from igpt_tf.errors import UsageError, whole_number
-
-
-@dataclasses.dataclass(frozen=True)
-class Controls:
-    """Temperature, filters and guidance of the distribution that tokens are drawn from.
-
-    Guidance comes first, then temperature and filters in the order of the attributes.
-
-    Attributes:
-        temperature: divides the logits; 0 always takes the likeliest colour.
-        top_k: keeps the k likeliest colours; None: all.
-        top_p: then keeps the smallest set of colours with at least this probability (Holtzman et al., 2020); None: all.
-        min_p: then keeps the colours at least this many times as likely as the likeliest (Nguyen et al., 2024); None:
-            all.
-        guidance: how much images are of their class; 1: as those that the model was trained on, 0: of no class.
-
-    Raises:
-        UsageError: if a value is invalid.
-    """
-
-    temperature: float = 1.0
-    top_k: int | None = None
-    top_p: float | None = None
-    min_p: float | None = None
-    guidance: float = 1.0
-
-    def __post_init__(self) -> None:
-        checked: dict[str, float | None] = {
-            "temperature": _number("temperature", self.temperature, "of at least 0", lambda x: 0 <= x < np.inf),
-            "guidance": _number("guidance", self.guidance, "of at least 0", lambda x: 0 <= x < np.inf),
-        }
-        if self.top_k is not None:
-            checked["top_k"] = whole_number("top_k", self.top_k, 1)
-        if self.top_p is not None:
-            top_p = _number("top_p", self.top_p, "above 0 and at most 1", lambda x: 0 < x <= 1)
-            # In float32, a sum of probabilities may reach 1 before the last of them: a filter of 1 would not keep all.
-            checked["top_p"] = None if top_p == 1 else top_p
-        if self.min_p is not None:
-            checked["min_p"] = _number("min_p", self.min_p, "from 0 to 1", lambda x: 0 <= x <= 1) or None
-        for name, value in checked.items():
-            object.__setattr__(self, name, value)
-
-    @property
-    def greedy(self) -> bool:
-        """Whether only the likeliest colour can be drawn, so that all draws are equal."""
-        return self.temperature == 0 or self.top_k == 1 or self.min_p == 1
-
-    def values(self) -> dict[str, np.ndarray]:
-        """The temperature and the filters that are given, as arrays: a compiled program serves any values of them."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        del given["guidance"]  # the logits have it already
-        if "top_k" in given:
-            # No palette has more colours.
-            given["top_k"] = min(given["top_k"], np.iinfo("int32").max)
-        return {name: np.array(value, "int32" if name == "top_k" else "float32") for name, value in given.items()}
-
-
-def _number(name: str, value: Any, kind: str, fits: Callable[[float], bool]) -> float:
-    try:
-        number = float(value)
-    except (TypeError, ValueError):
-        number = np.nan
-    if not fits(number):
-        raise UsageError(f"expected `{name}` as a number {kind}, got {value}")
-    return number
 
 
 def filter_logits(logits: Any, temperature: Any, top_k: Any = None, top_p: Any = None, min_p: Any = None) -> Any:

@@ -15,8 +15,9 @@ import numpy as np
 
 from igpt_tf.errors import UserError, whole_number
 from igpt_tf.progress import ProgressBar
+from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
-from igpt_tf.sampling.filters import Controls, choose
+from igpt_tf.sampling.filters import choose
 from igpt_tf.sampling.guidance import GuidedNetwork
 from igpt_tf.sampling.keys import image_keys
 from igpt_tf.sampling.network import Network, Weights, networks_of

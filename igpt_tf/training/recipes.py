@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from igpt_tf.config import SIZES, ImageGPTConfig
-from igpt_tf.errors import UsageError
+from igpt_tf.errors import UsageError, meant
 from igpt_tf.training.settings import PretrainSettings, scaled_beta2
 
 
@@ -132,7 +132,7 @@ def find_recipe(name: str) -> Recipe:
         UsageError: if there is none.
     """
     if name not in RECIPES:
-        raise UsageError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}")
+        raise UsageError(f"expected a recipe of {', '.join(RECIPES)}, got {name!r}{meant(name, RECIPES)}")
     return RECIPES[name]
 
 

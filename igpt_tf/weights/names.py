@@ -9,13 +9,15 @@ import functools
 import math
 import re
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-import keras
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError, listed
+
+if TYPE_CHECKING:
+    import keras
 
 Shape = tuple[int, ...]
 
@@ -98,6 +100,9 @@ def named_arrays(model: keras.Model) -> dict[str, np.ndarray]:
 
 def float_array(name: str, values: Any) -> np.ndarray:
     """A variable's values as a float32 array; a `UserError` names it where they are quantised."""
+    # Shapes are checked before Keras is loaded, which takes seconds.
+    import keras
+
     array = cast("np.ndarray", keras.ops.convert_to_numpy(values))
     if np.issubdtype(array.dtype, np.integer):
         raise UserError(f"expected float weights, got {array.dtype} in {name}: save the model before quantising it")

@@ -9,14 +9,13 @@ import dataclasses
 import re
 import warnings
 from collections.abc import Callable, Mapping
-from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
-from igpt_tf.errors import Notice, UserError, naming
+from igpt_tf.errors import Notice, UserError, meant, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.places import checkpoint_folders
@@ -200,10 +199,9 @@ def _unknown_name(name: str) -> str:
         return f"{name}: expected a downloaded checkpoint, got none, or part of one, in {looked}: fetch it with {how}"
     there = {path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")}
     known = [*sorted(there), "igpt-s", "igpt-m", "igpt-l"]
-    close = "".join(f" (did you mean {other}?)" for other in get_close_matches(name, known, 1))
     return (
         f"{name!r}: expected a preset folder, an OpenAI checkpoint's prefix, or one of {', '.join(known)} (the last "
-        f"three once downloaded), got no such model{close}: looked in {looked}"
+        f"three once downloaded), got no such model{meant(name, known)}: looked in {looked}"
     )
 
 

@@ -22,7 +22,7 @@ np.testing.assert_allclose(found, (vectors @ matrix.T).sum(1), rtol=1e-4, atol=1
 
 @pytest.mark.parametrize(
     "first",
-    ["import igpt_tf; igpt_tf.ImageGPT", "from igpt_tf.cli.opening import load_backend; load_backend()"],
+    ["import igpt_tf; igpt_tf.ImageGPT", "from igpt_tf.cli.backends import load_backend; load_backend()"],
     ids=["library", "command line"],
 )
 def test_a_product_followed_by_a_reduction_is_right(first):

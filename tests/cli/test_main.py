@@ -9,11 +9,14 @@ import sys
 from pathlib import Path
 
 import imageio.v3 as imageio
+import keras
 import numpy as np
 import pytest
 from http_server import Remote, serving
 
 from examples import TINY, run, run_python, write_preset
+from igpt_tf.cli import backends
+from igpt_tf.cli.main import COMMANDS
 from igpt_tf.cli.opening import resolve_palette
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.store.store import tokenize
@@ -391,7 +394,12 @@ MISTAKES = [
     (["sample", "--model", "{preset}", "--n_gpu", "9"], 2, "--n_gpu: expected 1 to 2"),
     (["sample", "--model", "{preset}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
     (["sample", "--wrong"], 2, "--wrong"),
-    (["paint"], 2, "invalid choice"),
+    (["smaple"], 2, "did you mean sample?"),
+    (["sample", "--temprature", "2"], 2, "did you mean --temperature?"),
+    (["sample", "-n", "3"], 2, "did you mean --n?"),
+    (["sample", "--model", "nano-cifar"], 1, "did you mean nano-cifar10?"),
+    (["pretrain", "--data", "x", "--out", "y", "--optimizer", "adma"], 2, "did you mean adam?"),
+    (["complete", "x", "--rows", "3", "--box", "1,1,1,1"], 2, "expected --box or --rows, got both"),
     ([], 2, "COMMAND"),
     (["complete", "--model", "{preset}"], 2, "pictures"),
     (["complete", "--model", "{preset}", "{empty}"], 1, "{empty}"),
@@ -477,7 +485,87 @@ def test_as_a_program_only_results_go_to_standard_output(tmp_path, preset):
     assert "port.cc" not in ended.stderr and "Traceback" not in ended.stderr
 
 
-def test_help_starts_no_framework():
-    code = "import sys; from igpt_tf.cli.main import main; main(['--help']); assert 'keras' not in sys.modules"
-    ended = run_python(code)
+EARLY = [
+    ("--help", 0),
+    ("smaple", 2),
+    ("sample --model nano-cifar", 1),
+    ("sample --model nano-cifar10 --n_embd 3", 2),
+    ("sample --top_p 3", 2),
+    ("sample --guidance 2", 2),
+    ("sample --grid x.jpg", 2),
+    ("complete nowhere.png", 1),
+    ("complete examples/photos/bird.jpg --rows 40", 2),
+    ("complete examples/photos/bird.jpg --box 1,1,99,1", 2),
+    ("eval --data nowhere", 1),
+    ("eval --data examples/photos --votes 3", 2),
+    ("probe --data nowhere", 1),
+    ("classify --model nano-cifar10 x", 1),
+    ("finetune --data nowhere --out {out}", 1),
+    ("finetune --data examples/photos --out {out} --learning_rate -1", 2),
+    ("pretrain --data nowhere --out {out}", 1),
+    ("pretrain --data examples/photos --out {out} --init_from nowhere", 1),
+    ("pretrain --data examples/photos --out /proc/nowhere --init_from nano-cifar10", 1),
+]
+REFUSE = """
+import sys
+from igpt_tf.cli.main import main
+
+for line, code in {lines!r}:
+    assert main(line.split()) == code, line
+    assert not {{"keras", "tensorflow", "jax"}} & set(sys.modules), line
+"""
+
+
+def test_mistakes_are_reported_before_a_framework_is_loaded(tmp_path):
+    lines = [(line.format(out=tmp_path / "x"), code) for line, code in EARLY]
+    ended = run_python(REFUSE.format(lines=lines))
     assert ended.returncode == 0, ended.stderr
+    assert len(ended.stderr.splitlines()) == len(EARLY) - 1
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_help_begins_with_everyday_options_and_ends_with_examples(capsys, command):
+    code, out, _ = run(capsys, command, "--help")
+    assert code == 0
+    assert out.index("\noptions:") < out.index("\ncomputing:") < out.index("\noutput:") < out.index("\nexamples:")
+    examples = out[out.index("\nexamples:") :].splitlines()[2:]
+    assert len(examples) == 2
+    for example in examples:
+        assert re.match(rf"  python (run\.py {command}|download\.py) ", example) and len(example) < 100
+        assert set(re.findall(r"--\w+", example)) <= set(re.findall(r"--\w+", out))
+
+
+@pytest.mark.parametrize(
+    "installed, environment, chosen, words",
+    [
+        ({"jax"}, None, "jax", "computing with JAX, as TensorFlow is not installed"),
+        ({"tensorflow"}, None, "tensorflow", ""),
+        ({"tensorflow", "jax"}, None, "tensorflow", ""),
+        ({"tensorflow", "jax"}, "jax", "jax", ""),
+        ({"tensorflow"}, "jax", None, "KERAS_BACKEND: expected tensorflow, which is installed, got jax"),
+    ],
+)
+def test_the_backend_that_is_installed_is_chosen(capsys, monkeypatch, tmp_path, installed, environment, chosen, words):
+    monkeypatch.delitem(sys.modules, "keras")
+    monkeypatch.setattr(backends, "_is_installed", installed.__contains__)
+    monkeypatch.setenv("KERAS_HOME", str(tmp_path))
+    monkeypatch.setenv("KERAS_BACKEND", environment or "")
+    if chosen is None:
+        with pytest.raises(UserError, match=words):
+            backends.choose_backend(None)
+    else:
+        backends.choose_backend(None)
+        assert os.environ["KERAS_BACKEND"] == chosen
+    if chosen == "jax" or not words:
+        assert words in capsys.readouterr().err
+
+
+def test_a_backend_that_is_named_counts_before_it_is_loaded(capsys, monkeypatch):
+    other = {"tensorflow": "jax", "jax": "tensorflow"}[keras.backend.backend()]
+    code, _, err = run(capsys, "sample", "--backend", other)
+    assert (
+        code == 2
+        and err
+        == f"run.py: --backend: expected {keras.backend.backend()}, which Keras has loaded in "
+        f"this process, got {other}\n"
+    )

@@ -99,7 +99,7 @@ def test_the_precision_is_typed_or_the_runs_or_the_processors(monkeypatch, typed
 def test_the_number_of_threads_is_kept():
     code = """
 import os, sys
-from igpt_tf.cli.opening import load_backend
+from igpt_tf.cli.backends import load_backend
 load_backend(threads=1)
 import tensorflow as tf
 print(tf.config.threading.get_intra_op_parallelism_threads())

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from igpt_tf.cli.console import report
+from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.program import command
@@ -39,6 +40,7 @@ def run(options: argparse.Namespace) -> None:
     classifier, batch_size = load_model(options, preset, with_head=True)
     from igpt_tf.scoring.evaluation import classify
 
+    require_memory(min(batch_size, len(pictures)), bytes_to_predict(preset.config), "--n_sub_batch")
     probabilities = classify(classifier, quantize(palette, pictures), batch_size=batch_size, progress=True)
     classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
     found, lines = [], []

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
 from igpt_tf.cli.console import remark
+from igpt_tf.cli.memory import bytes_to_draw, require_memory
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
 from igpt_tf.cli.pictures import (
@@ -104,11 +105,18 @@ def run(options: argparse.Namespace) -> None:
     outputs = [*paths, *pasted, grid_path, *film_paths]
     refuse_series_names(outputs)
     replaced = existing(options, outputs, [*sources, *([options.mask] if options.mask else [])])
-
-    model, batch_size = load_model(options, preset)
-    from igpt_tf.sampling import Sampler
+    from igpt_tf.sampling.region import is_prefix
 
     known = np.stack([region.known for region in regions])
+    model, batch_size = load_model(options, preset)
+    forced = options.method == "forced" or controls.greedy or (options.method == "auto" and is_prefix(known).all())
+    best_of = 1 if controls.greedy else options.best_of
+    at_once, flag = min(batch_size, len(paths) * best_of * (1 if forced else options.particles)), "--n_sub_batch"
+    if not forced and options.particles > at_once:
+        at_once, flag = options.particles, "--particles"
+    require_memory(at_once, bytes_to_draw(preset.config, controls.guidance != 1, int(known.all(axis=0).argmin())), flag)
+    from igpt_tf.sampling import Sampler
+
     tokens = quantize(palette, originals)
     batches = Sampler(model).complete_batches(
         tokens.repeat(n, axis=0),

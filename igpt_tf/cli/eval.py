@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.cli.program import command
@@ -81,6 +82,8 @@ def run(options: argparse.Namespace) -> None:
     classes = preset.start_classes if options.by_class else preset.classes
     n_class = preset.config.n_start - 1 if options.by_class else preset.n_class
     names = list(classes or map(str, range(n_class or 0)))
+    longest = max(len(tokens) for tokens, _ in splits.values())
+    require_memory(min(batch_size, longest), bytes_to_predict(preset.config), "--n_sub_batch")
     results = {}
     for name, (tokens, labels) in splits.items():
         if options.by_class and labels is not None:

@@ -191,6 +191,18 @@ def _float(text: str) -> float:
         return math.nan
 
 
+def duration(text: str) -> float:
+    """Seconds of a time such as 170m, 2h, 1.5h or 90s.
+
+    Raises:
+        argparse.ArgumentTypeError: if the text is something else.
+    """
+    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text)
+    if not found or not float(found[1]):
+        raise argparse.ArgumentTypeError(f"expected a time such as 170m, 2h or 90s, got {text!r}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 def with_underscores(argument: str) -> str:
     """An argument with the dashes inside an option's name as underscores."""
     if not argument.startswith("--"):

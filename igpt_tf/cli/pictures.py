@@ -102,8 +102,9 @@ def choose_classes(words: list[str] | None, preset: Preset) -> list[int | str] |
         return list(range(preset.config.n_start - 1))
     for word in words:
         if word not in names and not (word.isdigit() and int(word) < preset.config.n_start - 1):
+            shown = word if word.isdigit() else repr(word)
             known = listed(names) or f"a number from 0 to {preset.config.n_start - 2}"
-            raise UserError(f"--class_name: expected one of {known}, got {word!r}{meant(word, names)}")
+            raise UserError(f"--class_name: expected one of {known}, got {shown}{meant(word, names)}")
     return [int(word) if word not in names else word for word in words]
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.console import doing, report, warn
+from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.errors import UsageError, UserError
@@ -90,6 +91,8 @@ def run(options: argparse.Namespace) -> None:
 
     devices = choose_devices(options.n_gpu)
     train, test = _read(options, preset, palette, *sources)
+    batch_size = options.n_sub_batch * len(devices)
+    require_memory(min(batch_size, len(train)), bytes_to_predict(preset.config), "--n_sub_batch")
     with device_scope(devices), doing("loading the model"):
         model = ImageGPT.from_preset(preset, dtype="mixed_bfloat16" if options.mixed_precision else None)
     results: list[LayerResult] = []
@@ -114,7 +117,7 @@ def run(options: argparse.Namespace) -> None:
         n_subsets=options.subsets,
         bert_masks=options.bert_masks,
         mask_probability=options.bert_mask_prob,
-        batch_size=options.n_sub_batch * len(devices),
+        batch_size=batch_size,
         seed=options.seed,
         cache=FeatureCache(cache),
         progress=True,

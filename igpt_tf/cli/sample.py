@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark
+from igpt_tf.cli.memory import bytes_to_draw, require_memory
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
 from igpt_tf.cli.pictures import (
@@ -100,6 +101,8 @@ def _draw(
     from igpt_tf.pictures.writing import write_png
     from igpt_tf.sampling import Sampler
 
+    batch_size = min(batch_size, len(series.missing))
+    require_memory(batch_size, bytes_to_draw(model.config, controls.guidance != 1), "--n_sub_batch")
     done = series.n - len(series.missing)
     # Checks everything before anything is removed.
     steps = Sampler(model).sample_rows(
@@ -107,7 +110,7 @@ def _draw(
         controls,
         classes=options.classes,
         seed=options.seed,
-        batch_size=min(batch_size, len(series.missing)),
+        batch_size=batch_size,
     )
     series.begin()
     try:

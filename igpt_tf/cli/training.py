@@ -7,7 +7,6 @@ import argparse
 import dataclasses
 import functools
 import math
-import re
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
@@ -20,7 +19,8 @@ from igpt_tf.cli.distributed import (
     models_scope,
     start_backend,
 )
-from igpt_tf.cli.parser import add_device_options, non_negative, positive
+from igpt_tf.cli.memory import FLOAT, bytes_to_train, require_memory
+from igpt_tf.cli.parser import add_device_options, duration, non_negative, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import require_writable
@@ -144,18 +144,6 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     add_distributed_options(parser)
 
 
-def duration(text: str) -> float:
-    """Seconds of a time such as 170m, 2h, 1.5h or 90s.
-
-    Raises:
-        argparse.ArgumentTypeError: if the text is something else.
-    """
-    found = re.fullmatch(r"([0-9]*\.?[0-9]+)([smhd])", text)
-    if not found or not float(found[1]):
-        raise argparse.ArgumentTypeError(f"expected a time such as 170m, 2h or 90s, got {text!r}")
-    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
-
-
 def _shown(default: Any) -> str:
     if isinstance(default, float):
         return f"{default:g}"
@@ -234,6 +222,8 @@ def _train(
         check_outputs(options.out.glob("*.safetensors"), Path(trainer.preset.source).glob("*"))
     is_automatic = options.mixed_precision is None and begun is None
     options.mixed_precision = choose_precision(options.mixed_precision, begun)
+    needed = bytes_to_train(trainer.config, 2 if options.mixed_precision else FLOAT, options.remat)
+    require_memory(min(settings.micro_batch_size, len(trainer.data)), needed, "--n_sub_batch")
     if process == 0:
         callbacks.append(progress_bar(settings, BFLOAT16 if is_automatic and options.mixed_precision else None))
     limit = None

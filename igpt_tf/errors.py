@@ -5,7 +5,8 @@ from __future__ import annotations
 import contextlib
 import difflib
 import operator
-from collections.abc import Generator, Iterable
+import warnings
+from collections.abc import Generator, Iterable, Sequence
 from typing import Any
 
 
@@ -30,6 +31,24 @@ class Notice(UserWarning):
 
 class UsageError(UserError):
     """An argument that is invalid or contradicts another; the command line ends with exit code 2."""
+
+
+class SkippedWarning(UserError, Notice):  # noqa: N818
+    """Pictures, files, folders or classes are left out; a filter of `warnings` makes it an error."""
+
+
+def skipped(name: object, count: int, what: str, things: Sequence[object]) -> None:
+    """Warn, in one line, that some things are left out; of none, say nothing.
+
+    Args:
+        name: what they belong to, such as a folder.
+        count: how many things there are in all.
+        what: the things, in the plural.
+        things: those that are left out.
+    """
+    if things:
+        line = f"{name}: skipped {len(things)} of {count} {what}: {listed(things, 3)}"
+        warnings.warn(SkippedWarning(line), stacklevel=3)
 
 
 @contextlib.contextmanager

@@ -167,12 +167,11 @@ def _read(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], 
     from igpt_tf.download.single import read_url
     from igpt_tf.pictures.crop import resize_and_crop
     from igpt_tf.pictures.photograph import Photograph
-    from igpt_tf.pictures.reading import find_pictures, read_picture
+    from igpt_tf.pictures.reading import each_picture
 
-    sources = find_pictures(pictures)
-    photos, squares = [], []
-    for source in sources:
-        photo = read_picture(source, read_url)
+    sources, photos, squares = [], [], []
+    for source, photo in each_picture(pictures, read_url):
+        sources.append(source)
         name = Path(unquote(urlsplit(source).path) if "://" in source else source).name
         photos.append(Photograph(name, photo.shape[1], photo.shape[0]))
         squares.append(resize_and_crop(photo, n_px))

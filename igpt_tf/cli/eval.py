@@ -119,7 +119,7 @@ def _read_splits(
     import numpy as np
 
     from igpt_tf.data.labelled import LabelledTokens, TokenRows
-    from igpt_tf.data.open import open_data, read_tokens, require_labels
+    from igpt_tf.data.open import open_data, read_data, require_labels
     from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
@@ -141,13 +141,12 @@ def _read_splits(
     for name, path in found.items():
         images = open_data(path)
         palette = resolve_palette(options, preset, images)
-        tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
-        labels = None
         if options.by_class:
             require_labels(images)
-        if images.labels is not None and n_class is not None:
-            LabelledTokens(images.name, tokens, images.labels, images.classes).require_classes(n_class, classes)
-            labels = images.labels[: options.limit]
+        tokens, labels = read_data(images, preset.config.n_px, palette, preset.config.n_vocab)
+        if labels is not None:
+            named = LabelledTokens(images.name, tokens, labels, images.classes)
+            labels = None if n_class is None else named.in_classes(n_class, classes).labels[: options.limit]
         rows = np.arange(len(tokens))[: options.limit]
         splits[name] = (tokens if options.limit is None else TokenRows(tokens, rows), labels)
     return splits

@@ -71,11 +71,10 @@ class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
         from igpt_tf.data.split import hold_out, stratified_order
 
         options, config = self.options, self.config
-        data, *others = [read_labelled(source, config.n_px, self.palette, config.n_vocab) for source in self.sources]
+        data = read_labelled(self.sources[0], config.n_px, self.palette, config.n_vocab)
         self.data, self.validation = data, None
-        if others:
-            validation = others[0]
-            validation.require_classes(data.n_class, data.classes)
+        if len(self.sources) > 1:
+            validation = read_labelled(self.sources[1], config.n_px, self.palette, config.n_vocab, like=data)
             warn_of_same_images(data, validation)
             chosen = stratified_order(validation.labels, settings.seed)[: options.validation_images]
             self.validation = validation.part(chosen)

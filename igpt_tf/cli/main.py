@@ -16,6 +16,7 @@ from typing import Any
 from igpt_tf import __version__
 from igpt_tf.cli.backends import BACKENDS
 from igpt_tf.cli.console import set_quiet
+from igpt_tf.cli.notices import printed_notices
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, group, with_underscores
 from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import program
@@ -154,7 +155,8 @@ def _run(arguments: list[str], command: str | None) -> int:
             _command_parser(name, partial(parsers.add_parser, name, help=summary))
     options = parser.parse_args(arguments)
     set_quiet(getattr(options, "quiet", False))
-    return _module(command or options.command).run(options) or DONE
+    with printed_notices(getattr(options, "strict", False)):
+        return _module(command or options.command).run(options) or DONE
 
 
 def _module(command: str) -> ModuleType:
@@ -173,6 +175,9 @@ def _command_parser(name: str, make: Callable[..., Parser]) -> Parser:
     output = group(parser, "output")
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_quiet(output, default=argparse.SUPPRESS)
+    if name not in ("sample", "download"):
+        text = "end with an error where a picture, file, folder or class would be skipped"
+        parser.add_argument("--strict", action="store_true", help=text)
     return parser
 
 

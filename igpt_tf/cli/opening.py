@@ -124,6 +124,8 @@ def resolve_palette(options: argparse.Namespace, preset: Preset | None, *data: T
     stores = [one for one in data if isinstance(one, TokenStore)]
     if options.palette is not None:
         source, palette = options.palette, load_named_palette(options.palette)
+        if preset is not None and (own := preset.palette()) is not None and own != palette and len(own) == len(palette):
+            warn(f"{source}: not the palette of {preset.source}: its colours are right only if the model knows them")
     elif preset is not None and (beside := preset.palette()) is not None:
         return beside
     elif stores:

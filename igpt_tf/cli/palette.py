@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -13,7 +12,6 @@ from igpt_tf.cli.pictures import tell_replaced
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, files_of, open_named_source
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.progress import ProgressBar
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,23 +65,13 @@ def run(options: argparse.Namespace) -> None:
 def draw_images(
     source: Source, n_px: int, max_images: int, seed: int = 0, workers: int | None = None
 ) -> tuple[np.ndarray, int]:
-    """Random images (N, n_px, n_px, 3), and the number of others that could not be read, which are printed."""
+    """Random images (N, n_px, n_px, 3), and the number of others that could not be read."""
     import numpy as np
 
-    from igpt_tf.data.store.encode import Encoder, encode
+    from igpt_tf.data.store.encode import Encoder, encode_all
 
     if source.are_tokens:
         raise UserError(f"{source.name}: expected images to choose colours from, got tokens")
     drawn = np.sort(np.random.default_rng(seed).permutation(len(source))[:max_images])
-    parts, problems = [], []
-    with ProgressBar(total=len(drawn), unit="image", desc="reading", delay=1) as bar:
-        for part in encode(source, drawn, Encoder(n_px), workers):
-            parts.append(part.rows)
-            problems += part.problems
-            bar.update(len(part.rows) + len(part.problems))
-    for reason in problems:
-        print(f"skipped: {reason}", file=sys.stderr)
-    images = np.concatenate(parts)
-    if not len(images):
-        raise UserError(f"{source.name}: expected images, got {len(drawn)} that cannot be read")
-    return images, len(problems)
+    images, read = encode_all(source, drawn, Encoder(n_px), workers, progress=True)
+    return images, len(drawn) - len(read)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import itertools
 import math
+import os
 import re
 import sys
 from collections.abc import Sequence
@@ -61,9 +62,14 @@ class Parser(argparse.ArgumentParser):
         self.exit(WRONG_USE, f"{self.prog}: {message}; see {typed(self.prog)} --help\n")
 
     def parse_args(self, args=None, namespace=None):
-        """Parse, with dashes inside an option's name read as underscores."""
-        args = sys.argv[1:] if args is None else args
-        return super().parse_args([with_underscores(argument) for argument in args], namespace)
+        """Parse, with dashes inside an option's name read as underscores, and ~ as the user's folder."""
+        args = [_expanded(with_underscores(argument)) for argument in (sys.argv[1:] if args is None else args)]
+        for before, argument in zip(["", *args], args, strict=False):
+            if not argument or (argument.startswith("--") and argument.endswith("=")):
+                after = argument.rstrip("=") or before
+                where = f"after {after}" if after else "as the first argument"
+                self.error(f"expected a value, got an empty one {where}: type . for this folder")
+        return super().parse_args(args, namespace)
 
     def parse_known_args(self, args=None, namespace=None):  # pyright: ignore[reportIncompatibleMethodOverride]
         """Parse; of several mistakes, an option that does not exist is reported first, with the one that was meant."""
@@ -201,6 +207,12 @@ def duration(text: str) -> float:
     if not found or not float(found[1]):
         raise argparse.ArgumentTypeError(f"expected a time such as 170m, 2h or 90s, got {text!r}")
     return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def _expanded(argument: str) -> str:
+    """An argument, or the value in `--name=value`, with ~ and ~user at its beginning as that user's folder."""
+    name, equals, value = argument.partition("=") if argument.startswith("--") else ("", "", argument)
+    return name + equals + os.path.expanduser(value)
 
 
 def with_underscores(argument: str) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark
 from igpt_tf.cli.palette import draw_images
-from igpt_tf.cli.tokenize import report_skipped
-from igpt_tf.errors import UserError
+from igpt_tf.errors import SkippedWarning, UserError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -48,20 +48,21 @@ def prepare(source: Source, folder: Path, n_px: int, n_colors: int) -> TokenStor
         )
     path = folder / PALETTE_FILE
     if path.exists():
-        palette = Palette.load(path)
+        palette = Palette.load(path, ours=True)
     else:
         n_images = min(len(source), MOST_IMAGES)
         remark(f"{source.name}: choosing colours from {n_images} pictures (--palette gives others)")
-        images, _ = draw_images(source, n_px, MOST_IMAGES)
+        with warnings.catch_warnings():
+            # `tokenize` names them.
+            warnings.simplefilter("ignore", SkippedWarning)
+            images, _ = draw_images(source, n_px, MOST_IMAGES)
         palette = _fit(images, n_colors)
         palette.save(path)
     kind = f"{len(palette)} {'grey levels' if palette.n_channels == 1 else 'colours'}"
     tokens = folder / "tokens"
     what = "using the tokens" if (tokens / STORE).exists() else f"turning {len(source)} pictures into tokens"
     remark(f"{source.name}: {what} of {kind}, in {tokens}")
-    store = tokenize(source, tokens, palette, n_px, progress=True)
-    report_skipped(store, len(source))
-    return store
+    return tokenize(source, tokens, palette, n_px, progress=True)
 
 
 def _fit(images: np.ndarray, n_colors: int) -> Palette:

@@ -19,8 +19,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import keras
+    import numpy as np
 
     from igpt_tf.config import ImageGPTConfig
+    from igpt_tf.data.labelled import LabelledTokens
     from igpt_tf.data.sources.open import Source
     from igpt_tf.data.store.store import TokenStore
     from igpt_tf.data.tokens import Tokens
@@ -88,7 +90,7 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
         from igpt_tf.cli.preparing import prepare
         from igpt_tf.config import SIZES
-        from igpt_tf.data.open import open_data
+        from igpt_tf.data.open import open_data, require_labels
 
         self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
@@ -101,8 +103,9 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         self.palette = resolve_palette(options, self.preset, self.images)
         self.config = self.preset.config if self.preset else _config(options, recipe, self.palette, self.images)
         self.labels, self.classes = None, None
-        if options.conditional or (recipe is not None and recipe.config.n_start > 1):
-            self._take_classes()
+        self.conditional = options.conditional or (recipe is not None and recipe.config.n_start > 1)
+        if self.conditional:
+            require_labels(self.images)
         if options.sample_every is None:
             return
         if self.palette is None:
@@ -114,38 +117,44 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
                 "--sample_every: expected a whole model on each device, got --model_parallel: leave it out"
             )
 
-    def _take_classes(self) -> None:
-        """Read the labels of the images; a new model gets as many classes, an old one must have the same."""
-        from igpt_tf.data.labelled import count_classes
-        from igpt_tf.data.open import require_labels
-
-        self.labels, self.classes = require_labels(self.images), self.images.classes
-        n_start = 1 + count_classes(self.labels, self.classes)
+    def _take_classes(self, data: LabelledTokens) -> Tokens:
+        """Take the labels of the images; a new model gets as many classes, an old one must know them."""
         if self.preset is None:
-            self.config = dataclasses.replace(self.config, n_start=n_start)
-        elif (self.config.n_start, self.preset.start_classes) != (n_start, self.classes):
-            expected, got = _listed(self.preset.start_classes, self.config.n_start), _listed(self.classes, n_start)
-            raise UserError(
-                f"{self.options.data}: expected the classes of the weights of --init_from, {expected}, got {got}: "
-                "leave out --conditional, or begin with a new model"
-            )
+            data = data.numbered()
+            self.config = dataclasses.replace(self.config, n_start=1 + data.n_class)
+        else:
+            n_start, names = self.config.n_start, self.preset.start_classes
+            try:
+                data = data.in_classes(n_start - 1, names)
+            except UserError as error:
+                expected, got = _listed(names, n_start), _listed(data.classes, 1 + data.n_class)
+                raise UserError(
+                    f"{self.options.data}: expected the classes of the weights of --init_from, {expected}, got {got}: "
+                    "leave out --conditional, or begin with a new model"
+                ) from error
+        self.labels, self.classes = data.labels, data.classes
+        return data.tokens
 
     def read(self, settings: PretrainSettings) -> None:
         """Read the tokens to train on and to validate on."""
         import numpy as np
 
+        from igpt_tf.data.labelled import LabelledTokens
         from igpt_tf.data.open import open_data
 
-        self.data, self.validation = self._read(self.images), None
+        self.data, labels = self._read(self.images)
+        if self.conditional and labels is not None:
+            self.data = self._take_classes(LabelledTokens(self.images.name, self.data, labels, self.images.classes))
+        self.validation = None
         if self.options.validation is not None:
-            validation = self._read(open_data(self.options.validation))
+            validation, _ = self._read(open_data(self.options.validation))
             chosen = np.random.default_rng(0).permutation(len(validation))[: self.options.validation_images]
             self.validation = validation[chosen]
 
-    def _read(self, images: TokenStore | Source) -> Tokens:
-        from igpt_tf.data.open import read_tokens
+    def _read(self, images: TokenStore | Source) -> tuple[Tokens, np.ndarray | None]:
+        from igpt_tf.data.open import read_data
 
-        return read_tokens(images, self.config.n_px, self.palette, self.config.n_vocab)
+        return read_data(images, self.config.n_px, self.palette, self.config.n_vocab)
 
     def new_model(self) -> ImageGPT:
         """A new model, or that of --init_from."""

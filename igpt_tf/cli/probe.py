@@ -155,7 +155,7 @@ def _read(
     train = _limited(everything, options.limit, options.seed)
     # The number of classes is known from all images, not from the limited ones.
     require_all_classes(train.labels, everything.n_class)
-    test = read_labelled(tested, config.n_px, palette, config.n_vocab)
+    test = read_labelled(tested, config.n_px, palette, config.n_vocab, like=everything)
     warn_of_same_images(everything, test)
     return train, _limited(test, options.test_limit, options.seed)
 

@@ -89,7 +89,7 @@ def _lengths(text: str, n: int, expected: str) -> Lengths:
 
 def regions_of(options: argparse.Namespace, photos: list[Photograph], n_px: int) -> list[Region]:
     """The region of each photograph."""
-    from igpt_tf.pictures.imaging import read_image
+    from igpt_tf.pictures.imaging import read_with_alpha
     from igpt_tf.sampling.region import known_by_mask, known_rows
 
     if options.box is not None:
@@ -98,7 +98,7 @@ def regions_of(options: argparse.Namespace, photos: list[Photograph], n_px: int)
         return [_rows(options.rows, photo, n_px) for photo in photos]
     if options.mask is None:
         return [Region(known_rows(n_px, n_px // 2))] * len(photos)
-    mask = read_image(options.mask)
+    mask = read_with_alpha(options.mask)
     with naming(options.mask):
         return [Region(known_by_mask(mask, n_px))] * len(photos)
 

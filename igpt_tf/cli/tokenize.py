@@ -3,22 +3,14 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import report
 from igpt_tf.cli.opening import load_named_palette
 from igpt_tf.cli.parser import non_negative
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, files_of, open_named_source
-
-if TYPE_CHECKING:
-    from igpt_tf.data.store.store import TokenStore
-
-# At most this many of the images that could not be read are printed; a file in the store lists all.
-NAMED = 10
 
 EXAMPLES = (
     "--data photos --palette palette.npy --out photos.tokens",
@@ -63,22 +55,9 @@ def run(options: argparse.Namespace) -> None:
         progress=True,
     )
     seconds = time.perf_counter() - started
-    report_skipped(store, len(source))
     classes = None if store.labels is None else len(store.classes or set(store.labels.tolist()))
     fields = {name: getattr(store, name) for name in ("n_px", "n_vocab", "skipped", "fingerprint")}
     fields |= {"store": str(options.out), "images": len(store), "classes": classes, "seconds": round(seconds, 2)}
     labels = "no labels" if classes is None else f"labels of {classes} classes"
     text = f"{options.out}: {len(store)} images of {store.n_px} pixels, {store.n_vocab} colours, {labels}"
     report(options, fields, text)
-
-
-def report_skipped(store: TokenStore, n_examples: int) -> None:
-    """Print which of the examples are not in the store, because they could not be read."""
-    from igpt_tf.data.store.writer import SKIPPED
-
-    if not store.skipped:
-        return
-    names = store.folder / SKIPPED
-    for reason in names.read_text(encoding="utf-8").splitlines()[:NAMED]:
-        print(f"skipped: {reason}", file=sys.stderr)
-    print(f"{store.skipped} of {n_examples} images could not be read and were skipped: {names}", file=sys.stderr)

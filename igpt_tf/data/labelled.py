@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from igpt_tf.data.tokens import Tokens
-from igpt_tf.errors import UserError, listed
+from igpt_tf.errors import UserError, listed, skipped
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,47 @@ class LabelledTokens:
         """The images of these rows (n,); nothing is copied but the labels."""
         return LabelledTokens(self.name, TokenRows(self.tokens, rows), self.labels[rows], self.classes)
 
+    def numbered(self) -> LabelledTokens:
+        """The same with classes numbered from 0 without gaps; a warning names classes that have no images."""
+        present, places = np.unique(self.labels, return_inverse=True)
+        if len(present) == self.n_class:
+            return self
+        if self.classes is not None:
+            without = [name for label, name in enumerate(self.classes) if label not in present]
+            skipped(self.name, self.n_class, "classes, which have no images", without)
+        names = tuple(str(label) if self.classes is None else self.classes[label] for label in present)
+        return LabelledTokens(self.name, self.tokens, places.astype(np.int32), names)
+
+    def in_classes(self, n_class: int, classes: tuple[str, ...] | None = None) -> LabelledTokens:
+        """The same with labels of other classes, such as a model's, found by name; numbers are names, too.
+
+        Args:
+            n_class: number of classes.
+            classes: their names; None: they have none.
+
+        Raises:
+            UserError: if images are of none of these classes.
+        """
+        present, places = np.unique(self.labels, return_inverse=True)
+        own = [str(label) if self.classes is None else self.classes[label] for label in present]
+        targets = {name: place for place, name in enumerate(classes or map(str, range(n_class)))}
+        if set(own) <= set(targets):
+            numbers = [targets[name] for name in own]
+        elif self.classes is not None and not _are_numbers(own) and classes is None:
+            # Of classes without names, any may be these.
+            numbers = present.tolist()
+        elif _are_numbers(own) and (classes is None or not _are_numbers(classes)):
+            numbers = [int(name) for name in own]
+        else:
+            others = [name for name in own if name not in targets]
+            raise UserError(
+                f"{self.name}: expected the classes {listed(targets)}, got {listed(others)}: "
+                "give images of these classes"
+            )
+        found = LabelledTokens(self.name, self.tokens, np.array(numbers, np.int32)[places], classes)
+        found.require_classes(n_class)
+        return found
+
     def require_classes(self, n_class: int, classes: tuple[str, ...] | None = None) -> None:
         """Refuse labels of other classes.
 
@@ -74,6 +115,10 @@ class LabelledTokens:
                 f"{self.name}: expected the classes {listed(classes)}, got {listed(self.classes)}: "
                 "give images of the same classes, in the same order"
             )
+
+
+def _are_numbers(names: Sequence[str]) -> bool:
+    return all(name.isascii() and name.isdigit() for name in names)
 
 
 def count_classes(labels: np.ndarray, classes: Sequence[str] | None) -> int:

@@ -10,7 +10,7 @@ import numpy as np
 from igpt_tf.config import check_rows
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.sources.open import STORE, Source, open_source
-from igpt_tf.data.store.encode import Encoder, encode
+from igpt_tf.data.store.encode import Encoder, encode_all
 from igpt_tf.data.store.rows import FileTokens
 from igpt_tf.data.store.store import TokenStore
 from igpt_tf.data.store.writer import PROGRESS
@@ -31,7 +31,26 @@ def open_data(path: str | Path) -> TokenStore | Source:
 
 
 def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None) -> Tokens:
-    """The tokens (N, T) of all images; those of stores and of .npy files stay on disk.
+    """The tokens of `read_data`.
+
+    Args:
+        data: from `open_data`.
+        n_px: height and width of the images.
+        palette: as in `read_data`.
+        n_vocab: as in `read_data`.
+
+    Raises:
+        UserError: as `read_data`.
+    """
+    return read_data(data, n_px, palette, n_vocab)[0]
+
+
+def read_data(
+    data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None
+) -> tuple[Tokens, np.ndarray | None]:
+    """The tokens (N, T) and labels (N,) of all images that can be read; a warning names the others.
+
+    Tokens of stores and of .npy files stay on disk.
 
     Args:
         data: from `open_data`.
@@ -40,11 +59,11 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
         n_vocab: number of colours that the tokens may use, if there is no palette.
 
     Raises:
-        UserError: if they do not fit n_px, palette or n_vocab, or an image cannot be read.
+        UserError: if they do not fit n_px, palette or n_vocab, or no image can be read.
     """
     if isinstance(data, TokenStore):
         data.require_fitting(n_px, palette, n_vocab)
-        return data
+        return data, data.labels
     if data.are_tokens:
         items = cast("np.ndarray", data.items)
         tokens: FileTokens | np.ndarray = items.reshape(len(items), -1)
@@ -52,33 +71,37 @@ def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n
             tokens = FileTokens(Path(cast("str", items.filename)))
         with naming(data.name):
             check_rows(tokens, n_px, n_vocab if palette is None else len(palette))
-        return tokens
+        return tokens, data.labels
     if palette is None:
         raise UserError(f"{data.name}: expected a palette to turn images into tokens, got none", "palette")
-    tokens = np.empty((len(data), n_px**2), np.uint16)
-    for part in encode(data, np.arange(len(data)), Encoder(n_px, palette)):
-        if part.problems:
-            raise UserError(part.problems[0])
-        tokens[part.examples] = part.rows
-    return tokens
+    tokens, read = encode_all(data, np.arange(len(data)), Encoder(n_px, palette))
+    return tokens, None if data.labels is None else data.labels[read]
 
 
 def read_labelled(
-    data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None
+    data: TokenStore | Source,
+    n_px: int,
+    palette: Palette | None,
+    n_vocab: int | None = None,
+    like: LabelledTokens | None = None,
 ) -> LabelledTokens:
-    """`read_tokens` with labels, of at least two classes.
+    """`read_data` with labels, of at least two classes, which are those that have images.
 
     Args:
         data: from `open_data`.
         n_px: height and width of the images.
-        palette: as in `read_tokens`.
-        n_vocab: as in `read_tokens`.
+        palette: as in `read_data`.
+        n_vocab: as in `read_data`.
+        like: other images whose classes these must be of.
 
     Raises:
-        UserError: as `read_tokens`, and if there are no labels or all are the same.
+        UserError: as `read_data`, and if there are no labels or all are the same.
     """
-    labels = require_labels(data)
-    return LabelledTokens(data.name, read_tokens(data, n_px, palette, n_vocab), labels, data.classes)
+    require_labels(data)
+    tokens, labels = read_data(data, n_px, palette, n_vocab)
+    labels = _of_two_classes(data, cast("np.ndarray", labels))
+    found = LabelledTokens(data.name, tokens, labels, data.classes)
+    return found.numbered() if like is None else found.in_classes(like.n_class, like.classes)
 
 
 def require_labels(data: TokenStore | Source) -> np.ndarray:
@@ -92,6 +115,11 @@ def require_labels(data: TokenStore | Source) -> np.ndarray:
             f"{data.name}: expected images with labels, got none: give a folder with a subfolder for each class, a "
             ".csv of path,label, an .npz with y_train, OpenAI's PREFIX_trX.npy with PREFIX_trY.npy, or a store of these"
         )
-    if data.labels.min() == data.labels.max():
-        raise UserError(f"{data.name}: expected images of at least 2 classes, got label {data.labels[0]} alone")
-    return data.labels
+    return _of_two_classes(data, data.labels)
+
+
+def _of_two_classes(data: TokenStore | Source, labels: np.ndarray) -> np.ndarray:
+    if labels.min() == labels.max():
+        label = labels[0] if data.classes is None else repr(data.classes[labels[0]])
+        raise UserError(f"{data.name}: expected images of at least 2 classes, got label {label} alone")
+    return labels

@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
-import io
 import os
+import stat
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, skipped
+from igpt_tf.pictures.decoding import decode
 
 # Files of a folder with these extensions are images.
 IMAGE_EXTENSIONS = (
     *(".png", ".apng", ".jpg", ".jpeg", ".jpe", ".jfif", ".gif", ".tif", ".tiff", ".bmp", ".webp"),
     *(".ppm", ".pgm", ".pbm", ".pnm", ".ico", ".jp2", ".avif"),
 )
-# Formats that are decoded. Pillow knows more, among them EPS, for which it would run Ghostscript on the file.
-IMAGE_FORMATS = ("PNG", "JPEG", "GIF", "TIFF", "BMP", "WEBP", "PPM", "ICO", "JPEG2000", "AVIF")
-WHITE = (255, 255, 255, 255)
+# What systems leave in folders, unseen by their users.
+UNSEEN = ("thumbs.db", "desktop.ini")
 
 
 def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     """Read an image as it would look on white paper.
 
-    Transparent parts are composited on white, 16-bit channels keep their high byte, CMYK becomes RGB, a photograph is
-    turned upright as its EXIF data says, and only the first frame of an animation or a multi-page file is read.
+    Transparent parts are composited on white, colours become those of sRGB, 16-bit channels keep their high byte, a
+    photograph is turned upright as its EXIF data says, and only the first frame of an animation or a multi-page file is
+    read. A JPEG of more than 89 million pixels is read at a half, a quarter or an eighth of its size.
 
     Args:
         source: a path, or the bytes of a file.
@@ -34,8 +35,25 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
         (height, width, 3) uint8.
 
     Raises:
-        UserError: if it is no whole image file, or has more pixels than `PIL.Image.MAX_IMAGE_PIXELS`.
+        UserError: if it is no whole image file, or needs more memory than IGPT_IMAGE_GB (2 GiB) to be decoded.
     """
+    image = _read(source)
+    if image.mode == "RGBA":
+        image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
+    return np.array(image.convert("RGB"))
+
+
+def read_with_alpha(source: str | os.PathLike[str] | bytes) -> np.ndarray:
+    """Read an image as `read_image` does, (height, width, 4) uint8, its transparency as the fourth channel.
+
+    Args:
+        source: a path, or the bytes of a file.
+    """
+    return np.array(_read(source).convert("RGBA"))
+
+
+def _read(source: str | os.PathLike[str] | bytes) -> Image.Image:
+    """An image in mode RGB, or RGBA if it has transparency."""
     name = "the bytes given as an image" if isinstance(source, bytes) else str(source)
     try:
         data = source if isinstance(source, bytes) else Path(source).read_bytes()
@@ -48,14 +66,12 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     if not data:
         raise UserError(f"{name}: expected an image file, got an empty one")
     try:
-        return _decode(data)
+        return decode(data)
+    except UserError as error:
+        raise UserError(f"{name}: {error}") from None
     except UnidentifiedImageError:
         raise UserError(
             f"{name}: expected an image file such as PNG or JPEG, got something else: convert it to PNG"
-        ) from None
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning):
-        raise UserError(
-            f"{name}: expected an image of at most {Image.MAX_IMAGE_PIXELS:,} pixels, got a larger one: shrink it"
         ) from None
     # Each decoder fails in its own ways, from SyntaxError and struct.error to RuntimeError.
     except Exception as error:
@@ -65,52 +81,72 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
         ) from error
 
 
-def _decode(data: bytes) -> np.ndarray:
-    """Decode the bytes of an image file to (height, width, 3) uint8.
-
-    Not with imageio: it drops transparency, clips 16-bit grey, and does not say what is wrong with a file.
-    """
-    with Image.open(io.BytesIO(data), formats=IMAGE_FORMATS) as opened:
-        # Pillow only warns up to twice its limit.
-        if Image.MAX_IMAGE_PIXELS is not None and opened.width * opened.height > Image.MAX_IMAGE_PIXELS:
-            raise Image.DecompressionBombError
-        is_16_bit = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM"))
-        if opened.mode in ("I", "F") and not is_16_bit:
-            raise ValueError("expected 8 or 16 bits per channel, got 32, whose white is unknown")
-        image = ImageOps.exif_transpose(opened)
-        if is_16_bit:
-            # The high byte, as Pillow does for 16-bit RGB; its own conversion of 16-bit grey clips instead.
-            grey = (np.asarray(image) >> 8).astype(np.uint8)
-            return np.stack([grey] * 3, axis=-1)
-        if image.has_transparency_data:
-            image = image.convert("RGBA")
-            image = Image.alpha_composite(Image.new("RGBA", image.size, WHITE), image)
-        return np.array(image.convert("RGB"))
-
-
 def find_images(path: str | os.PathLike[str]) -> list[Path]:
-    """The sorted paths of the image files at a path.
+    """The sorted paths of the image files at a path; a warning names other files and folders that cannot be read.
 
     Args:
-        path: one file of any name, or a folder, whose subfolders are searched too, by extension (`IMAGE_EXTENSIONS`);
-            hidden files and folders are left out.
+        path: one file of any name, or a folder, whose subfolders, also linked ones, are searched too, by extension
+            (`IMAGE_EXTENSIONS`); hidden files and folders are left out.
 
     Raises:
         UserError: if there is nothing at the path, or no image in the folder.
     """
+    if not os.fspath(path):
+        raise UserError("expected the path of an image file or a folder, got an empty one: type . for this folder")
     path = Path(path)
     if path.is_file():
         return [path]
     if not path.is_dir():
         raise UserError(f"{path}: expected an image file or a folder of images, got nothing: check the path")
-    found: list[Path] = []
-    for folder, subfolders, names in os.walk(path):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
-        files = (Path(folder, name) for name in names if not name.startswith("."))
-        found += [file for file in files if file.suffix.lower() in IMAGE_EXTENSIONS and file.is_file()]
-    if not found:
+    folder = _Folder(path)
+    folder.search(path)
+    skipped(path, folder.n_folders, "folders, which cannot be read", folder.closed)
+    skipped(path, len(folder.others) + len(folder.images), "files, which are no images by their names", folder.others)
+    if not folder.images:
         raise UserError(f"{path}: expected a folder with images, got none: put PNG or JPEG files there")
-    return sorted(found)
+    return sorted(folder.images)
+
+
+class _Folder:
+    """What there is in a folder: images, other files, and folders that cannot be read."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self.images: list[Path] = []
+        self.others: list[Path] = []
+        self.closed: list[str] = []
+        self.n_folders = 0
+
+    def search(self, folder: Path, above: frozenset[tuple[int, int]] = frozenset()) -> None:
+        """Search a folder; `above` identifies those it lies in, to which links are not followed."""
+        try:
+            status, names = folder.stat(), sorted(os.listdir(folder))
+        except OSError as error:
+            self.n_folders += 1
+            self.closed.append(f"{folder.relative_to(self.root)} ({error.strerror or error})")
+            return
+        here = (status.st_dev, status.st_ino)
+        if here in above:
+            return
+        self.n_folders += 1
+        for name in names:
+            path = folder / name
+            if name.startswith(".") or name.lower() in UNSEEN:
+                continue
+            if os.path.isdir(path):
+                self.search(path, above | {here})
+            elif path.suffix.lower() in IMAGE_EXTENSIONS and not _is_special(path):
+                self.images.append(path)
+            else:
+                self.others.append(path.relative_to(self.root))
+
+
+def _is_special(path: Path) -> bool:
+    """Whether a path is a pipe or a device; a broken link is none, and is reported when it is read."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False
 
 
 def to_grey(images: np.ndarray) -> np.ndarray:

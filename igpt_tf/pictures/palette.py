@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
 from collections.abc import Iterator
 from math import isqrt
 from pathlib import Path
@@ -11,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike
 
-from igpt_tf.errors import UserError, naming
+from igpt_tf.errors import Notice, UserError, naming
 from igpt_tf.pictures.imaging import to_grey
 from igpt_tf.pictures.kmeans import choose_colors
 from igpt_tf.pictures.nearest import nearest, pack
@@ -24,6 +25,8 @@ BLOCK_PIXELS = 1 << 20
 MAX_COLORS = 1 << 16
 # k-means centres may leave [-1, 1] by rounding.
 RANGE_TOLERANCE = 1e-3
+# A palette of bright colours alone is taken for one in [0, 1], whose 0 is black, if it has a smaller value than this.
+LEAST_BRIGHT = 0.1
 
 
 class Palette:
@@ -69,18 +72,22 @@ class Palette:
         return Palette, (self.colors,)
 
     @classmethod
-    def load(cls, path: str | os.PathLike[str]) -> Palette:
+    def load(cls, path: str | os.PathLike[str], ours: bool = False) -> Palette:
         """Read a palette from a .npy file, such as OpenAI's kmeans_centers.npy.
 
         Args:
             path: the file.
+            ours: whether it is known to be in [-1, 1], however bright.
 
         Raises:
             UserError: if there is no such file, or it is not a plain array of the right shape and range.
         """
         array = np.array(read_npy(Path(path), "a palette, an .npy file of (V, 3) or (V, 1) float32"))
         with naming(path):
-            return cls(array)
+            palette = cls(array)
+            if not ours and palette.colors.min() >= -RANGE_TOLERANCE:
+                _doubt_range(path, palette.colors)
+            return palette
 
     def save(self, path: str | os.PathLike[str]) -> None:
         """Write the colours to a float32 .npy file, whole or not at all.
@@ -265,6 +272,17 @@ def _check_colors(colors: ArrayLike) -> np.ndarray:
     array = array.astype(np.float32, order="C")
     array.flags.writeable = False
     return array
+
+
+def _doubt_range(path: str | os.PathLike[str], colors: np.ndarray) -> None:
+    """Refuse colours of which none is dark, because they are in [0, 1]; warn if they may be."""
+    got = f"colours from {colors.min():.3g} to {colors.max():.3g}"
+    if colors.min() < LEAST_BRIGHT:
+        raise UserError(
+            f"expected palette colours in [-1, 1], got {got}, as if in [0, 1]: turn them into 2 * colours - 1"
+        )
+    hint = "if they are in [0, 1], turn them into 2 * colours - 1"
+    warnings.warn(Notice(f"{path}: {got} are brighter than a mid grey, which is 0: {hint}"), stacklevel=3)
 
 
 def quantize(palette: Palette, images: np.ndarray) -> np.ndarray:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import warnings
+
 import numpy as np
 
-from igpt_tf.errors import UsageError, UserError, whole_number
+from igpt_tf.errors import Notice, UsageError, UserError, whole_number
 from igpt_tf.pictures.crop import resize_and_crop
 from igpt_tf.pictures.imaging import to_grey
 
-# The least grey of a mask that counts as white.
+# The least grey of a mask that counts as white, and the least opacity that counts as painted.
 WHITE = 128
+# Of the painted pixels of a mask that has only white, or only black, as many at least are so.
+MOSTLY = 0.98
 
 
 def known_rows(n_px: int, rows: int) -> np.ndarray:
@@ -56,15 +60,19 @@ def known_outside_box(n_px: int, x: int, y: int, width: int, height: int) -> np.
 def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
     """The black parts of a mask are known, after it is resized and cropped like a picture: booleans (T,).
 
+    A `Notice` says what transparency means, and whether nothing at all is known.
+
     Args:
-        mask: uint8 of any size, (height, width), or with 1, 3 or 4 channels: white parts (a grey of at least 128) and
-            transparent ones are unknown; or booleans (height, width), True where unknown.
+        mask: uint8 of any size, (height, width), or with 1, 3 or 4 channels: white parts (a grey of at least 128) are
+            unknown. So are transparent ones, unless all that is painted is white: then they are known. Or booleans
+            (height, width), True where unknown.
         n_px: side of the image in pixels.
 
     Raises:
-        UserError: if the array is no such mask, or nothing in its central square is white.
+        UserError: if the array is no such mask, nothing in its central square is white, or it is white around a
+            transparent part.
     """
-    grey = resize_and_crop(_on_white(mask), n_px)[..., 0]
+    grey = resize_and_crop(_opaque(mask), n_px)[..., 0]
     if grey.max() < WHITE:
         ones = np.max(mask) == 1 and np.asarray(mask).dtype != bool
         raise UserError(
@@ -72,6 +80,8 @@ def known_by_mask(mask: np.ndarray, n_px: int) -> np.ndarray:
             f"in its central square at {n_px} x {n_px} pixels: "
             + ("if 1 means white, give mask.astype(bool)" if ones else "paint the part white, or a larger part")
         )
+    if grey.min() >= WHITE:
+        warnings.warn(Notice("the mask leaves nothing of a picture to keep: all of it is drawn"), stacklevel=2)
     return np.asarray(grey < WHITE).reshape(-1)
 
 
@@ -109,8 +119,8 @@ def check_images(
     return given.astype("int32"), np.broadcast_to(known, tokens.shape)
 
 
-def _on_white(mask: np.ndarray) -> np.ndarray:
-    """A mask on a white background, as a grey picture (height, width, 3) uint8."""
+def _opaque(mask: np.ndarray) -> np.ndarray:
+    """A mask without transparency, as a grey picture (height, width, 3) uint8."""
     mask = np.asarray(mask)
     grey = np.where(mask, 255, 0).astype("uint8") if mask.dtype == bool else mask
     grey = grey[..., None] if grey.ndim == 2 else grey
@@ -120,8 +130,28 @@ def _on_white(mask: np.ndarray) -> np.ndarray:
             f"got {mask.shape} {mask.dtype}"
         )
     if grey.shape[2] == 4:
-        alpha = grey[..., 3:].astype("uint16")
-        grey = (255 - (255 - grey[..., :3]) * alpha // 255).astype("uint8")
+        alpha, grey = grey[..., 3:].astype("uint16"), grey[..., :3]
+        on_white = (255 - (255 - grey) * alpha // 255).astype("uint8")
+        is_black = alpha.min() < WHITE and _ground_is_black(to_grey(grey[None])[0], alpha[..., 0] >= WHITE)
+        grey = (grey * alpha // 255).astype("uint8") if is_black else on_white
     if grey.shape[2] == 3:
         grey = to_grey(grey[None])[0][..., None]
     return np.broadcast_to(grey, (*grey.shape[:2], 3))
+
+
+def _ground_is_black(grey: np.ndarray, painted: np.ndarray) -> bool:
+    """Whether transparent parts of a mask stand for black, by its grey (height, width) and by what is painted."""
+    if not painted.any():
+        raise UserError("expected a mask with white where pixels are to be drawn, got a transparent one: paint on it")
+    white = (grey[painted] >= WHITE).mean()
+    if white < MOSTLY:
+        meaning = "drawn, as white ones are" if white > 1 - MOSTLY else "drawn, and its painted parts are kept"
+        warnings.warn(Notice(f"transparent parts of the mask are {meaning}"), stacklevel=4)
+        return False
+    if all(edge.all() for edge in (painted[0], painted[-1], painted[:, 0], painted[:, -1])):
+        raise UserError(
+            "expected a mask of white, to be drawn, and black, to be kept, got white around a transparent part, which "
+            "can mean either: paint that part black, or the other way round"
+        )
+    warnings.warn(Notice("the white of the mask is drawn, and its transparent parts are kept"), stacklevel=4)
+    return True

@@ -82,7 +82,7 @@ class Preset:
         """The palette beside the weights; None if there is none of n_vocab colours."""
         for path in self.palette_paths:
             if path.is_file():
-                palette = Palette.load(path)
+                palette = Palette.load(path, ours=path.name == PALETTE_FILE)
                 if len(palette) == self.config.n_vocab:
                     return palette
         return None

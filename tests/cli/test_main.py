@@ -231,7 +231,11 @@ def test_tokenize_says_what_it_did_and_what_it_passed_over(capsys, tmp_path, pic
     code, out, err = run(capsys, *line, "--out", tmp_path / "store")
     assert code == 0, err
     assert out == f"{tmp_path / 'store'}: 3 images of 8 pixels, {TINY.n_vocab} colours, labels of 2 classes\n"
-    assert "broken.png" in err and "1 of 4 images could not be read and were skipped" in err
+    assert "skipped 1 of 4 pictures, which cannot be read: " in err and "broken.png" in err and err.count("\n") == 1
+    # A finished store says so again.
+    assert run(capsys, *line, "--out", tmp_path / "store") == (0, out, err)
+    code, out, err = run(capsys, *line, "--out", tmp_path / "strict", "--strict")
+    assert code == 1 and "skipped 1 of 4 pictures" in err and err.count("\n") == 1 and not out
     tokens = np.load(tmp_path / "store" / "tokens.npy")
     images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
     np.testing.assert_array_equal(tokens, palette.quantize(images))
@@ -248,11 +252,11 @@ def test_a_palette_is_learnt_from_what_can_be_read(capsys, tmp_path, pictures):
     assert code == 0, err
     found = json.loads(out)
     assert (found["n_colors"], found["images"], found["skipped"]) == (4, 1, 1) and found["rmse_8bit"] > 0
-    assert err.startswith("skipped: ") and "none.png" in err and len(err.splitlines()) == 1
-    assert Palette.load(tmp_path / "palette.npy").colors.shape == (4, 1)
+    assert "skipped 1 of 2 pictures" in err and "none.png" in err and len(err.splitlines()) == 1
+    assert Palette.load(tmp_path / "palette.npy", ours=True).colors.shape == (4, 1)
     (tmp_path / "list.csv").write_text("none.png\n")
     code, _, err = run(capsys, *line, "--out", tmp_path / "palette.npy")
-    assert code == 1 and "expected images, got 1 that cannot be read" in err.splitlines()[-1]
+    assert code == 1 and "none.png: expected an image file, got nothing" in err.splitlines()[-1]
 
 
 # Figures to compare, which must not depend on the precision that the processor is made for.
@@ -322,13 +326,17 @@ def test_a_store_says_its_images_width_and_its_colours(capsys, tmp_path, preset,
     assert code == 1 and f"expected a palette of 11 colours for {tmp_path / 'none'}, got 6" in err
 
 
-def test_the_named_palette_counts_then_the_presets_then_the_stores(tmp_path, preset, pictures, palette):
-    named, of_store = (Palette(np.full_like(palette.colors, value)) for value in (0.5, -0.5))
+def test_the_named_palette_counts_then_the_presets_then_the_stores(capsys, tmp_path, preset, pictures, palette):
+    named, of_store = (Palette(np.full_like(palette.colors, value)) for value in (-0.25, -0.5))
     named.save(tmp_path / "named.npy")
     store = tokenize(open_source(pictures), tmp_path / "store", of_store, TINY.n_px)
     write_preset(tmp_path / "bare", TINY, None)
     beside, bare, images = open_preset(preset), open_preset(tmp_path / "bare"), open_source(pictures)
     unset, typed = (argparse.Namespace(palette=path) for path in (None, tmp_path / "named.npy"))
+    assert capsys.readouterr().err == ""
+    assert resolve_palette(typed, beside) == named
+    err = capsys.readouterr().err
+    assert f"named.npy: not the palette of {beside.source}" in err and err.count("\n") == 1
     assert resolve_palette(typed, beside, store) == resolve_palette(typed, None, store) == named
     assert resolve_palette(unset, beside, store) == palette
     assert resolve_palette(unset, bare, images, store) == resolve_palette(unset, None, store) == of_store

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from examples import TINY, run
-from igpt_tf.cli import preparing
+from igpt_tf.cli import preparing, pretrain
 from igpt_tf.data.store.store import TokenStore
 from igpt_tf.pictures.palette import Palette
 
@@ -40,14 +40,14 @@ def test_a_folder_of_pictures_is_enough_and_a_killed_step_resumes(capsys, monkey
     line = ["pretrain", "--data", write(tmp_path / "shapes"), "--out", out, "--n_vocab", 11, *SHAPE]
     (tmp_path / "shapes/broken.png").write_bytes(b"no picture")
     with monkeypatch.context() as patch:
-        patch.setattr(preparing, "report_skipped", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(pretrain, "resolve_palette", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         code, _, err = run(capsys, *line)
     assert code == 130 and "there is no checkpoint yet; the same command resumes" in err
     written = (out / "training/tokens/store.json").stat().st_mtime_ns
     code, _, err = run(capsys, *line)
     assert code == 0, err
     assert "choosing colours" not in err and "using the tokens of 11 colours" in err
-    assert "1 of 7 images could not be read" in err
+    assert "skipped 1 of 7 pictures" in err and err.count("broken.png") == 1
     assert (out / "training/tokens/store.json").stat().st_mtime_ns == written
     assert Palette.load(out / "palette.npy") == TokenStore.open(out / "training/tokens").palette
 

@@ -1,14 +1,18 @@
 """Labelled images: found in stores and sources alike, and refused in one line where labels mean nothing."""
 
+import contextlib
+
 import numpy as np
 import pytest
+from PIL import Image
 
+from examples import one_line_error
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.open import open_data, read_labelled, read_tokens
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.split import hold_out
 from igpt_tf.data.store.store import tokenize
-from igpt_tf.errors import UserError
+from igpt_tf.errors import SkippedWarning, UserError
 from igpt_tf.pictures.palette import Palette
 
 PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (11, 3)))
@@ -81,3 +85,67 @@ def test_what_is_held_out_has_all_classes_in_proportion_and_the_rest_is_kept():
     np.testing.assert_array_equal(held.tokens[:], data.tokens[held.tokens.rows])
     with pytest.raises(UserError, match="expected enough images to hold out 99 %"):
         hold_out(labels, 0.99, seed=1)
+
+
+@pytest.mark.parametrize(
+    ("labels", "classes", "numbers", "names"),
+    [
+        (np.arange(1, 27), None, np.arange(26), tuple(map(str, range(1, 27)))),
+        ([20240102, 20231231], None, [1, 0], ("20231231", "20240102")),
+        ([2, 0, 1], None, [2, 0, 1], None),
+        ([2, 0, 2], ("a", "b", "c"), [1, 0, 1], ("a", "c")),
+    ],
+)
+def test_there_are_as_many_classes_as_have_images(labels, classes, numbers, names):
+    labelled = LabelledTokens("x", np.zeros((len(labels), 64), int), np.array(labels), classes)
+    warns = pytest.warns(SkippedWarning, match="x: skipped 1 of 3 classes, which have no images: b")
+    with warns if classes else contextlib.nullcontext():
+        found = labelled.numbered()
+    assert found.labels.tolist() == list(numbers) and found.classes == names
+    assert found.n_class == len(set(numbers))
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "n_class", "classes", "expected"),
+    [
+        (("b", "c"), [0, 1], 3, ("a", "b", "c"), [1, 2]),  # by name
+        (("b", "a"), [0, 1], 2, ("a", "b"), [1, 0]),
+        (None, [1, 26], 26, tuple(map(str, range(1, 27))), [0, 25]),
+        (None, [1, 2], 2, ("cat", "dog", "bird"), [1, 2]),  # numbers are places in a list of names
+        (("1", "3"), [0, 1], 10, None, [1, 3]),  # and of classes without names
+        (("cat", "dog"), [0, 1], 2, None, [0, 1]),
+        (("a", "b", "c"), [0, 2], 2, ("a", "c"), [0, 1]),  # a class without images does not count
+    ],
+)
+def test_labels_are_found_among_other_classes_by_name(own, labels, n_class, classes, expected):
+    labelled = LabelledTokens("x", np.zeros((2, 64), int), np.array(labels), own)
+    found = labelled.in_classes(n_class if classes is None else len(classes), classes)
+    assert found.labels.tolist() == expected and found.classes == classes
+
+
+@pytest.mark.parametrize(
+    ("own", "labels", "n_class", "classes", "match"),
+    [
+        (("a", "d"), [0, 1], 2, ("a", "b"), "expected the classes a, b, got d: give"),
+        (None, [0, 1], 2, ("1", "2"), "expected the classes 1, 2, got 0: give"),
+        (None, [0, 5], 5, None, "labels from 0 to 4, got 5"),
+        (("a", "b", "c"), [0, 2], 2, None, "labels from 0 to 1, got 2"),
+    ],
+)
+def test_labels_of_no_such_class_are_refused(own, labels, n_class, classes, match):
+    labelled = LabelledTokens("x", np.zeros((2, 64), int), np.array(labels), own)
+    one_line_error(labelled.in_classes, n_class, classes, match=match)
+
+
+def test_a_class_whose_images_cannot_be_read_is_dropped(tmp_path):
+    for place in ("1/a.png", "2/a.png", "10/a.png"):
+        (tmp_path / place).parent.mkdir()
+        Image.new("RGB", (8, 8)).save(tmp_path / place)
+    assert read_labelled(open_data(tmp_path), 8, PALETTE).classes == ("1", "2", "10")
+    (tmp_path / "2/a.png").write_bytes(b"nonsense")
+    with pytest.warns(SkippedWarning, match="skipped 1 of 3 pictures, which cannot be read: .*2/a.png"):
+        labelled = read_labelled(open_data(tmp_path), 8, PALETTE)
+    assert labelled.classes == ("1", "10") and labelled.labels.tolist() == [0, 1]
+    (tmp_path / "1/a.png").write_bytes(b"nonsense")
+    with pytest.warns(SkippedWarning):
+        one_line_error(read_labelled, open_data(tmp_path), 8, PALETTE, match="at least 2 classes, got label 10 alone")

@@ -15,9 +15,10 @@ from http_server import Remote, serving
 from examples import one_line_error, random_image
 from igpt_tf.data.open import open_data, read_tokens
 from igpt_tf.data.sources import named
+from igpt_tf.data.sources.listing import number
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.store.encode import Encoder
-from igpt_tf.errors import UserError
+from igpt_tf.errors import Notice, SkippedWarning, UserError
 from igpt_tf.pictures.palette import Palette
 
 PALETTE = Palette(np.random.default_rng(0).uniform(-1, 1, (20, 3)))
@@ -65,8 +66,9 @@ def test_a_list_names_its_pictures(folder):
     [
         ("", "got none"),
         ("path,label\n", "got none"),
-        ("a.png,1\nb.png\n", "differ"),
-        ("a,b,c\n", "differ or have more"),
+        ("a.png,1\nb.png\n", "list.csv, line 2: expected a path and a label, got 'b.png': correct"),
+        ("\na.png,1\n,2\n", "list.csv, line 3: expected a path and a label, got ',2'"),
+        ("path,label\na.png,1,2\n", "list.csv, line 2: expected `path` or `path,label`, got 'a.png,1,2'"),
     ],
 )
 def test_lists_that_are_none(tmp_path, text, match):
@@ -74,9 +76,73 @@ def test_lists_that_are_none(tmp_path, text, match):
     one_line_error(open_source, tmp_path / "list.csv", match=match)
 
 
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("heading", ["file_name,label", "image_path,label", "id,label", "Bild,Klasse", ""])
+def test_a_table_may_have_any_heading_and_delimiter(folder, delimiter, heading):
+    lines = (
+        [heading, "b/0.png,dog", "", '"a/0.png", "cat, or so"']
+        if heading
+        else ["b/0.png,dog", '"a/0.png","cat, or so"']
+    )
+    text = "\n".join(line if "or so" in line else line.replace(",", delimiter) for line in lines)
+    text = text.replace('", "', f'"{delimiter}"').replace('","', f'"{delimiter}"')
+    for name in ("list.csv", "list.tsv"):
+        (folder / name).write_text(f"\ufeff{text}\n", encoding="utf-8")
+        source = open_source(folder / name)
+        assert source.labels.tolist() == [1, 0] and source.classes == ("cat, or so", "dog")
+        np.testing.assert_array_equal(all_pictures(source), random_image(3, 8, 8, 3)[[2, 0]])
+
+
+def test_the_first_picture_of_a_table_is_no_heading_though_it_is_missing(folder):
+    (folder / "list.csv").write_text("b/9.png;dog\nb/0.png;dog\n")
+    assert len(open_source(folder / "list.csv")) == 2
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "classes"),
+    [
+        ("210", [2, 1, 0], None),
+        (["10", "1", "2"], [10, 1, 2], None),
+        (["01", "1", "2"], [0, 1, 2], ("01", "1", "2")),
+        (["010", "9"], [1, 0], ("9", "010")),
+        (["2024-01-02", "2023-12-31"], [1, 0], ("2023-12-31", "2024-01-02")),
+        (["20240102", "20231231"], [20240102, 20231231], None),
+        (["99999999999", "1"], [1, 0], ("1", "99999999999")),
+        (["1.5", "-1"], [1, 0], ("-1", "1.5")),
+    ],
+)
+def test_labels_of_text_are_numbered(labels, numbers, classes):
+    found, names = number(labels)
+    assert (found.tolist(), names, found.dtype) == (numbers, classes, np.int32)
+
+
+def test_a_folder_wins_over_the_data_set_of_its_name(folder, tmp_path, monkeypatch, keras_cache):
+    def fail(url, path):
+        raise UserError("cannot reach the server")
+
+    monkeypatch.setattr(named, "fetch_file", fail)
+    monkeypatch.chdir(tmp_path)
+    for name in named.NAMES:
+        folder = folder.rename(tmp_path / name)
+        with pytest.warns(Notice, match=f"{name}: reading the folder of this name, .*{name}, not the data set"):
+            assert open_source(name).classes == ("a", "b")
+        # A folder has no splits.
+        one_line_error(open_source, f"{name}:test", match="cannot be downloaded")
+        folder.joinpath("c").mkdir(exist_ok=True)
+        with pytest.warns(SkippedWarning, match="skipped 1 of 3 classes, which have no images: c"):
+            open_source(folder)
+        (folder / "c").rmdir()
+
+
+def test_an_empty_name_is_no_folder():
+    one_line_error(open_source, "", match="got an empty one")
+
+
 def test_a_list_that_is_no_text(tmp_path):
     (tmp_path / "list.txt").write_bytes(b"\xff\xfe\x00")
     one_line_error(open_source, tmp_path / "list.txt", match="UTF-8")
+    (tmp_path / "list.csv").write_bytes("a.png,Hund\nb.png,Bär\n".encode("latin-1"))
+    one_line_error(open_source, tmp_path / "list.csv", match="UTF-8 text, got other bytes in line 2: save it")
     one_line_error(open_source, tmp_path / "none.txt", match="got nothing: check")
 
 

@@ -1,17 +1,17 @@
 """Image files of every kind, made here with Pillow, against the colours that an eye would see in them."""
 
 import io
+import os
 import struct
-import warnings
 import zlib
 
 import numpy as np
 import pytest
-from PIL import Image, PngImagePlugin
+from PIL import Image, ImageCms
 
 from examples import one_line_error, photograph, random_image
-from igpt_tf.errors import UserError
-from igpt_tf.pictures import imaging
+from igpt_tf.errors import SkippedWarning, UserError
+from igpt_tf.pictures import decoding, imaging
 from igpt_tf.pictures.crop import resize_and_crop
 from igpt_tf.pictures.reading import read_pictures
 
@@ -32,17 +32,22 @@ def pixels(*colors):
     return np.array([colors], np.uint8)
 
 
+PNG_START = b"\x89PNG\r\n\x1a\n"
+ORIENTATION = 0x0112
+
+
+def png_chunk(name, data, crc=None):
+    return struct.pack(">I", len(data)) + name + data + (crc or struct.pack(">I", zlib.crc32(name + data)))
+
+
 def png_16_bit_rgb(image):
     """Return a (height, width, 3) uint16 array as PNG bytes, which Pillow cannot write."""
-
-    def chunk(name, data):
-        return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
 
     height, width, _ = image.shape
     rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in image)
     header = struct.pack(">IIBBBBB", width, height, 16, 2, 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
+    chunks = png_chunk(b"IHDR", header) + png_chunk(b"IDAT", zlib.compress(rows)) + png_chunk(b"IEND", b"")
+    return PNG_START + chunks
 
 
 def tiff_16_bit_rgb(image):
@@ -171,7 +176,7 @@ UPRIGHT = {
 @pytest.mark.parametrize("orientation", UPRIGHT)
 def test_photographs_are_turned_upright(orientation):
     exif = Image.Exif()
-    exif[0x0112] = orientation
+    exif[ORIENTATION] = orientation
     stored = photograph(32, 48)
     image = imaging.read_image(encode(stored, "JPEG", quality=95, subsampling=0, exif=exif))
     expected = UPRIGHT[orientation](stored)
@@ -228,21 +233,152 @@ def test_damaged_files_are_read_or_refused_in_one_line(kind):
             assert "\n" not in str(error)
 
 
-def test_a_decompression_bomb_is_one_line(tmp_path, monkeypatch):
+def test_memory_is_the_limit_and_can_be_set(tmp_path, monkeypatch):
     path = tmp_path / "bomb.png"
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 1000)
-    # Pillow warns above the limit and raises above twice the limit.
-    for side in (40, 100):
-        path.write_bytes(encode(np.zeros((side, side, 3), np.uint8)))
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")
-            one_line_error(imaging.read_image, path, match="bomb.png: .*at most 1,000 pixels, got a larger one")
+    path.write_bytes(encode(np.zeros((40, 40, 3), np.uint8)))
+    # Pillow's own limit does not count.
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert imaging.read_image(path).shape == (40, 40, 3)
+    monkeypatch.setenv("IGPT_IMAGE_GB", "1e-5")
+    one_line_error(
+        imaging.read_image, path, match="bomb.png: .* memory, got one of 40 x 40 .*: shrink it, or set IGPT_"
+    )
+    monkeypatch.setenv("IGPT_IMAGE_GB", "much")
+    one_line_error(imaging.read_image, path, match="expected IGPT_IMAGE_GB as a number of GiB, got 'much'")
 
 
-def test_a_text_bomb_is_one_line():
-    info = PngImagePlugin.PngInfo()
-    info.add_text("comment", "x" * (PngImagePlugin.MAX_TEXT_CHUNK + 1), zip=True)
-    one_line_error(imaging.read_image, encode(photograph(4, 4), pnginfo=info), match="cannot be decoded")
+def test_a_bomb_of_a_few_bytes_is_refused_before_it_is_decoded():
+    header = struct.pack(">IIBBBBB", 100_000, 100_000, 8, 2, 0, 0, 0)
+    data = PNG_START + png_chunk(b"IHDR", header) + png_chunk(b"IDAT", b"") + png_chunk(b"IEND", b"")
+    one_line_error(imaging.read_image, data, match="100,000 x 100,000 pixels, 75 GiB")
+
+
+@pytest.mark.parametrize(("kind", "power"), [("JPEG", 1), ("JPEG", 3), ("JPEG2000", 1), ("PNG", 0)])
+def test_very_large_photographs_are_read_smaller_where_the_format_can(monkeypatch, kind, power):
+    stored = photograph(256, 512)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    data = encode(stored, kind, **({} if kind == "JPEG2000" else {"exif": exif}))
+    monkeypatch.setattr(decoding, "WHOLE_PIXELS", 256 * 512 >> 2 * power)
+    image = imaging.read_image(data)
+    upright = stored if kind == "JPEG2000" else np.rot90(stored, -1)
+    assert image.shape == (upright.shape[0] >> power, upright.shape[1] >> power, 3)
+    expected = resize_and_crop(upright, 8).astype(int)
+    assert np.abs(resize_and_crop(image, 8) - expected).mean() < 4
+    # Up to the limit, every pixel is as it was.
+    monkeypatch.setattr(decoding, "WHOLE_PIXELS", 256 * 512)
+    assert imaging.read_image(data).shape == upright.shape
+
+
+def odd_exif(orientation):
+    """EXIF data with an exposure bias, a signed rational, in a field whose type Pillow reads but does not write."""
+    entries = [(ORIENTATION, 3, 1, orientation), (282, 10, 1, 38)]
+    directory = struct.pack("<H", len(entries)) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    return b"Exif\0\0" + b"II*\0\x08\0\0\0" + directory + bytes(4) + struct.pack("<ii", -1, 3)
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_odd_exif_data_turn_a_photograph_all_the_same(kind):
+    stored = photograph(32, 48)
+    data = encode(stored, kind, exif=odd_exif(6), lossless=True, quality=95, subsampling=0)
+    np.testing.assert_allclose(imaging.read_image(data).astype(int), np.rot90(stored, -1), atol=6)
+
+
+@pytest.mark.parametrize("exif", [b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + bytes(range(200))])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
+def test_broken_exif_data_are_passed_over(kind, exif):
+    assert imaging.read_image(encode(photograph(32, 48), kind, exif=exif)).shape == (32, 48, 3)
+
+
+def with_chunk(data, name, content, crc=None):
+    """A PNG with one more chunk before its pixels."""
+    return data[:33] + png_chunk(name, content, crc) + data[33:]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "crc"),
+    [
+        (b"zTXt", b"comment\0\0" + zlib.compress(bytes(2 << 20)), None),
+        (b"iTXt", b"comment\0\1\0\0\0" + zlib.compress(bytes(2 << 20)), None),
+        (b"tEXt", b"comment\0text", b"oops"),
+        (b"iCCP", b"profile\0\0" + zlib.compress(bytes(2 << 20)), None),
+        (b"iCCP", b"profile\0\0nonsense", None),
+        (b"iCCP", b"", None),
+        (b"pHYs", b"", None),
+        (b"gAMA", b"1", None),
+        (b"cHRM", b"1", None),
+        (b"eXIf", b"II*", b"oops"),
+    ],
+)
+def test_what_a_png_says_beside_its_pixels_refuses_none(name, content, crc):
+    stored = photograph(16, 24)
+    exif = Image.Exif()
+    exif[ORIENTATION] = 6
+    turned = name != b"eXIf"
+    data = with_chunk(encode(stored, exif=exif) if turned else encode(stored), name, content, crc)
+    np.testing.assert_array_equal(imaging.read_image(data), np.rot90(stored, -1) if turned else stored)
+
+
+@pytest.mark.parametrize(
+    "content", [b"ICC_PROFILE\0", b"MPF\0II*\0" + bytes(40), b"Photoshop 3.0\0" + b"8BIM\0", b"\0"]
+)
+@pytest.mark.parametrize("marker", [0xE1, 0xE2, 0xED, 0xFE])
+def test_what_a_jpeg_says_beside_its_pixels_refuses_none(marker, content):
+    data = encode(photograph(16, 24), "JPEG")
+    segment = bytes([0xFF, marker]) + struct.pack(">H", 2 + len(content)) + content
+    expected = imaging.read_image(data)
+    np.testing.assert_array_equal(imaging.read_image(data[:2] + segment + data[2:]), expected)
+
+
+def profile_of(primaries, gamma):
+    """A profile of a display with these chromaticities of red, green and blue, and D50 white."""
+    xyz = np.array([[x / y, 1, (1 - x - y) / y] for x, y in primaries]).T
+    white = np.array([0.9642, 1, 0.8249])
+    columns = xyz * np.linalg.solve(xyz, white)
+    tags = {b"wtpt": xyz_tag(white), b"rXYZ": xyz_tag(columns[:, 0]), b"gXYZ": xyz_tag(columns[:, 1])}
+    tags |= {b"bXYZ": xyz_tag(columns[:, 2])}
+    tags |= dict.fromkeys((b"rTRC", b"gTRC", b"bTRC"), b"curv" + bytes(4) + struct.pack(">IH2x", 1, int(gamma * 256)))
+    tags |= {
+        b"desc": b"desc" + bytes(4) + struct.pack(">I", 2) + b"x\0" + bytes(78),
+        b"cprt": b"text" + bytes(4) + b"x\0\0\0",
+    }
+    start = 128 + 4 + 12 * len(tags)
+    table, body = b"", b""
+    for name, tag in tags.items():
+        table += struct.pack(">4sII", name, start + len(body), len(tag))
+        body += tag + bytes(-len(tag) % 4)
+    header = struct.pack(">I4xI4s4s4s12x4s", start + len(body), 0x02400000, b"mntr", b"RGB ", b"XYZ ", b"acsp")
+    header += bytes(28) + struct.pack(">3i", *(round(value * 65536) for value in white))
+    return header.ljust(128, b"\0") + struct.pack(">I", len(tags)) + table + body
+
+
+def xyz_tag(values):
+    return b"XYZ " + bytes(4) + struct.pack(">3i", *(round(value * 65536) for value in values))
+
+
+WIDE = profile_of([(0.73, 0.27), (0.12, 0.82), (0.16, 0.02)], 2.2)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "WEBP"])
+def test_colours_are_those_of_the_profile(kind):
+    colors = pixels((200, 100, 100), (128, 128, 128), (90, 140, 90))
+    found = imaging.read_image(encode(colors, kind, icc_profile=WIDE, lossless=True)).astype(int)[0]
+    # A wide gamut's colours are more vivid than the same numbers in sRGB, and its greys are grey.
+    assert found[0, 0] > 220 and found[0, 1] < 95 and np.ptp(found[1]) <= 3 and found[2, 0] < 70
+    transparent = np.dstack([colors, np.full(colors.shape[:2], 255, np.uint8)])
+    transparent[0, 1, 3] = 0
+    found_rgba = imaging.read_with_alpha(encode(transparent, kind, icc_profile=WIDE, lossless=True, exact=True))
+    np.testing.assert_array_equal(found_rgba[0, [0, 2], :3], found[[0, 2]])
+    assert found_rgba[0, :, 3].tolist() == [255, 0, 255]
+
+
+def test_pixels_with_the_profile_of_srgb_or_a_broken_one_stay_as_they_are():
+    image = random_image(9, 9, 3)
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, WIDE[:100], WIDE[:300], b"nonsense"):
+        np.testing.assert_array_equal(imaging.read_image(encode(image, icc_profile=profile)), image)
+    # A profile of RGB says nothing of grey.
+    expect(encode(pixels(0, 100, 255), icc_profile=WIDE), BLACK, (100,) * 3, WHITE)
 
 
 def test_find_and_load_images(tmp_path):
@@ -254,7 +390,13 @@ def test_find_and_load_images(tmp_path):
         kind = {"JPG": "JPEG", "part": "PNG", "txt": "PNG", "npy": "PNG"}.get(name.split(".")[-1])
         path.write_bytes(encode(photograph(24, 36), kind or name.split(".")[-1]))
     (tmp_path / "folder.png").mkdir()
-    found = imaging.find_images(tmp_path)
+    with pytest.warns(
+        SkippedWarning, match="skipped 3 of 7 files, which .*: f.png.part, notes.txt, palette.npy$"
+    ) as caught:
+        found = imaging.find_images(tmp_path)
+    assert len(caught) == 1
+    for name in ("notes.txt", "f.png.part", "palette.npy"):
+        (tmp_path / name).unlink()
     assert [path.relative_to(tmp_path).as_posix() for path in found] == sorted(names)
     assert imaging.find_images(str(tmp_path)) == found
     paths, images = read_pictures([str(tmp_path)], 8, pytest.fail)
@@ -270,14 +412,55 @@ def test_find_takes_a_file_whatever_its_name(tmp_path):
 
 def test_find_refuses(tmp_path):
     one_line_error(imaging.find_images, tmp_path / "none", match="got nothing: check the path")
+    one_line_error(imaging.find_images, "", match="got an empty one")
     (tmp_path / "notes.txt").write_text("")
-    one_line_error(imaging.find_images, tmp_path, match="got none: put")
+    with pytest.warns(SkippedWarning, match="1 of 1 files, .*notes.txt"):
+        one_line_error(imaging.find_images, tmp_path, match="got none: put")
 
 
-def test_load_names_the_bad_file(tmp_path):
+def test_linked_folders_are_searched_but_not_in_circles(tmp_path):
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "far/deep/a.png").write_bytes(encode(photograph(4, 4)))
+    (tmp_path / "pictures/own").mkdir(parents=True)
+    for link, target in (("cat", "far"), ("own/up", "pictures"), ("own/self", "pictures/own")):
+        (tmp_path / "pictures" / link).symlink_to(tmp_path / target, target_is_directory=True)
+    (tmp_path / "far/back").symlink_to(tmp_path / "pictures", target_is_directory=True)
+    assert imaging.find_images(tmp_path / "pictures") == [tmp_path / "pictures/cat/deep/a.png"]
+
+
+def test_what_is_passed_over_is_counted_and_named(tmp_path, monkeypatch):
+    for name in ("1.HEIC", "b.png", "Thumbs.db", "closed/c.png"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_bytes(encode(photograph(4, 4)))
+    (tmp_path / "gone.png").symlink_to(tmp_path / "nowhere.png")
+    os.mkfifo(tmp_path / "pipe.png")
+    look = os.listdir
+
+    def refuse(folder):
+        if folder == tmp_path / "closed":
+            raise PermissionError(13, "Permission denied")
+        return look(folder)
+
+    # The administrator, who may run the tests, can read every folder.
+    monkeypatch.setattr(os, "listdir", refuse)
+    with pytest.warns(SkippedWarning) as caught:
+        paths, pictures = read_pictures([str(tmp_path), str(tmp_path / "none")], 4, pytest.fail)
+    assert paths == [str(tmp_path / "b.png")] and len(pictures) == 1
+    folders, files, unread = (str(one.message) for one in caught)
+    assert folders.endswith("skipped 1 of 2 folders, which cannot be read: closed (Permission denied)")
+    assert "skipped 2 of 4 files, which are no images by their names: 1.HEIC, pipe.png" in files
+    assert "skipped 2 of 3 pictures, which cannot be read: " in unread and "gone.png" in unread and "none" in unread
+
+
+def test_a_bad_picture_does_not_end_the_others(tmp_path):
     (tmp_path / "good.png").write_bytes(encode(photograph(4, 4)))
     (tmp_path / "bad.png").write_bytes(b"nonsense")
-    one_line_error(read_pictures, [str(tmp_path)], 4, pytest.fail, match="bad.png")
+    with pytest.warns(SkippedWarning, match="skipped 1 of 2 pictures, which cannot be read: .*bad.png"):
+        paths, _ = read_pictures([str(tmp_path)], 4, pytest.fail)
+    assert paths == [str(tmp_path / "good.png")]
+    one_line_error(read_pictures, [str(tmp_path / "bad.png")], 4, pytest.fail, match="bad.png: expected an image file")
+    both = [str(tmp_path / "bad.png"), str(tmp_path / "none.png")]
+    one_line_error(read_pictures, both, 4, pytest.fail, match="expected images, got 2 that cannot be read, the first: ")
 
 
 def test_grey_equals_pillow():

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples import one_line_error, random_image
-from igpt_tf.errors import UserError
+from igpt_tf.errors import Notice, UserError
 from igpt_tf.pictures import palette as palette_module
 from igpt_tf.pictures.palette import Palette
 
@@ -397,3 +397,25 @@ def test_rmse_is_in_8_bit_levels():
     images = np.array([3, 251], np.uint8).reshape(2, 1, 1, 1).repeat(3, axis=3)
     assert palette.rmse(images) == pytest.approx(np.sqrt((3**2 + 4**2) / 2))
     one_line_error(palette.rmse, images[:0], match="at least one pixel")
+
+
+def test_palettes_in_another_range_are_recognised(tmp_path):
+    colors = np.random.default_rng(0).uniform(-1, 1, (50, 3))
+    path = tmp_path / "colors.npy"
+    np.save(path, (colors + 1) / 2)
+    match = (
+        r"colors.npy: expected palette colours in \[-1, 1\], got .* as if in \[0, 1\]: turn them into 2 \* colours - 1"
+    )
+    one_line_error(Palette.load, path, match=match)
+    np.save(path, 127.5 * (colors + 1))
+    one_line_error(Palette.load, path, match="turn 8-bit colours into colours / 127.5 - 1")
+    np.save(path, colors)
+    np.testing.assert_allclose(Palette.load(path).colors, colors, atol=1e-6)
+
+
+def test_palettes_of_bright_colours_are_asked_about(tmp_path):
+    bright = Palette(np.random.default_rng(0).uniform(0.2, 1, (50, 3)))
+    bright.save(tmp_path / "colors.npy")
+    with pytest.warns(Notice, match="brighter than a mid grey, which is 0: if they are in"):
+        assert Palette.load(tmp_path / "colors.npy") == bright
+    assert Palette.load(tmp_path / "colors.npy", ours=True) == bright

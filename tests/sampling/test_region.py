@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from igpt_tf.errors import UsageError, UserError
+from examples import one_line_error
+from igpt_tf.errors import Notice, UsageError, UserError
 from igpt_tf.pictures.crop import resize_and_crop
 from igpt_tf.sampling.region import known_by_mask, known_outside_box, known_rows
 
@@ -55,10 +56,33 @@ def test_white_of_a_mask_is_to_be_filled():
     assert picture(known_by_mask(mask > 127, 3)) == expected
 
 
-def test_transparent_parts_of_a_mask_are_to_be_filled():
+def layer(*rows):
+    """A mask of characters: W white, B black, T transparent, w half-transparent white."""
+    colors = {"W": (255,) * 4, "B": (0, 0, 0, 255), "T": (0, 0, 0, 0), "w": (255, 255, 255, 140)}
+    return np.array([[colors[character] for character in row] for row in rows], "uint8")
+
+
+def test_transparent_parts_of_a_mask_are_to_be_filled_where_black_is_painted():
     mask = np.zeros((2, 2, 4), "uint8")
     mask[..., 3] = [[255, 0], [128, 127]]
-    assert picture(known_by_mask(mask, 2)) == ["#.", "#."]
+    with pytest.warns(Notice, match="transparent parts of the mask are drawn, and its painted parts are kept"):
+        assert picture(known_by_mask(mask, 2)) == ["#.", "#."]
+    with pytest.warns(Notice, match="transparent parts of the mask are drawn, as white ones are"):
+        assert picture(known_by_mask(layer("BBT", "BWT", "BBT"), 3)) == ["##.", "#..", "##."]
+
+
+def test_white_strokes_on_a_transparent_layer_are_to_be_filled():
+    with pytest.warns(Notice, match="the white of the mask is drawn, and its transparent parts are kept") as caught:
+        assert picture(known_by_mask(layer("TTT", "TWw", "TTT"), 3)) == ["###", "#..", "###"]
+    assert len(caught) == 1
+    # However little is left transparent, as long as it is no hole.
+    with pytest.warns(Notice, match="the white of the mask is drawn"):
+        assert picture(known_by_mask(layer("WWW", "WWT", "WWW"), 3)) == ["...", "..#", "..."]
+
+
+@pytest.mark.parametrize(("rows", "match"), [(("WWW", "WTW", "WWW"), "can mean either"), (("TT", "TT"), "transparent")])
+def test_a_mask_that_can_mean_either_is_refused(rows, match):
+    one_line_error(known_by_mask, layer(*rows), len(rows), match=match)
 
 
 def test_a_mask_is_resized_and_cropped_as_the_picture_is():
@@ -73,7 +97,9 @@ def test_a_mask_is_resized_and_cropped_as_the_picture_is():
 
 
 def test_a_mask_that_is_white_is_a_whole_image_to_draw():
-    assert not known_by_mask(np.full((7, 9), 255, "uint8"), 4).any()
+    for mask in (np.full((7, 9), 255, "uint8"), np.full((7, 9, 4), 255, "uint8")):
+        with pytest.warns(Notice, match="leaves nothing of a picture to keep"):
+            assert not known_by_mask(mask, 4).any()
 
 
 def test_a_mask_without_white_is_refused():

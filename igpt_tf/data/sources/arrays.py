@@ -14,9 +14,6 @@ from igpt_tf.storage.arrays import read_npy
 # OpenAI's short names of images and labels of each split.
 SPLITS = {"train": ("trX", "trY"), "valid": ("vaX", "vaY"), "test": ("teX", "teY")}
 
-# Greater labels are a mistake, such as identifiers in place of classes.
-MAX_CLASSES = 1_000_000
-
 
 def read_array(path: str | Path) -> np.memmap:
     """Memory-map an `.npy` file of images, tokens or labels."""
@@ -76,6 +73,6 @@ def check_labels(name: str, labels: np.ndarray, count: int) -> np.ndarray:
             f"{name}: expected {count} labels, integers from 0 (N,) or one-hot (N, C), "
             f"got {labels.dtype} {labels.shape}"
         )
-    if len(plain) and plain.max() >= MAX_CLASSES:
-        raise UserError(f"{name}: expected labels below {MAX_CLASSES:,}, got {plain.max():,}: are these classes?")
+    if len(plain) and plain.max() > np.iinfo(np.int32).max:
+        raise UserError(f"{name}: expected labels below 2 ** 31, got {plain.max():,}: are these classes?")
     return plain.astype(np.int32)

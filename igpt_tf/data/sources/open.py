@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +21,7 @@ from igpt_tf.data.sources.arrays import (
 )
 from igpt_tf.data.sources.listing import list_folder, read_list
 from igpt_tf.data.sources.named import NAMES, load_named
-from igpt_tf.errors import UserError
+from igpt_tf.errors import Notice, UserError
 
 # The file that makes a folder a token store.
 STORE = "store.json"
@@ -81,11 +82,12 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     Args:
         spec: one of
             - a folder of images, whose subfolders are the classes if all images lie in one. Or one image;
-            - a .txt list of images, or a .csv of `path` or `path,label`, relative to the list's folder;
+            - a .txt list of images, or a .csv or .tsv of `path` or `path,label`, relative to the list's folder;
             - an .npy of images, uint8 (N, height, width[, 1 or 3]), or of tokens, integers (N, T) or (N, n_px, n_px);
             - an .npz with `x_train`, `y_train` and so on as Keras' mnist.npz, or with `images` and `labels`;
             - OpenAI's prefix of `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on, tokens or images;
-            - `mnist`, `fashion_mnist`, `cifar10` or `cifar100`, which are downloaded once.
+            - `mnist`, `fashion_mnist`, `cifar10` or `cifar100`, which are downloaded once, unless there is a folder of
+              this name.
             Sources with splits give "train", or the split after a colon: `mnist:test`, `prefix:valid`.
         file: a local copy of a data set given by name, see `load_named`; or an .npz of Keras' layout.
 
@@ -93,11 +95,16 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
         UserError: if there is no such source, it is empty or damaged, or has no such split.
     """
     text = str(spec)
+    if not text:
+        raise UserError("expected a folder, a file or a data set's name, got an empty one: type . for this folder")
     path, split = Path(text), "train"
     start, colon, end = text.rpartition(":")
     if colon and end in SPLITS and not path.exists():
         text, path, split = start, Path(start), end
-    if text in NAMES:
+    if text in NAMES and file is None and text == str(spec) and path.is_dir():
+        reading = f"{text}: reading the folder of this name, {path.absolute()}, not the data set"
+        warnings.warn(Notice(f"{reading}: rename the folder to read that"), stacklevel=2)
+    elif text in NAMES:
         return _of_arrays(f"{text}:{split}", *load_named(text, split, None if file is None else Path(file)))
     if file is not None:
         raise UserError(f"expected a local copy of one of {', '.join(NAMES)}, got one of {text!r}")
@@ -112,7 +119,7 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
         return _of_arrays(text, read_array(path), None)
     if (path / STORE).exists():
         raise UserError(f"{text}: expected images, got a token store: give what it was made of")
-    listed = read_list(path) if suffix in (".txt", ".csv") and path.is_file() else list_folder(path)
+    listed = read_list(path) if suffix in (".txt", ".csv", ".tsv") and path.is_file() else list_folder(path)
     return Source(text, *listed)
 
 

@@ -17,6 +17,8 @@ from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import random_resized_crop, resize_and_crop
 from igpt_tf.pictures.imaging import read_image
 from igpt_tf.pictures.palette import Palette, quantize
+from igpt_tf.pictures.reading import require_some
+from igpt_tf.progress import ProgressBar
 
 # Examples that one thread works on at a time. Part of every store's fingerprint, which is a chain over these chunks.
 CHUNK = 512
@@ -104,3 +106,33 @@ def encode(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
+
+
+def encode_all(
+    source: Source, examples: np.ndarray, encoder: Encoder, workers: int | None = None, progress: bool = False
+) -> tuple[np.ndarray, np.ndarray]:
+    """The rows of all examples that can be read, and the numbers of these examples; a warning names the others.
+
+    Args:
+        source: the images.
+        examples: (n,) numbers of those to encode.
+        encoder: makes one row of each image.
+        workers: as in `encode`.
+        progress: show a bar on standard error.
+
+    Raises:
+        UserError: if none can be read.
+    """
+    rows, numbers, problems = np.empty(0), [], []
+    done = 0
+    with ProgressBar(total=len(examples), unit="image", desc="reading", shown=progress, delay=1) as bar:
+        for part in encode(source, examples, encoder, workers):
+            if not numbers:
+                rows = np.empty((len(examples), *part.rows.shape[1:]), part.rows.dtype)
+            rows[done : done + len(part.rows)] = part.rows
+            done += len(part.rows)
+            numbers.append(part.examples)
+            problems += part.problems
+            bar.update(len(part.rows) + len(part.problems))
+    require_some(source.name, done, problems)
+    return rows[:done], np.concatenate(numbers)

@@ -13,10 +13,20 @@ from igpt_tf.data.sources.arrays import read_array
 from igpt_tf.data.sources.open import STORE, Source
 from igpt_tf.data.store.encode import Encoded, Encoder, encode
 from igpt_tf.data.store.rows import FileTokens
-from igpt_tf.data.store.writer import LABELS, PALETTE, PROGRESS, TOKENS, check_request, remove_leftovers, store_writer
+from igpt_tf.data.store.writer import (
+    LABELS,
+    PALETTE,
+    PROGRESS,
+    SKIPPED,
+    TOKENS,
+    check_request,
+    remove_leftovers,
+    store_writer,
+)
 from igpt_tf.data.tokens import sample_rows
 from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import MAX_COLORS, Palette
+from igpt_tf.pictures.reading import require_some
 from igpt_tf.progress import ProgressBar
 from igpt_tf.storage.records import RecordError, read_record
 
@@ -54,7 +64,7 @@ class TokenStore:
         """
         folder = Path(folder)
         about = _read_about(folder)
-        palette = Palette.load(folder / PALETTE)
+        palette = Palette.load(folder / PALETTE, ours=True)
         if palette.digest() != about["palette"]:
             raise UserError(
                 f"{folder / PALETTE}: expected the palette that this store was made with, got another: tokenize again"
@@ -188,7 +198,10 @@ def tokenize(
     if (folder / STORE).exists():
         check_request(folder, _read_about(folder), request)
         remove_leftovers(folder)
-        return TokenStore.open(folder)
+        store = TokenStore.open(folder)
+        if store.skipped:
+            _warn_of_skipped(source, folder, (folder / SKIPPED).read_text(encoding="utf-8").splitlines())
+        return store
 
     def take_tokens(examples: np.ndarray, items: np.ndarray) -> Encoded:
         tokens = items.reshape(len(items), -1)
@@ -208,14 +221,18 @@ def tokenize(
             labels = None if source.labels is None else source.labels[part.examples]
             writer.append(done, part.rows, labels, part.problems)
             bar.update(done)
+        problems = writer.problems()
         if not writer.rows:
-            first = writer.problems()[0]
             writer.discard()
-            raise UserError(
-                f"{source.name}: expected images, got {len(source)} that cannot be read, the first: {first}"
-            )
+        _warn_of_skipped(source, folder, problems)
         writer.finish(palette, {"name": source.name, "classes": source.classes})
     return TokenStore.open(folder)
+
+
+def _warn_of_skipped(source: Source, folder: Path, problems: list[str]) -> None:
+    """As `require_some`; where many are skipped, say where all are listed."""
+    where = f", see {folder / SKIPPED}" if len(problems) > 3 else ""
+    require_some(f"{source.name}{where}", len(source) - len(problems), problems)
 
 
 def _read_about(folder: Path) -> dict:

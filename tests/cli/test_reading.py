@@ -70,7 +70,7 @@ def test_a_bad_picture_ends_no_command_unless_it_is_strict(capsys, tmp_path, com
     assert code == 1 and "skipped 1 of 11 files" in err.splitlines()[-1]
     (classes / "1/1.HEIC").unlink()
     code, out, err = run(capsys, *line, "--strict")
-    assert code == 1 and "skipped 1 of 10 pictures" in err.splitlines()[-1] and err.count("\n") == 1
+    assert code == 1 and "skipped 1 of 10 pictures" in err.splitlines()[-1]
 
 
 @pytest.mark.slow

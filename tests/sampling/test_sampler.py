@@ -231,8 +231,13 @@ def test_ctrl_c_ends_the_work_at_the_next_row(tiny_model, monkeypatch):
                 os.kill(os.getpid(), signal.SIGINT)
 
     monkeypatch.setattr(sampler, "tqdm", Bar)
-    with pytest.raises(KeyboardInterrupt):
-        igpt.sample(tiny_model, 200, batch_size=1)
+    # Shells have what runs in the background ignore Ctrl-C.
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            igpt.sample(tiny_model, 200, batch_size=1)
+    finally:
+        signal.signal(signal.SIGINT, before)
     assert len(rows) < 100
 
 

@@ -1,5 +1,6 @@
 """Progress bars go to terminals and notebooks alone."""
 
+import functools
 import io
 import sys
 
@@ -59,6 +60,7 @@ def test_a_pipe_gets_remarks_alone(capsys):
 def test_predictions_are_counted(monkeypatch, tiny_model, tokens):
     with monkeypatch.context() as patch:
         patch.setattr(sys, "stderr", Terminal())
+        patch.setattr(ProgressBar, "__init__", functools.partialmethod(ProgressBar.__init__, mininterval=0))
         score(tiny_model, tokens, batch_size=2, progress=True)
         shown = sys.stderr.getvalue()
     assert "compiling:   0%" in shown and "predicting:  40%" in shown

@@ -9,13 +9,13 @@ import keras
 import numpy as np
 import pytest
 from reference import filtered_probabilities, naive_complete
-from tqdm import tqdm
 
 import igpt_tf as igpt
 from examples import TINY, one_line_error, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.progress import ProgressBar
 from igpt_tf.sampling import Controls, known_rows, network, sampler, sampler_of
 from igpt_tf.sampling.filters import choose, filter_logits
 from igpt_tf.sampling.keys import draw_uniforms
@@ -224,13 +224,13 @@ def test_filters_that_let_everything_through_are_left_out():
 def test_ctrl_c_ends_the_work_at_the_next_row(tiny_model, monkeypatch):
     rows = []
 
-    class Bar(tqdm):
+    class Bar(ProgressBar):
         def update(self, count=1):
             rows.append(count)
             if len(rows) == 3:
                 os.kill(os.getpid(), signal.SIGINT)
 
-    monkeypatch.setattr(sampler, "tqdm", Bar)
+    monkeypatch.setattr(sampler, "ProgressBar", Bar)
     # Shells have what runs in the background ignore Ctrl-C.
     before = signal.signal(signal.SIGINT, signal.default_int_handler)
     try:

@@ -133,7 +133,7 @@ def run(options: argparse.Namespace) -> None:
     _tell(options, photos, regions)
     tell_replaced(replaced)
     if left := _left(options, names, outputs):
-        remark(f"{listed(left)} of an earlier run stay: this run does not draw them anew")
+        remark(f"kept from an earlier run, as this one does not draw them anew: {listed(left)}")
     scale = 1 if options.pixels else options.scale or min(SCALE, largest_scale(n_px))
     completions = in_rows(_write(options, batches, palette, paths, scale), n)
     if options.paste:

@@ -75,7 +75,7 @@ def test_stopped_process_is_continued(server, tmp_path, stop):
     if stop == signal.SIGINT:
         assert time.monotonic() - started < 3
         assert (process.returncode, stdout) == (130, "")
-        assert "run the same command again" in stderr.splitlines()[-1]
+        assert "the same command resumes" in stderr.splitlines()[-1]
         assert "Traceback" not in stderr
     done = run(server, tmp_path, "--clusters")
     assert done.returncode == 0, done.stderr

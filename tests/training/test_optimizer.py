@@ -115,8 +115,9 @@ def test_a_run_is_prolonged_before_its_learning_rate_falls(tmp_path):
     expected = pretrain(new_model(), stripes(), longer, tmp_path / "long")
     with pytest.raises(KeyboardInterrupt):
         pretrain(new_model(), stripes(), WSD, tmp_path / "short", callbacks=[StopAfter(9)])
-    found = pretrain(new_model(), stripes(), longer, tmp_path / "short")
-    assert len(found) == 10
+    said = []
+    found = pretrain(new_model(), stripes(), longer, RunFolder(tmp_path / "short", warn=said.append))
+    assert len(found) == 10 and "continuing from step 8 with another length" in str(said)
     np.testing.assert_allclose([h["loss"] for h in found], [h["loss"] for h in expected], rtol=1e-5)
 
 

@@ -23,7 +23,7 @@ from igpt_tf.cli.memory import FLOAT, bytes_to_train, require_memory
 from igpt_tf.cli.parser import add_device_options, duration, non_negative, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
 from igpt_tf.errors import UsageError
-from igpt_tf.storage.files import require_writable
+from igpt_tf.storage.files import check_writable, require_writable
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -193,7 +193,7 @@ def _train(
     if not is_one_of_several(options):
         # So are those in what they name; several processes must meet before one of them may stop.
         trainer = trainer_class(options, recipe)
-        require_writable(options.out)
+        check_writable(options.out)
     process = start_backend(options)
     import keras
 
@@ -211,7 +211,7 @@ def _train(
         devices = choose_devices(options.n_gpu)
         scope = models_scope(options, devices, trainer.config.n_head)
         settings = with_batch(settings, options, recipe, len(devices) // options.model_parallel)
-        if process == 0 and is_one_of_several(options):
+        if process == 0:
             require_writable(options.out)
         callbacks = [] if options.log_dir is None else [tensorboard(options.log_dir)]
         # Last, because reading may take long.
@@ -246,7 +246,7 @@ def _train(
         return
     model.save_to_preset(options.out, trainer.palette)
     describe_run(folder.path, model.preset_fields(), trainer.palette, len(history))
-    plan = settings.plan_from(len(trainer.data), folder.identity())
+    plan = settings.plan_from(len(trainer.data), begun)
     steps = plan.steps
     if limit is not None and limit.stopped:
         warn(f"stopped at step {len(history) * steps} of {plan.whole} by the time limit: the same command resumes")

@@ -62,6 +62,14 @@ def require_writable(folder: Path) -> None:
         raise UserError(f"cannot write {folder}: {error.strerror}: choose a folder that is writable") from error
 
 
+def check_writable(folder: Path) -> None:
+    """As `require_writable`, but no folder that is made for it stays."""
+    made = [path for path in (folder, *folder.parents) if not path.exists()]
+    require_writable(folder)
+    for path in made:
+        path.rmdir()
+
+
 def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> list[Path]:
     """The files to write that are there already, and would be replaced.
 

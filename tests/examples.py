@@ -38,6 +38,19 @@ def write_preset(folder, config, palette, **weights):
     return folder
 
 
+def pretrain_line(folder, palette):
+    """A command line that trains a small model on five pictures of each of two classes, which it writes to a folder."""
+    palette.save(folder / "palette.npy")
+    tokens = np.random.default_rng(0).integers(0, TINY.n_vocab, (10, TINY.n_tokens))
+    for i, picture in enumerate(palette.dequantize(tokens)):
+        place = folder / "pictures" / ("cat", "dog")[i % 2]
+        place.mkdir(parents=True, exist_ok=True)
+        imageio.imwrite(place / f"{i}.png", picture)
+    data = ["--data", folder / "pictures", "--palette", folder / "palette.npy", "--out", folder / "model"]
+    shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
+    return ["pretrain", *data, *shape, "--batch_size", 5, "--save_every", 2]
+
+
 def write_pictures(folder, palette, config):
     """Three PNG files of random colours of a palette; returns the folder."""
     tokens = np.random.default_rng(2).integers(0, config.n_vocab, (3, config.n_tokens))

@@ -89,7 +89,7 @@ class Series:
         return _NAME.fullmatch(path.name) is not None and path.parent.resolve() == self.folder.resolve()
 
     def begin(self) -> None:
-        """Remove what is not of this series and write the record, before the first one is drawn."""
+        """Remove files of other series and write the record, before the first image is drawn."""
         try:
             for path in self.stale:
                 path.unlink(missing_ok=True)

@@ -75,7 +75,7 @@ def check_outputs(outputs: Iterable[Path], inputs: Iterable[str | Path]) -> list
 
     Args:
         outputs: files that are going to be written.
-        inputs: files that are read; what is no file is passed over.
+        inputs: files that are read; paths of other things, such as addresses, are passed over.
 
     Raises:
         UsageError: if an output is an input, under any path or link, or has the place of another output.

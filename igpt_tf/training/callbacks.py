@@ -170,7 +170,7 @@ class SampleGrids(keras.callbacks.Callback):
         folder: where the pictures go.
         palette: colours of the tokens.
         every: save intervals between two pictures.
-        n: images per picture, in about as many rows as columns; of classes, so many that all have equally many.
+        n: images per picture, in about as many rows as columns; rounded up until every class has equally many.
         seed: of the images; always the same, so that pictures can be compared.
         writes: whether this process writes the picture; of several that train together, all draw, to stay in step.
         log_dir: TensorBoard's folder, where the pictures go too; None: nowhere.

@@ -170,7 +170,7 @@ def _check(source: Path, shapes: Mapping[str, Shape], config: ImageGPTConfig) ->
     with naming(source):
         left = check_shapes(shapes, config)
     if left:
-        warnings.warn(f"{source}: left out what is no weight of the model: {left}", Notice, stacklevel=2)
+        warnings.warn(f"{source}: left out variables that the model does not have: {left}", Notice, stacklevel=2)
 
 
 def _find(preset: str) -> Path:

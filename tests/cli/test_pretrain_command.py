@@ -2,31 +2,21 @@
 
 import json
 
-import imageio.v3 as imageio
-import numpy as np
 import pytest
 
-from examples import TINY, run, run_python
+from examples import pretrain_line, run, run_python
 from igpt_tf.backend import devices, on_tensorflow
 from igpt_tf.cli.training import choose_precision, duration
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.weights.presets import open_preset
 
 pytestmark = pytest.mark.both_backends
-SHAPE = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
 
 
 @pytest.fixture
 def line(tmp_path, palette):
     """A command line that trains on five pictures of each of two classes."""
-    palette.save(tmp_path / "palette.npy")
-    tokens = np.random.default_rng(0).integers(0, TINY.n_vocab, (10, TINY.n_tokens))
-    for i, picture in enumerate(palette.dequantize(tokens)):
-        folder = tmp_path / "pictures" / ("cat", "dog")[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(folder / f"{i}.png", picture)
-    data = ["--data", tmp_path / "pictures", "--palette", tmp_path / "palette.npy", "--out", tmp_path / "model"]
-    return ["pretrain", *data, *SHAPE, "--batch_size", 5, "--save_every", 2, "--epochs", 5]
+    return [*pretrain_line(tmp_path, palette), "--epochs", 5]
 
 
 def test_a_model_of_classes_knows_their_names(capsys, tmp_path, line):

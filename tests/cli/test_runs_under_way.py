@@ -6,7 +6,7 @@ import imageio.v3 as imageio
 import numpy as np
 import pytest
 
-from examples import TINY, StopAfter, run
+from examples import StopAfter, pretrain_line, run
 from igpt_tf.backend import on_tensorflow
 from igpt_tf.cli import training
 from igpt_tf.errors import Notice
@@ -15,24 +15,15 @@ from igpt_tf.pictures.palette import Palette
 from igpt_tf.weights.names import named_variables
 from igpt_tf.weights.presets import load_palette, open_preset
 
-SHAPE = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1]
-
 
 @pytest.fixture
 def line(tmp_path, palette):
     """A command line that trains 10 steps on five pictures of each of two classes."""
-    palette.save(tmp_path / "palette.npy")
-    tokens = np.random.default_rng(0).integers(0, TINY.n_vocab, (10, TINY.n_tokens))
-    for i, picture in enumerate(palette.dequantize(tokens)):
-        folder = tmp_path / "pictures" / ("cat", "dog")[i % 2]
-        folder.mkdir(parents=True, exist_ok=True)
-        imageio.imwrite(folder / f"{i}.png", picture)
-    data = ["--data", tmp_path / "pictures", "--palette", tmp_path / "palette.npy", "--out", tmp_path / "model"]
-    return ["pretrain", *data, *SHAPE, "--batch_size", 5, "--save_every", 2, "--no_mixed_precision"]
+    return [*pretrain_line(tmp_path, palette), "--no_mixed_precision"]
 
 
 def interrupted(monkeypatch, capsys, line, steps):
-    """The last line that a command prints when Ctrl-C comes after so many steps."""
+    """The last line that a command prints when it is interrupted after this many steps."""
     with monkeypatch.context() as patch:
         patch.setattr(training, "progress_bar", lambda settings, note: StopAfter(steps))
         code, _, err = run(capsys, *line)

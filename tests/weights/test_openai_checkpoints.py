@@ -361,7 +361,7 @@ def test_missing_and_left_over_variables_are_listed_with_shapes(tmp_path):
 )
 def test_what_no_image_gpt_has_is_left_out_in_one_line(tmp_path, name, value, shown):
     prefix = write_checkpoint(tmp_path / NAME, {**in_scope(WEIGHTS), name: value})
-    with pytest.warns(Notice, match=f"^{prefix}: left out what is no weight of the model: {shown}$"):
+    with pytest.warns(Notice, match=f"^{prefix}: left out variables that the model does not have: {shown}$"):
         assert_holds(ImageGPT.from_preset(prefix), WEIGHTS)
 
 

@@ -56,6 +56,20 @@ def computes_bfloat16() -> bool:
     return "avx512_bf16" in flags or "amx_bf16" in flags
 
 
+def fuses_attention(dtype: Any) -> bool:
+    """Whether `keras.ops.dot_product_attention` is one fused kernel, which never stores the weights of attention.
+
+    It is on JAX with NVIDIA's GPUs from Ampere on (2020), in half precision.
+    """
+    if on_tensorflow() or keras.backend.standardize_dtype(dtype) not in ("bfloat16", "float16") or not list_gpus():
+        return False
+    import jax
+
+    # AMD's have names in its place.
+    capability = getattr(jax.devices()[0], "compute_capability", "")
+    return capability.replace(".", "").isdigit() and float(capability) >= 8.0
+
+
 def limit_threads(n_threads: int) -> None:
     """Compute on this many processor cores; call it before anything is computed."""
     if on_tensorflow():

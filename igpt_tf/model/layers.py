@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from igpt_tf.backend.devices import fuses_attention
 from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal
 
@@ -79,6 +80,14 @@ def causal_attention(queries, keys, values):
         seen_keys, seen_values = (ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:])
         outputs.append(weighted_values(chunks[0][i], seen_keys, seen_values, np.where(hidden, hides, 0.0)))
     return ops.concatenate(outputs, axis=2)
+
+
+def attention(queries, keys, values, causal: bool):
+    """Attend within a sequence, to itself and before if `causal`; arguments and result (B, H, T, E)."""
+    if fuses_attention(queries.dtype):
+        states = [ops.swapaxes(heads, 1, 2) for heads in (queries, keys, values)]  # to (B, T, H, E)
+        return ops.swapaxes(ops.dot_product_attention(*states, scale=1.0, is_causal=causal), 1, 2)
+    return causal_attention(queries, keys, values) if causal else weighted_values(queries, keys, values)
 
 
 class Projection(keras.layers.EinsumDense):
@@ -161,8 +170,7 @@ class Attention(keras.layers.Layer):
     def prefill(self, x):
         """Attend within x (B, T, D); also return its keys and values for a cache."""
         keys, values = self.keys_values(x)
-        attend = causal_attention if self.causal else weighted_values
-        return self.merge(attend(self.queries(x), keys, values)), (keys, values)
+        return self.merge(attention(self.queries(x), keys, values, self.causal)), (keys, values)
 
     def call(self, x, context=None):
         """(B, T, D) to (B, T, D): attend within x, or to all of a context (B, S, D)."""

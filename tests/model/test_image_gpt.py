@@ -11,6 +11,7 @@ from keras import ops
 from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
+from igpt_tf.model import layers
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.model.layers import QUERY_CHUNK, Attention, causal_attention, rms_norm, softmax_float32
 from igpt_tf.weights.names import named_variables
@@ -167,6 +168,15 @@ def test_plain_keras_trains_it():
     losses = model.fit(tokens, tokens, batch_size=8, epochs=8, verbose=0).history["loss"]
     assert losses[-1] < 0.9 * losses[0]
     assert losses[0] <= np.log(TINY.n_vocab) + 0.01
+
+
+@pytest.mark.parametrize("causal", [True, False])
+def test_the_fused_attention_is_ours(monkeypatch, causal):
+    """Where a GPU has a fused kernel for it, which Keras chooses, arguments and result are the same."""
+    states = [ops.convert_to_tensor(np.random.default_rng(i).normal(size=(2, 3, 5, 4)), "float32") for i in range(3)]
+    expected = to_numpy(layers.attention(*states, causal))
+    monkeypatch.setattr(layers, "fuses_attention", lambda dtype: True)
+    np.testing.assert_allclose(to_numpy(layers.attention(*states, causal)), expected, atol=1e-6)
 
 
 def test_attention_to_a_context():

@@ -14,8 +14,6 @@ MEMINFO, OWN_CGROUPS, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup")
 SURELY = 2
 # Bytes of a number.
 FLOAT = 4
-# Positions whose attention is computed at once.
-QUERIES = 256
 
 
 def available_memory() -> float | None:
@@ -108,5 +106,7 @@ def bytes_to_train(config: ImageGPTConfig, item: int = FLOAT, remat: bool = Fals
 
 def _attention(config: ImageGPTConfig, n_tokens: int) -> int:
     """Scores of attention that are computed at once, their softmax, and the states around them."""
-    queries = n_tokens if config.bert else min(QUERIES, n_tokens)
+    from igpt_tf.model.layers import QUERY_CHUNK
+
+    queries = n_tokens if config.bert else min(QUERY_CHUNK, n_tokens)
     return 2 * config.n_head * queries * n_tokens + 8 * n_tokens * config.n_embd

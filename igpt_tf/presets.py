@@ -14,6 +14,8 @@ load_model = ImageGPT.from_preset
 load_classifier = ImageGPTClassifier.from_preset
 
 
-def save_preset(model: ImageGPT | ImageGPTClassifier, folder: str | Path, palette: Palette | None = None) -> None:
-    """As `model.save_to_preset(folder, palette)`."""
-    model.save_to_preset(folder, palette)
+def save_preset(
+    model: ImageGPT | ImageGPTClassifier, folder: str | Path, palette: Palette | None = None, dtype: str = "float32"
+) -> None:
+    """As `model.save_to_preset(folder, palette, dtype)`."""
+    model.save_to_preset(folder, palette, dtype)

@@ -150,10 +150,10 @@ class ImageGPTClassifier(keras.Model):
             opened.assign({HEAD: classifier.clf.wclf})
         return classifier
 
-    def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
+    def save_to_preset(self, folder: str | Path, palette: Palette | None = None, dtype: str = "float32") -> None:
         """Write a preset folder with the head in it; arguments and errors as in `ImageGPT.save_to_preset`."""
         arrays = {**named_arrays(self.image_gpt), HEAD: float_array(HEAD, self.clf.wclf)}
-        write_preset(folder, self.preset_fields(), arrays, palette)
+        write_preset(folder, self.preset_fields(), arrays, palette, dtype)
 
     def preset_fields(self) -> dict[str, Any]:
         """What a preset's `config.json` says of this model."""

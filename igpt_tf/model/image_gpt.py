@@ -256,17 +256,20 @@ class ImageGPT(keras.Model):
         opened.assign(named_variables(model))
         return model
 
-    def save_to_preset(self, folder: str | Path, palette: Palette | None = None) -> None:
-        """Write the preset folder that `from_preset` reads, in float32; LoRA adapters are merged into the weights.
+    def save_to_preset(self, folder: str | Path, palette: Palette | None = None, dtype: str = "float32") -> None:
+        """Write the preset folder that `from_preset` reads; LoRA adapters are merged into the weights.
 
         Args:
             folder: created if needed; a preset in it is replaced, its palette too.
             palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
+            dtype: of the weights in the file, "float32", or "float16" for half the bytes and a little rounding.
 
         Raises:
-            UserError: if the palette is of another size, the model is quantised, or the folder cannot be written.
+            UserError: if the palette is of another size, the model is quantised, a weight is too large for the dtype,
+                or the folder cannot be written.
+            ValueError: if the dtype is another one.
         """
-        write_preset(folder, self.preset_fields(), named_arrays(self), palette)
+        write_preset(folder, self.preset_fields(), named_arrays(self), palette, dtype)
 
     def preset_fields(self) -> dict[str, Any]:
         """What a preset's `config.json` says of this model."""

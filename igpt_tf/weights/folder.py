@@ -25,6 +25,8 @@ WEIGHTS_FILE = "model.safetensors"
 PALETTE_FILE = "palette.npy"
 # What NumPy can read of the formats of floats in safetensors.
 _FLOATS = ("F16", "F32", "F64")
+# The dtypes in which weights are written.
+WRITTEN = ("float32", "float16")
 
 
 class PresetFolder:
@@ -103,7 +105,11 @@ def is_folder(path: Path) -> bool:
 
 
 def write_preset(
-    folder: str | Path, fields: dict[str, Any], arrays: dict[str, np.ndarray], palette: Palette | None = None
+    folder: str | Path,
+    fields: dict[str, Any],
+    arrays: dict[str, np.ndarray],
+    palette: Palette | None = None,
+    dtype: str = "float32",
 ) -> None:
     """Write a preset folder, each file whole or not at all.
 
@@ -112,15 +118,24 @@ def write_preset(
         fields: what `config.json` holds: the fields of an `ImageGPTConfig`, `n_class`, `classes`, `start_classes`.
         arrays: float32 weights under OpenAI's names without `model/`.
         palette: of `n_vocab` colours; without it the preset turns no pictures into tokens.
+        dtype: of the weights in the file, "float32" or "float16".
 
     Raises:
-        UserError: if the palette is of another size, or the folder cannot be written.
+        UserError: if the palette is of another size, a weight is too large for the dtype, or the folder cannot be
+            written.
+        ValueError: if the dtype is another one.
     """
+    if dtype not in WRITTEN:
+        raise ValueError(f"expected {' or '.join(WRITTEN)} for the weights in the file, got {dtype!r}")
+    largest = np.finfo(dtype).max
+    for name, array in arrays.items():
+        if (found := np.abs(array).max()) > largest:
+            raise UserError(f"expected weights up to {largest:g}, as {dtype} holds them, got {found:g} in {name}")
     if palette is not None and len(palette) != fields["n_vocab"]:
         raise UserError(f"expected a palette of {fields['n_vocab']} colours, got {len(palette)}")
     folder = Path(folder).expanduser()
     # `partial` and not a lambda, which would see the last array only.
-    tensors = [(name, "float32", array.shape, partial(np.asarray, array)) for name, array in arrays.items()]
+    tensors = [(name, dtype, array.shape, partial(np.asarray, array, dtype)) for name, array in arrays.items()]
     write_tensors(folder / WEIGHTS_FILE, tensors)
     with atomic_write(folder / CONFIG_FILE) as file:
         file.write((json.dumps(fields, indent=2) + "\n").encode())

@@ -20,7 +20,7 @@ from igpt_tf.model import ImageGPT, ImageGPTClassifier
 from igpt_tf.model.initializers import placeholder_weights
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage import places
-from igpt_tf.weights.names import HEAD, named_variables, shape_table
+from igpt_tf.weights.names import HEAD, named_arrays, named_variables, shape_table
 from igpt_tf.weights.presets import load_palette, open_preset
 
 load_model, load_classifier = ImageGPT.from_preset, ImageGPTClassifier.from_preset
@@ -177,6 +177,25 @@ def test_presets_hold_float32_whatever_the_policy(tmp_path, folder, policy):
         np.dtype("float32")
     }
     assert_same_weights(ImageGPT.from_preset(tmp_path / "again", dtype=policy), model)
+
+
+@both_backends
+def test_a_preset_of_half_the_bytes(tmp_path, folder, tiny_model):
+    tiny_model.save_to_preset(tmp_path / "half", dtype="float16")
+    stored = load_file(tmp_path / "half" / "model.safetensors")
+    assert {array.dtype for array in stored.values()} == {np.dtype("float16")}
+    again = ImageGPT.from_preset(tmp_path / "half")
+    assert {keras.backend.standardize_dtype(weight.dtype) for weight in again.weights} == {"float32"}
+    for name, array in named_arrays(tiny_model).items():
+        np.testing.assert_array_equal(named_arrays(again)[name], array.astype("float16").astype("float32"))
+
+
+def test_weights_that_float16_cannot_hold(tmp_path, folder, tiny_model):
+    tiny_model.weights[0].assign(tiny_model.weights[0] * 0 + 1e5)
+    refused(tiny_model.save_to_preset, tmp_path / "half", None, "float16", match="up to 65504, .* got 100000 in ")
+    with pytest.raises(ValueError, match=r"expected float32 or float16 .* got 'int8'"):
+        tiny_model.save_to_preset(tmp_path / "half", dtype="int8")
+    assert not (tmp_path / "half").exists()
 
 
 def test_from_two_devices(tmp_path, folder, two_devices, tiny_model):

@@ -38,7 +38,7 @@ _MODULES = {
     "known_by_mask": "sampling",
     "score": "scoring.evaluation",
     "evaluate": "scoring.evaluation",
-    "classify": "scoring.evaluation",
+    "classify": "scoring.classes",
     "extract_features": "probing.features",
     "probe": "probing.protocol",
 }

@@ -1,17 +1,17 @@
-"""Name what pictures are of, with a fine-tuned model."""
+"""Name what pictures are of."""
 
 from __future__ import annotations
 
 import argparse
 
-from igpt_tf.cli.console import report
+from igpt_tf.cli.console import remark, report
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, open_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
 
-EXAMPLES = ("--model pets-classifier photo.jpg", "--model pets-classifier photos --top 1 --json")
+EXAMPLES = ("photo.jpg", "--model pets-classifier photos --top 1 --json")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -29,20 +29,24 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import read_pictures
 
-    if preset.n_class is None:
+    has_head = preset.n_class is not None
+    if not has_head and preset.config.n_start == 1:
         raise UserError(
-            f"{preset.source}: expected a trained classification head, got none: make one with "
-            f"{command(f'finetune --model {options.model} --data FOLDER --out CLASSIFIER')}, where FOLDER has a "
-            "subfolder of pictures for each class, and give --model CLASSIFIER here"
+            f"{preset.source}: expected a trained classification head, or a model that was trained with classes, got "
+            f"neither: make a head with {command(f'finetune --model {options.model} --data FOLDER --out CLASSIFIER')}, "
+            "where FOLDER has a subfolder of pictures for each class, and give --model CLASSIFIER here"
         )
+    if not has_head:
+        remark(f"{preset.source} has no classification head: pictures are of the class that makes them likeliest")
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
-    classifier, batch_size = load_model(options, preset, with_head=True)
-    from igpt_tf.scoring.evaluation import classify
+    model, batch_size = load_model(options, preset, has_head)
+    from igpt_tf.scoring.classes import classify
 
     require_memory(min(batch_size, len(pictures)), bytes_to_predict(preset.config), "--n_sub_batch")
-    probabilities = classify(classifier, quantize(palette, pictures), batch_size=batch_size, progress=True)
-    classes = preset.classes or [f"class {i}" for i in range(preset.n_class)]
+    probabilities = classify(model, quantize(palette, pictures), batch_size=batch_size, progress=True)
+    names = preset.classes if has_head else preset.start_classes
+    classes = names or [f"class {i}" for i in range(probabilities.shape[1])]
     found, lines = [], []
     for path, row in zip(paths, probabilities, strict=True):
         best = row.argsort(kind="stable")[::-1][: options.top]

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import numpy as np
 
     from igpt_tf.data.tokens import Tokens
+    from igpt_tf.scoring.classes import ClassEvaluation
     from igpt_tf.scoring.evaluation import Evaluation
-    from igpt_tf.scoring.likelihood import ClassEvaluation
     from igpt_tf.weights.presets import Preset
 
 # OpenAI's names of the files and of the splits in what it prints; the largest comes last.
@@ -76,8 +76,8 @@ def run(options: argparse.Namespace) -> None:
         )
     splits = _read_splits(options, preset, has_head)
     model, batch_size = load_model(options, preset, with_head=has_head)
+    from igpt_tf.scoring.classes import evaluate_classes
     from igpt_tf.scoring.evaluation import evaluate
-    from igpt_tf.scoring.likelihood import evaluate_classes
 
     classes = preset.start_classes if options.by_class else preset.classes
     n_class = preset.config.n_start - 1 if options.by_class else preset.n_class

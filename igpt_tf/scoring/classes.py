@@ -1,4 +1,4 @@
-"""The class of an image under a model of each class: the one under which the image is likeliest."""
+"""The classes of images, as a head says or as a model of each class finds them likeliest."""
 
 from __future__ import annotations
 
@@ -6,15 +6,16 @@ import dataclasses
 
 import numpy as np
 
-from igpt_tf.backend.devices import count_devices
+from igpt_tf.backend.devices import count_devices, scope_of
 from igpt_tf.config import check_tokens
 from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.data.tokens import Tokens
 from igpt_tf.errors import UserError
+from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.progress import ProgressBar
-from igpt_tf.scoring.evaluation import nats_of
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK
+from igpt_tf.scoring.evaluation import nats_of, scorer
+from igpt_tf.scoring.predict import BATCHES_A_CHUNK, predict_padded, whole_batch
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,13 +37,43 @@ class ClassEvaluation:
     answers: np.ndarray = dataclasses.field(compare=False, repr=False)
 
 
-def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8) -> np.ndarray:
+def classify(
+    model: ImageGPT | ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8, *, progress: bool = False
+) -> np.ndarray:
+    """The probability of each class: tokens (N, T) to float32 (N, C).
+
+    A classifier's head says it; a BERT model sees whole images. A model that was trained with classes and has no head
+    computes the likelihood of each image given each class; Bayes' rule makes probabilities of them, with equal prior
+    probabilities. A likelihood is a product over all pixels, so most of these probabilities are close to 0 or 1.
+
+    Args:
+        model: a classifier, or a model that was trained with classes.
+        tokens: (N, T) integers.
+        batch_size: images per batch, over all devices.
+        progress: show a progress bar on standard error.
+
+    Raises:
+        UserError: if the model knows no classes, or the tokens do not fit it.
+    """
+    if isinstance(model, ImageGPTClassifier):
+        check_tokens(model.image_gpt.config, tokens)
+        inputs = {"tokens": np.asarray(tokens, "int32")}
+        with scope_of(model):
+            outputs = predict_padded(scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)
+        logits = outputs["class_logits"].astype(np.float64)
+    else:
+        logits = -class_nats(model, tokens, batch_size, progress=progress)[:, 1:]  # (N, C) of (N, 1 + C)
+    return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
+
+
+def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8, *, progress: bool = False) -> np.ndarray:
     """Negative log-likelihood of each image in nats, (B, 1 + C): of no class, and of each class of the model.
 
     Args:
         model: a model that was trained with classes.
         tokens: (B, T) integers.
         batch_size: images per batch, over all devices.
+        progress: show a progress bar on standard error.
 
     Raises:
         UserError: if the model knows no classes, or the tokens do not fit it.
@@ -50,10 +81,10 @@ def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8) -> np.n
     n_start = model.config.n_start
     if n_start == 1:
         raise UserError("expected a model that was trained with classes, got one without")
+    check_tokens(model.config, tokens)
     # Every start of a batch of images before the next batch: what is read from the disk once is computed at once.
-    nats = nats_of(
-        model, np.repeat(tokens, n_start, axis=0), np.tile(np.arange(n_start, dtype="int32"), len(tokens)), batch_size
-    )
+    starts = np.tile(np.arange(n_start, dtype="int32"), len(tokens))
+    nats = nats_of(model, np.repeat(tokens, n_start, axis=0), starts, batch_size, progress=progress)
     return nats.astype(np.float64).sum(axis=1).reshape(-1, n_start)  # (B, S) of (B S, T)
 
 

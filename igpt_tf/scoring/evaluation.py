@@ -60,8 +60,8 @@ class _Scorer(keras.Model):
         return {"nats": token_nats(tokens, self.scored(inputs))}
 
 
-def _scorer(model: ImageGPT | ImageGPTClassifier) -> keras.Model:
-    """The model's compiled scorer, made once."""
+def scorer(model: ImageGPT | ImageGPTClassifier) -> keras.Model:
+    """The model, compiled to predict the nats of each token, and the logits of the classes; made once."""
     return kept_with(model, "_igpt_scorer", lambda: compiled(_Scorer(model)))
 
 
@@ -110,7 +110,7 @@ def nats_of(
     if start is not None and model.config.n_start > 1:
         inputs["start"] = start
     with scope_of(model):
-        return predict_padded(_scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)["nats"]
+        return predict_padded(scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)["nats"]
 
 
 def evaluate(
@@ -152,7 +152,7 @@ def evaluate(
         scope_of(model),
         ProgressBar(total=n_images, unit="image", first="compiling", desc="evaluating", shown=progress) as bar,
     ):
-        scorer = _scorer(image_gpt if head is None else model)
+        predictor = scorer(image_gpt if head is None else model)
         for start in range(0, n_images, chunk):
             part = np.asarray(tokens[start : start + chunk], "int32")
             masks: Sequence[np.ndarray | None] = [None]
@@ -160,7 +160,7 @@ def evaluate(
                 masks = vote_masks(seed, start, part.shape, mask_probability, 1 if head is None else votes)
             for number, mask in enumerate(masks):
                 inputs = {"tokens": part} | ({} if mask is None else {"mask": mask})
-                outputs = predict_padded(scorer, inputs, batch_size)
+                outputs = predict_padded(predictor, inputs, batch_size)
                 if number == 0:
                     nats += _mean_by_image(outputs["nats"], mask).sum()
                 # For no votes, the second mask is the one that shows everything.
@@ -193,30 +193,6 @@ class _HeadTally:
     def answers(self, seed: int) -> np.ndarray:
         """The class (N,) that most votes give each image."""
         return vote(self._predictions, self.n_class, seed)
-
-
-def classify(
-    classifier: ImageGPTClassifier, tokens: np.ndarray, batch_size: int = 8, *, progress: bool = False
-) -> np.ndarray:
-    """The probability of each class: tokens (N, T) to float32 (N, C); BERT models see whole images.
-
-    Args:
-        classifier: the classifier.
-        tokens: (N, T) integers.
-        batch_size: images per batch, over all devices.
-        progress: show a progress bar on standard error.
-
-    Raises:
-        UserError: if the tokens do not fit the model.
-    """
-    check_tokens(classifier.image_gpt.config, tokens)
-    inputs = {"tokens": np.asarray(tokens, "int32")}
-    with scope_of(classifier):
-        outputs = predict_padded(
-            _scorer(classifier), inputs, whole_batch(classifier, batch_size, len(tokens)), progress
-        )
-    logits = outputs["class_logits"].astype(np.float64)
-    return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 
 
 def _mean_by_image(nats: np.ndarray, mask: np.ndarray | None) -> np.ndarray:

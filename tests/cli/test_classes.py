@@ -88,3 +88,9 @@ def test_a_model_without_classes_says_so(capsys, tmp_path, preset):
     assert code == 2 and "--class_name: expected a model that was trained with classes" in err
     code, _, err = run(capsys, "eval", "--model", preset, "--data_path", tmp_path, "--by_class")
     assert code == 2 and "--by_class: expected a model that was trained with classes" in err
+
+
+def test_a_model_of_classes_names_the_likeliest(capsys, model, pictures):
+    code, out, err = run(capsys, "classify", pictures / "a.png", "--model", model)
+    assert code == 0 and "no classification head" in err
+    assert len(out.splitlines()) == 1 and "cat" in out and "dog" in out

@@ -131,7 +131,7 @@ def test_names_stay_with_their_head(classifier):
 
 def test_classify_needs_a_head(capsys, preset, pictures):
     code, out, err = run(capsys, "classify", pictures, "--model", preset)
-    assert (code, out) == (1, "") and "head, got none: make one with python run.py finetune" in err
+    assert (code, out) == (1, "") and "got neither: make a head with python run.py finetune" in err
 
 
 @pytest.mark.slow

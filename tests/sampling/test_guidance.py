@@ -12,7 +12,7 @@ from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import known_rows
 from igpt_tf.sampling.keys import draw_uniforms, image_keys
-from igpt_tf.scoring.likelihood import class_nats, evaluate_classes
+from igpt_tf.scoring.classes import class_nats, evaluate_classes
 
 pytestmark = pytest.mark.both_backends
 CONFIG = dataclasses.replace(TINY, n_px=4, n_start=3)
@@ -102,6 +102,14 @@ def test_the_likeliest_class_is_compared_with_the_labels(model):
     assert found.given_nats == pytest.approx(table[np.arange(5), labels + 1].mean() / N_TOKENS, rel=1e-5)
     with pytest.raises(UserError, match="expected labels from 0 to 1, got 2"):
         evaluate_classes(model, TOKENS, np.full(5, 2))
+
+
+def test_a_model_of_classes_classifies_by_likelihood(model):
+    nats = class_nats(model, TOKENS)[:, 1:]
+    expected = np.exp(-nats) / np.exp(-nats).sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(igpt.classify(model, TOKENS, batch_size=2), expected, rtol=1e-3)
+    with pytest.raises(UserError, match="expected a model that was trained with classes"):
+        igpt.classify(ImageGPT(TINY), TOKENS)
 
 
 def test_what_a_model_does_not_know_is_refused(model):

@@ -12,7 +12,7 @@ from igpt_tf.data.labelled import LabelledTokens
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.model import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.scoring.evaluation import classify
+from igpt_tf.scoring.classes import classify
 from igpt_tf.training.best import best_interval
 from igpt_tf.training.finetune import finetune, new_classifier
 from igpt_tf.training.settings import FinetuneSettings

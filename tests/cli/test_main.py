@@ -293,7 +293,7 @@ def test_pretrain_with_everything_at_once(capsys, tmp_path, pictures, palette):
     )
     assert code == 0, err
     shape = ["--n_px", 8, "--n_embd", 16, "--n_head", 2, "--n_layer", 1, "--mixed_precision", "--remat"]
-    course = ["--recipe", "nano-cifar10", "--steps", 6, "--save_every", 2, "--accumulate", 2, "--n_sub_batch", 2]
+    course = ["--recipe", "paper-s", "--steps", 6, "--save_every", 2, "--accumulate", 2, "--n_sub_batch", 2]
     rest = ["--ema", 0.5, "--clip_norm", 1, "--patience", 9, "--augment", "flip", "--sample_every", 3, "--keep", 1]
     data = ["--data", tmp_path / "s", "--validation", pictures, "--out", tmp_path / "m"]
     line = ["pretrain", *data, *shape, *course, *rest]

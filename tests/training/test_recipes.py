@@ -41,12 +41,12 @@ def test_the_papers_settings(size, suffix):
 
 def test_the_bundled_models_recipe_is_its_cards_command():
     settings = find_recipe("nano-cifar10").settings
-    assert settings.plan(50_000) == (20, 300)
-    assert (settings.batch_size, settings.learning_rate, settings.warmup(50_000)) == (4, 2e-3, 300)
-    assert find_recipe("nano-cifar10-more").settings.plan(50_000) == (12, 300)
+    assert settings.plan(50_000)[:2] == (6, 1172)
+    assert (settings.batch_size, settings.learning_rate, settings.warmup(50_000)) == (128, 5e-3, 200)
+    assert (settings.optimizer, settings.augment) == ("muon", ("flip",))
 
 
-@pytest.mark.parametrize("name", ["nano-cifar10", "nano-mnist"])
+@pytest.mark.parametrize("name", ["nano-cifar10", "nano-imagenet32", "nano-mnist"])
 def test_recipes_of_bundled_models_make_their_shape(name):
     assert find_recipe(name).config == open_preset(name).config
 
@@ -62,14 +62,14 @@ def test_recipes_are_listed_without_data(capsys, line):
     assert main(["pretrain", *line]) == 0
     out = capsys.readouterr().out
     assert all(f"{name}\n" in out for name in RECIPES)
-    assert out.count("not measured") > len(RECIPES) and "2.1696 nats per token" in out
+    assert out.count("not measured") > len(RECIPES) and "1.5790 nats per token" in out
 
 
 def test_what_is_typed_counts_more_than_the_recipe():
     settings = course("--recipe", "nano-cifar10", "--learning_rate", 1e-4, "--epochs", 2, "--warmup_epochs", 0.5)
-    assert (settings.learning_rate, settings.batch_size, settings.save_every) == (1e-4, 4, 300)
-    assert settings.plan(3000) == (5, 300), "epochs replace the recipe's steps"
-    assert settings.warmup(3000) == 375
+    assert (settings.learning_rate, settings.batch_size, settings.save_every) == (1e-4, 128, 1173)
+    assert settings.plan(30_000)[0] * settings.plan(30_000)[1] == 469, "two epochs instead of the recipe's"
+    assert settings.warmup(30_000) == 118
     assert course("--recipe", "paper-s", "--warmup_steps", 7).warmup(1_000_000) == 7
 
 

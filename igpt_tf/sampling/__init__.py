@@ -13,9 +13,10 @@ The whole algorithm, for a batch of images on one device:
         network.end_row(row + 1, past, recent)            # what is recent becomes past
         yield row + 1, tokens                             # smc: weigh the particles by known pixels, and resample
 
-`Drawing` holds this state, `draw_forced` and `draw_conditioned` (smc) are the loop over rows, `Sampler` runs one such
-generator per device, and `sample`, `complete` and `stream` drain them. Another network implements `Network`; another
-way to pick a token is another `choose`; one that compares whole images while they are drawn uses `Drawing.select`.
+`Drawing` holds this state; `draw_forced`, `draw_conditioned` (smc) and `draw_beams` are the loop over rows; `Sampler`
+runs one such generator per device; and `sample`, `complete` and `stream` drain them. Another network implements
+`Network`; another way to pick a token is another `choose`; one that compares whole images while they are drawn uses
+`Drawing.select`.
 """
 
 from __future__ import annotations

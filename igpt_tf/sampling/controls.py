@@ -10,10 +10,12 @@ import numpy as np
 
 from igpt_tf.errors import UsageError, whole_number
 
+FILTERS = ("temperature", "top_k", "top_p", "min_p")
+
 
 @dataclasses.dataclass(frozen=True)
 class Controls:
-    """Temperature, filters and guidance of the distribution that tokens are drawn from.
+    """How tokens are chosen: drawn, with temperature, filters and guidance, or searched for, with beams.
 
     Guidance comes first, then temperature and filters in the order of the attributes.
 
@@ -24,9 +26,11 @@ class Controls:
         min_p: then keeps the colours at least this many times as likely as the likeliest (Nguyen et al., 2024); None:
             all.
         guidance: how much images are of their class; 1: as those that the model was trained on, 0: of no class.
+        beam_width: search for the likeliest image in place of drawing one, and keep this many beginnings of it after
+            every token; None: draw.
 
     Raises:
-        UsageError: if a value is invalid.
+        UsageError: if a value is invalid, or a temperature or filter is given with `beam_width`.
     """
 
     temperature: float = 1.0
@@ -34,6 +38,7 @@ class Controls:
     top_p: float | None = None
     min_p: float | None = None
     guidance: float = 1.0
+    beam_width: int | None = None
 
     def __post_init__(self) -> None:
         checked: dict[str, float | None] = {
@@ -48,6 +53,15 @@ class Controls:
             checked["top_p"] = None if top_p == 1 else top_p
         if self.min_p is not None:
             checked["min_p"] = _number("min_p", self.min_p, "from 0 to 1", lambda x: 0 <= x <= 1) or None
+        if self.beam_width is not None:
+            checked["beam_width"] = whole_number("beam_width", self.beam_width, 1)
+            # The class has the defaults, which change nothing.
+            others = [name for name in FILTERS if checked.get(name) != getattr(Controls, name)]
+            if others:
+                raise UsageError(
+                    f"expected `beam_width` without `{others[0]}`, as a search draws nothing at random, got both: "
+                    "leave one of them out"
+                )
         for name, value in checked.items():
             object.__setattr__(self, name, value)
 
@@ -58,8 +72,7 @@ class Controls:
 
     def values(self) -> dict[str, np.ndarray]:
         """The temperature and the filters that are given, as arrays: a compiled program serves any values of them."""
-        given = {name: value for name, value in dataclasses.asdict(self).items() if value is not None}
-        del given["guidance"]  # the logits have it already
+        given = {name: getattr(self, name) for name in FILTERS if getattr(self, name) is not None}
         if "top_k" in given:
             # No palette has more colours.
             given["top_k"] = min(given["top_k"], np.iinfo("int32").max)

@@ -14,7 +14,7 @@ from keras import ops
 from igpt_tf.model.objectives import token_nats
 from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.keys import Key, draw_uniforms
-from igpt_tf.sampling.network import Network, Weights
+from igpt_tf.sampling.network import Cache, Network, Weights
 
 
 class Image(NamedTuple):
@@ -24,13 +24,13 @@ class Image(NamedTuple):
         tokens: (T,) int32.
         known: (T,) booleans.
         key: of its random numbers.
-        start: what it begins with: a class, or 0 for none.
+        start: what it is drawn given: the number of its start embedding, or coarser codes (S,).
     """
 
     tokens: np.ndarray
     known: np.ndarray
     key: Key
-    start: int
+    start: Any
 
 
 class Step(NamedTuple):
@@ -59,7 +59,8 @@ class Programs:
         self.network = network
         self._choose = choose
         self.decode_row = network.compile(self._decode_row)
-        self.select = network.compile(lambda chosen, arrays: tuple(ops.take(array, chosen, axis=0) for array in arrays))
+        self.search_row = network.compile(self._search_row)
+        self.select = network.compile(_take)
 
     def _decode_row(
         self, weights: Weights, controls: dict, given: dict, tokens: Any, past: list, recent: list, row: Any
@@ -75,8 +76,7 @@ class Programs:
         def decode_pixel(i, state):
             tokens, recent, nats = state
             position = first + i
-            previous = ops.where(position > 0, ops.take(tokens, ops.maximum(position - 1, 0), axis=1), given["start"])
-            logits, recent = self.network.step(weights, previous, position, past, recent)
+            logits, recent = self._step(weights, given, tokens, position, past, recent)
             is_known, token = ops.take(known, position, axis=1), ops.take(tokens, position, axis=1)
             drawn = self._choose(logits, ops.take(uniforms, position, axis=1), **controls)
             nats = nats + ops.where(is_known, token_nats(token, logits), 0.0)
@@ -84,6 +84,50 @@ class Programs:
             return ops.slice_update(tokens, (0, position), token[:, None]), recent, nats
 
         return self.network.loop(width, decode_pixel, (tokens, recent, ops.zeros_like(uniforms[:, 0])))
+
+    def _search_row(
+        self, weights: Weights, given: dict, tokens: Any, past: list, recent: list, row: Any, scores: Any
+    ) -> tuple[Any, list, list, Any]:
+        """Extend each image's K beams by one row; returns tokens (N K, T), the whole cache, and scores (N, K).
+
+        The scores are the log-likelihoods of the beams so far, the greatest first.
+        """
+        n_images, n_beams = scores.shape
+        n_vocab, width = self.network.n_vocab, self.network.grid[1]
+
+        def search_pixel(i, state):
+            tokens, past, recent, scores = state
+            position = row * width + i
+            logits, recent = self._step(weights, given, tokens, position, past, recent)
+            is_known, token = (ops.take(array, position, axis=1) for array in (given["known"], tokens))
+            # A known token is the only one that its beams can be extended by.
+            possible = ops.logical_or(ops.logical_not(is_known)[:, None], token[:, None] == ops.arange(n_vocab))
+            so_far: Any = ops.reshape(scores, (-1, 1))
+            extended = ops.where(possible, so_far + ops.log_softmax(logits), -np.inf)
+            # The K best of all extensions of an image's beams, (N, K V) of (N K, V).
+            kept: Any = ops.top_k(ops.reshape(extended, (n_images, n_beams * n_vocab)), n_beams)
+            scores, best = kept
+            chosen = ops.reshape(ops.arange(n_images)[:, None] * n_beams + best // n_vocab, (-1,))
+            token = ops.where(is_known, token, ops.reshape(best % n_vocab, (-1,)))
+            tokens = ops.slice_update(ops.take(tokens, chosen, axis=0), (0, position), token[:, None])
+            past, recent = ([_take(chosen, layer) for layer in part] for part in (past, recent))
+            return tokens, past, recent, scores
+
+        return self.network.loop(width, search_pixel, (tokens, past, recent, scores))
+
+    def _step(
+        self, weights: Weights, given: dict, tokens: Any, position: Any, past: list, recent: list
+    ) -> tuple[Any, list]:
+        """The network's step at a position of tokens (B, T)."""
+        # (B,), also of coarser codes (B, S), of which a network reads none here.
+        start = ops.reshape(given["start"], (tokens.shape[0], -1))[:, 0]
+        previous = ops.where(position > 0, ops.take(tokens, ops.maximum(position - 1, 0), axis=1), start)
+        return self.network.step(weights, previous, position, past, recent)
+
+
+def _take(chosen: Any, arrays: Cache) -> Cache:
+    """The rows of these numbers of all arrays."""
+    return tuple(ops.take(array, chosen, axis=0) for array in arrays)
 
 
 def rows_to_draw(known: Sequence[np.ndarray], grid: tuple[int, int]) -> tuple[int, int]:
@@ -130,10 +174,25 @@ class Drawing:
         self._tokens, self._recent, nats = self._programs.decode_row(
             self._weights, self._controls, self._given, self._tokens, self._past, self._recent, row
         )
+        self._end_row()
+        return np.asarray(ops.convert_to_numpy(nats))
+
+    def search_row(self, scores: np.ndarray) -> np.ndarray:
+        """Extend the K beams of each image, which lie one after the other, by the next row.
+
+        Takes and returns their log-likelihoods (N, K), the greatest first.
+        """
+        row, before = self._network.put(np.int32(self.row)), self._network.put(scores)
+        self._tokens, self._past, self._recent, after = self._programs.search_row(
+            self._weights, self._given, self._tokens, self._past, self._recent, row, before
+        )
+        self._end_row()
+        return np.asarray(ops.convert_to_numpy(after))
+
+    def _end_row(self) -> None:
         self.row += 1
         if self.row < self.n_rows:
             self._network.end_row(self.row, self._past, self._recent)
-        return np.asarray(ops.convert_to_numpy(nats))
 
     def select(self, chosen: np.ndarray) -> None:
         """Replace the images by those with these numbers, (B,) integers; the random numbers stay with their places."""

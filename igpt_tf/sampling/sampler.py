@@ -15,6 +15,7 @@ import numpy as np
 
 from igpt_tf.errors import UserError, whole_number
 from igpt_tf.progress import ProgressBar
+from igpt_tf.sampling.beam import draw_beams
 from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
 from igpt_tf.sampling.filters import choose
@@ -27,7 +28,8 @@ from igpt_tf.sampling.workers import run_generators
 
 METHODS = ("auto", "forced", "smc")
 UNFILTERED = Controls()
-# The class of each image, or one for all: a number or a name; None: of no class.
+# What each image is drawn given, or one for all: of an Image GPT its class, a number or a name; None: no class. Of a
+# refiner its coarser codes (S,).
 Classes = int | str | Sequence[int | str] | np.ndarray | None
 # What draws a batch: `draw_forced`, or another generator with its arguments.
 Draw = Callable[[Callable[[Sequence[Image]], Drawing], Sequence[Image]], Iterator[Step]]
@@ -83,13 +85,21 @@ class Sampler:
         classes: Classes = None,
         seed: int | Sequence[int] = 0,
         batch_size: int = 8,
+        best_of: int = 1,
         progress: bool = False,
     ) -> np.ndarray:
         """Tokens (n, T) int32 of n new images; the arguments are those of `igpt_tf.sample`."""
         tokens = np.zeros((whole_number("n", n, 1), math.prod(self._grid)), "int32")
         known = np.zeros(tokens.shape, bool)
         return self.complete(
-            tokens, known, controls, classes=classes, seed=seed, batch_size=batch_size, progress=progress
+            tokens,
+            known,
+            controls,
+            classes=classes,
+            seed=seed,
+            batch_size=batch_size,
+            best_of=best_of,
+            progress=progress,
         )
 
     def complete(
@@ -122,8 +132,8 @@ class Sampler:
         """
         batch_size = whole_number("batch_size", batch_size, 1)
         best_of = whole_number("best_of", best_of, 1)
-        if controls.greedy:
-            best_of = 1
+        if controls.greedy or controls.beam_width:
+            best_of = 1  # all would be alike
         images, groups = self._plan(tokens, known, controls, classes, seed, method, n_particles)
         # Numbers of images that are drawn, and perhaps compared, together; how; and the batch size of one device.
         parts: list[tuple[np.ndarray, Draw, int]] = []
@@ -175,10 +185,9 @@ class Sampler:
         n_classes = 1 if isinstance(classes, int | str | None) else len(classes)
         starts = self._starts(classes, n_classes, controls)
         checked = (whole_number("numbers", number, 0) for number in numbers)
-        images = (
-            (number, Image(tokens, known, (seed, number, 0), int(starts[number % len(starts)]))) for number in checked
-        )
-        return self._draw(images, -(-batch_size // len(self._networks)), draw_forced, controls)
+        images = ((number, Image(tokens, known, (seed, number, 0), starts[number % len(starts)])) for number in checked)
+        draw, n_drawn = _in_order(controls)
+        return self._draw(images, -(-max(1, batch_size // n_drawn) // len(self._networks)), draw, controls)
 
     def sample_batches(
         self, numbers: Iterable[int], controls: Controls = UNFILTERED, **how: Any
@@ -224,19 +233,24 @@ class Sampler:
         starts = self._starts(classes, len(tokens), controls)
         if method not in METHODS:
             raise UserError(f"expected `method` as one of {', '.join(METHODS)}, got {method!r}")
+        if controls.beam_width and method != "auto":
+            raise UserError(f"expected `method` auto, as `beam_width` asks for a search, got {method!r}", "method")
         smc = partial(draw_conditioned, n_particles=whole_number("n_particles", n_particles, 1))
-        forced = np.full(len(known), controls.greedy or method == "forced")
+        forced = np.full(len(known), controls.greedy or bool(controls.beam_width) or method == "forced")
         if method == "auto":
             forced |= is_prefix(known)
-        groups = [(np.flatnonzero(forced), draw_forced, 1), (np.flatnonzero(~forced), smc, n_particles)]
-        images = [Image(*one) for one in zip(tokens, known, keys, starts.tolist(), strict=True)]
+        groups = [(np.flatnonzero(forced), *_in_order(controls)), (np.flatnonzero(~forced), smc, n_particles)]
+        images = [Image(*one) for one in zip(tokens, known, keys, starts, strict=True)]
         return images, [group for group in groups if len(group[0])]
 
     def _starts(self, classes: Classes, n_images: int, controls: Controls) -> np.ndarray:
-        """What each image begins with, (n_images,)."""
+        """What each image is drawn given, (n_images,) or (n_images, S)."""
         if controls.guidance != 1 and classes is None:
             raise UserError("expected `classes` to guide towards, got `guidance` alone", "guidance")
-        return self._networks[0].starts(classes, n_images)
+        starts = self._networks[0].starts(classes, n_images)
+        if controls.guidance != 1 and starts.ndim > 1:
+            raise UserError("expected `guidance` 1, as there are always coarser codes, got another", "guidance")
+        return starts
 
     def _programs_of(self, controls: Controls) -> list[Programs]:
         """What draws under these controls, on each device."""
@@ -288,6 +302,13 @@ class Sampler:
         best = nats.reshape(-1, best_of).argmin(axis=1)  # (b,) of (b, K)
         rows = np.arange(len(best)) * best_of + best
         return candidates[order][::best_of] // best_of, tokens[rows]
+
+
+def _in_order(controls: Controls) -> tuple[Draw, int]:
+    """What draws tokens in raster order under these controls, and how many images it draws for each."""
+    if controls.beam_width is None:
+        return draw_forced, 1
+    return partial(draw_beams, beam_width=controls.beam_width), controls.beam_width
 
 
 def _finished(

@@ -7,66 +7,14 @@ from keras import ops
 from reference import invert, softmax
 
 import igpt_tf as igpt
-from examples import TINY, randomise
+from examples import TINY, Bigrams, randomise
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls
 from igpt_tf.sampling.keys import draw_uniforms, image_keys
 from igpt_tf.sampling.network import ImageGPTNetwork, networks_of
 
 pytestmark = pytest.mark.both_backends
-HEIGHT, WIDTH, N_VOCAB = 4, 6, 5
-
-
-class _Bigrams:
-    """Predicts a token of a 4 x 6 grid from the sum of all before it, in NumPy: no Keras model, nothing compiled."""
-
-    grid = (HEIGHT, WIDTH)
-    n_vocab = N_VOCAB
-
-    def __init__(self, seed=0):
-        self.table = np.random.default_rng(seed).normal(size=(50, HEIGHT * WIDTH, N_VOCAB)).astype("float32")
-        self.n_laid_out = 0
-
-    def logits(self, total, position):
-        return self.table[total % 50, position]
-
-    def version(self):
-        return self.table.tobytes()
-
-    def lay_out(self):
-        self.n_laid_out += 1
-        return self.table
-
-    def starts(self, classes, n_images):
-        return np.zeros(n_images, "int32")
-
-    def prefill(self, prefix, start):
-        """One layer, whose only array is the sum of the tokens, (B,), without the last one."""
-        return [], [(np.asarray(prefix)[:, :-1].sum(axis=1),)]
-
-    def step(self, weights, previous, position, past, recent):
-        position = int(position)
-        total = np.asarray(recent[0][0]) + (np.asarray(previous) if position else 0)
-        return weights[total % 50, position], [(total,)]
-
-    def end_row(self, rows, past, recent):
-        """Nothing moves."""
-
-    def put(self, array):
-        return np.asarray(array)
-
-    def compile(self, function):
-        return function
-
-    def loop(self, count, body, state):
-        for i in range(count):
-            state = body(i, state)
-        return state
-
-    def score(self, tokens, start, batch_size):
-        before = np.cumsum(tokens, axis=1) - tokens
-        logits = self.logits(before, np.arange(tokens.shape[1]))
-        return -np.log(np.take_along_axis(softmax(logits), tokens[..., None], axis=-1))[..., 0]
+(HEIGHT, WIDTH), N_VOCAB = Bigrams.grid, Bigrams.n_vocab
 
 
 def naive(network, tokens, known, uniforms):
@@ -88,7 +36,7 @@ def grids():
 @pytest.mark.parametrize("n_known", [0, 9, 12])
 @pytest.mark.parametrize("n_devices", [1, 2])
 def test_any_network_is_drawn_by_the_same_code(grids, n_known, n_devices):
-    networks = [_Bigrams() for _ in range(n_devices)]
+    networks = [Bigrams() for _ in range(n_devices)]
     sampler = igpt.Sampler(networks)
     known = np.broadcast_to(np.arange(HEIGHT * WIDTH) < n_known, grids.shape)
     expected = naive(networks[0], grids, known, draw_uniforms(image_keys(3, 7), HEIGHT * WIDTH))
@@ -102,7 +50,7 @@ def test_any_network_is_drawn_by_the_same_code(grids, n_known, n_devices):
 
 @pytest.mark.slow
 def test_any_network_fills_holes_and_compares_candidates(grids):
-    network = _Bigrams()
+    network = Bigrams()
     sampler = igpt.Sampler([network])
     known = np.arange(HEIGHT * WIDTH) % WIDTH > 2
     first = sampler.complete(grids, known, n_particles=8)
@@ -120,14 +68,14 @@ def test_another_strategy_chooses_other_tokens(grids):
     def never_the_likeliest(logits, uniforms, temperature):
         return ops.cast(ops.argmin(logits, axis=-1), "int32")
 
-    network = _Bigrams()
+    network = Bigrams()
     known = np.arange(HEIGHT * WIDTH) < 23
     found = igpt.Sampler([network], never_the_likeliest).complete(grids, known)
     np.testing.assert_array_equal(found[:, 23], network.logits(grids[:, :23].sum(axis=1), 23).argmin(axis=-1))
 
 
 def test_weights_are_laid_out_once_and_again_when_they_change(grids):
-    network = _Bigrams()
+    network = Bigrams()
     sampler = igpt.Sampler([network])
     known = np.arange(HEIGHT * WIDTH) < 6
     before = sampler.complete(grids, known, batch_size=2)
@@ -136,7 +84,7 @@ def test_weights_are_laid_out_once_and_again_when_they_change(grids):
     network.table[7, 9, 2] += 1
     sampler.complete(grids, known)
     assert network.n_laid_out == 2
-    network.table[:] = _Bigrams(seed=2).table
+    network.table[:] = Bigrams(seed=2).table
     assert (sampler.complete(grids, known) != before).any() and network.n_laid_out == 3
     sampler.release()
     sampler.complete(grids, known)

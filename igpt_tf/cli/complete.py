@@ -170,10 +170,10 @@ def _read(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], 
     from igpt_tf.pictures.reading import each_picture
 
     sources, photos, squares = [], [], []
-    for source, photo in each_picture(pictures, read_url):
+    for source, photo, (width, height) in each_picture(pictures, read_url):
         sources.append(source)
         name = Path(unquote(urlsplit(source).path) if "://" in source else source).name
-        photos.append(Photograph(name, photo.shape[1], photo.shape[0]))
+        photos.append(Photograph(name, width, height))
         squares.append(resize_and_crop(photo, n_px))
     return sources, photos, np.stack(squares)
 
@@ -255,7 +255,7 @@ def _paste(
 
     for i, source in enumerate(sources):
         # Read anew, because all photographs together may not fit into memory.
-        photo = read_picture(source, read_url)
+        photo, _ = read_picture(source, read_url)
         for path, drawn in zip(paths[i], completions[i], strict=True):
             write_png(path, photos[i].paste(photo, drawn, regions[i].known, regions[i].box))
 

@@ -48,7 +48,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, as tokens have 16 bits, got {options.n_colors}")
     source = open_named_source(options)
     # Checked before the work, which may take hours.
-    tell_replaced(check_outputs([options.out], files_of(options, source)))
+    tell_replaced(check_outputs([options.out], files_of(options.data, source, options.data_file)))
     require_writable(options.out.absolute().parent)
     images, skipped = draw_images(source, options.n_px, options.max_images, options.seed, options.workers)
     if options.grey:

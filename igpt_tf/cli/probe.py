@@ -13,8 +13,9 @@ from igpt_tf.cli.console import doing, report, warn
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
+from igpt_tf.cli.source import files_of
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, SUBSETS
+from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, REPORT_FILES, SUBSETS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -72,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
     from igpt_tf.data.open import open_data
-    from igpt_tf.storage.files import require_writable
+    from igpt_tf.storage.files import check_outputs, require_writable
 
     layers = _layers(options.layers)
     preset = open_model(options)
@@ -80,7 +81,10 @@ def run(options: argparse.Namespace) -> None:
     for folder in (options.out, cache):
         require_writable(folder)
     # Both are opened before either is read, which may take long.
-    sources = open_data(options.data), open_data(options.test_data or _test_split(options.data))
+    names = options.data, options.test_data or _test_split(options.data)
+    sources = open_data(names[0]), open_data(names[1])
+    read = [path for name, source in zip(names, sources, strict=True) for path in files_of(name, source)]
+    check_outputs([options.out / name for name in REPORT_FILES], read)
     palette = resolve_palette(options, preset, *sources)
     load_backend(options.backend)
     from igpt_tf.backend.devices import choose_devices, device_scope
@@ -123,8 +127,8 @@ def run(options: argparse.Namespace) -> None:
         progress=True,
         tell=tell,
     )
-    names = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
-    fields = {name: getattr(options, name) for name in names}
+    shown = ("model", "data", "norm", "solver", "bert_masks", "mixed_precision", "seed")
+    fields = {name: getattr(options, name) for name in shown}
     fields |= {"test_data": test.name, "images": len(train), "test_images": len(test)}
     fields |= fields_of(result, options.solver)
     write_report(options.out, result, fields, options.solver)

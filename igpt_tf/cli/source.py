@@ -12,6 +12,7 @@ from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
     from igpt_tf.data.sources.open import Source
+    from igpt_tf.data.store.store import TokenStore
 
 
 def add_source_options(parser: argparse.ArgumentParser) -> None:
@@ -45,11 +46,11 @@ def open_named_source(options: argparse.Namespace) -> Source:
         raise UserError(f"{error}, and give it as --data_file") from error
 
 
-def files_of(options: argparse.Namespace, source: Source) -> list[str | Path]:
-    """The files that a source is read from: its images, and the list or arrays that the options name."""
+def files_of(name: str, source: Source | TokenStore, data_file: Path | None = None) -> list[str | Path]:
+    """The files that a source is read from: its images, and the list or arrays that its name means."""
     # OpenAI's prefixes and names with a split are no files themselves.
-    prefix = Path(options.data.rpartition(":")[0] or options.data)
+    prefix = Path(name.rpartition(":")[0] or name)
     beside = list(prefix.parent.glob(f"{glob.escape(prefix.name)}_*.npy")) if prefix.name else []
-    images = source.items if isinstance(source.items, list) else []
-    named = [options.data_file] if options.data_file else []
-    return [options.data, prefix, *named, *beside, *images]
+    items = getattr(source, "items", None)
+    images = items if isinstance(items, list) else []
+    return [name, prefix, *([data_file] if data_file else []), *beside, *images]

@@ -42,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
 
     palette = load_named_palette(options.palette)
     source = open_named_source(options)
-    check_outputs([options.out / name for name in FILES], files_of(options, source))
+    check_outputs([options.out / name for name in FILES], files_of(options.data, source, options.data_file))
     started = time.perf_counter()
     store = tokenize(
         source,

@@ -35,11 +35,14 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
+ON_THE_SIDE = tuple(TURNS[number] for number in (5, 6, 7, 8))
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 
 
 def decode(data: bytes) -> Image.Image:
     """Decode the bytes of an image file to an image of mode RGB, or RGBA if it has transparency.
+
+    Its `info["size"]` is the width and height of the whole picture, where this is decoded at a fraction of its size.
 
     Not with imageio: it drops transparency, clips 16-bit grey, and does not say what is wrong with a file.
 
@@ -62,6 +65,7 @@ def decode(data: bytes) -> Image.Image:
 
 def _decode(data: bytes) -> Image.Image:
     with _open(data) as opened:
+        width, height = opened.size
         _reduce(opened)
         is_16_bit = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM"))
         if opened.mode in ("I", "F") and not is_16_bit:
@@ -73,7 +77,9 @@ def _decode(data: bytes) -> Image.Image:
         high = Image.fromarray((np.asarray(opened) >> 8).astype(np.uint8)) if is_16_bit else None
         image = _in_srgb(opened, profile) if high is None else high
         image = image if image.mode == "RGBA" else image.convert("RGB")
-        return image.copy() if turn is None else image.transpose(turn)
+        image = image.copy() if turn is None else image.transpose(turn)
+        image.info["size"] = (height, width) if turn in ON_THE_SIDE else (width, height)
+        return image
 
 
 def _open(data: bytes) -> ImageFile.ImageFile:

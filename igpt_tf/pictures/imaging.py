@@ -37,10 +37,20 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     Raises:
         UserError: if it is no whole image file, or needs more memory than IGPT_IMAGE_GB (2 GiB) to be decoded.
     """
+    return read_with_size(source)[0]
+
+
+def read_with_size(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, tuple[int, int]]:
+    """Read an image as `read_image` does, and the width and height that it has in its file.
+
+    Args:
+        source: a path, or the bytes of a file.
+    """
     image = _read(source)
+    size = image.info["size"]
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
-    return np.array(image.convert("RGB"))
+    return np.array(image.convert("RGB")), size
 
 
 def read_with_alpha(source: str | os.PathLike[str] | bytes) -> np.ndarray:

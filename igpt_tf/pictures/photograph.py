@@ -73,11 +73,16 @@ class Photograph:
         """The photograph with what was drawn in its place, and every other pixel as it was.
 
         Args:
-            photo: (height, width, 3) uint8.
+            photo: (height, width, 3) uint8; a very large photograph at the fraction of its size at which it was read.
             drawn: (n_px, n_px, 3) uint8, the completed square.
             known: (T,) booleans.
             box: part of the photograph that may change; None: all that is not known.
         """
+        if photo.shape[1] != self.width:
+            scale = photo.shape[1] / self.width
+            smaller = Photograph(self.name, photo.shape[1], photo.shape[0])
+            x, y, width, height = box or (0, 0, self.width, self.height)
+            return smaller.paste(photo, drawn, known, (x * scale, y * scale, width * scale, height * scale))
         n_px = len(drawn)
         rows = slice(self.top, self.top + self.side)
         columns = slice(self.left, self.left + self.side)

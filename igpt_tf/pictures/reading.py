@@ -10,7 +10,10 @@ import numpy as np
 
 from igpt_tf.errors import SkippedWarning, UserError, listed, skipped
 from igpt_tf.pictures.crop import resize_and_crop
-from igpt_tf.pictures.imaging import find_images, read_image
+from igpt_tf.pictures.imaging import find_images, read_with_size
+
+# Width and height in pixels.
+Size = tuple[int, int]
 
 
 def read_pictures(sources: Sequence[str], n_px: int, read_url: Callable[[str], bytes]) -> tuple[list[str], np.ndarray]:
@@ -24,12 +27,14 @@ def read_pictures(sources: Sequence[str], n_px: int, read_url: Callable[[str], b
     Raises:
         UserError: if none can be read.
     """
-    found = [(path, resize_and_crop(picture, n_px)) for path, picture in each_picture(sources, read_url)]
+    found = [(path, resize_and_crop(picture, n_px)) for path, picture, _ in each_picture(sources, read_url)]
     return [path for path, _ in found], np.stack([square for _, square in found])
 
 
-def each_picture(sources: Sequence[str], read_url: Callable[[str], bytes]) -> Iterator[tuple[str, np.ndarray]]:
-    """Yield the path or address of each picture, and the whole picture (height, width, 3) uint8.
+def each_picture(sources: Sequence[str], read_url: Callable[[str], bytes]) -> Iterator[tuple[str, np.ndarray, Size]]:
+    """Yield the path or address of each picture, the picture (height, width, 3) uint8, and its size in the file.
+
+    Very large pictures are read at a fraction of their size.
 
     At the end, a warning names those that cannot be read.
 
@@ -52,12 +57,12 @@ def each_picture(sources: Sequence[str], read_url: Callable[[str], bytes]) -> It
             continue
         for path in paths:
             try:
-                picture = read_picture(path, read_url)
+                picture, size = read_picture(path, read_url)
             except UserError as error:
                 problems.append(str(error))
             else:
                 n_read += 1
-                yield path, picture
+                yield path, picture, size
     require_some(listed(sources, 2), n_read, problems)
 
 
@@ -79,12 +84,12 @@ def require_some(name: str, n_read: int, problems: Sequence[str]) -> None:
     skipped(name, n_read + len(problems), "pictures, which cannot be read", problems)
 
 
-def read_picture(path: str, read_url: Callable[[str], bytes]) -> np.ndarray:
-    """The whole picture (height, width, 3) uint8 at a path or address."""
+def read_picture(path: str, read_url: Callable[[str], bytes]) -> tuple[np.ndarray, Size]:
+    """The picture (height, width, 3) uint8 at a path or address, and its width and height in the file."""
     if not _is_address(path):
-        return read_image(path)
+        return read_with_size(path)
     try:
-        return read_image(read_url(path))
+        return read_with_size(read_url(path))
     except UserError as error:
         raise error if path in str(error) else UserError(f"{path}: {error}") from error
 

@@ -8,3 +8,5 @@ MAX_ITER = 5000
 EPOCHS = 30
 # Random subsets per number of labels per class.
 SUBSETS = 5
+# What a probe writes.
+REPORT_FILES = ("probe.json", "probe.csv", "probe.png", "confusion.csv", "confusion.png")

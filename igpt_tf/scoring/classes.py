@@ -44,7 +44,7 @@ def classify(
 
     A classifier's head says it; a BERT model sees whole images. A model that was trained with classes and has no head
     computes the likelihood of each image given each class; Bayes' rule makes probabilities of them, with equal prior
-    probabilities. A likelihood is a product over all pixels, so most of these probabilities are close to 0 or 1.
+    probabilities.
 
     Args:
         model: a classifier, or a model that was trained with classes.

@@ -15,6 +15,7 @@ from examples import run as run_line
 from igpt_tf.cli import pictures as figures
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.pictures import decoding
 from igpt_tf.pictures.imaging import read_image
 from igpt_tf.sampling.sampler import Drawn
 
@@ -292,6 +293,24 @@ def test_regions_in_measures_of_the_photograph(complete, photo, tmp_path, words,
     assert columns[0] >= 20 + 10 * x and columns[-1] < 20 + 10 * (x + width)
     if words[1].startswith("35px"):
         assert columns[0] >= 35 and rows[0] >= 25
+
+
+@pytest.mark.parametrize("words", [["--box", "30,20,30,40px"], ["--box", "25%,25%,25%,50%"]])
+def test_measures_are_the_files_where_it_is_read_smaller(complete, tmp_path, monkeypatch, words):
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(np.rot90(photograph(80, 120))).save(tmp_path / "cat.jpg", exif=turned, quality=95)
+    monkeypatch.setattr(decoding, "WHOLE_PIXELS", 80 * 120 >> 2)
+    out = tmp_path / "out"
+    code, _, err = complete(tmp_path / "cat.jpg", "--out", out, *words, "--scale", 1, "--paste")
+    assert code == 0 and "of cat.jpg (120 x 80)" in err
+    drawn = (imageio.imread(out / "cat_grid.png")[2:10, 2:10] == 220).all(-1)
+    assert drawn[2:6, 1:4].all() and drawn.sum() == 12
+    before, after = read_image(tmp_path / "cat.jpg"), read_image(out / "cat_0_pasted.png")
+    changed = (before != after).any(-1)
+    rows, columns = np.flatnonzero(changed.any(1)), np.flatnonzero(changed.any(0))
+    assert after.shape == before.shape == (40, 60, 3) and changed.any()
+    assert rows[0] >= 10 and rows[-1] < 30 and columns[0] >= 15 and columns[-1] < 30
 
 
 def test_each_photograph_has_its_own_box(complete, photo, tmp_path):

@@ -227,3 +227,14 @@ def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):
     assert code == 2 and "expected a test split, got none in" in err
     code, _, err = run(capsys, *line, tmp_path / "nowhere")
     assert code == 1 and "got nothing: check the path" in err and err.count("\n") == 1
+
+
+def test_a_list_that_is_read_is_not_written_over(capsys, tmp_path, preset):
+    for name in ("cat", "dog"):
+        imageio.imwrite(tmp_path / f"{name}.png", np.zeros((8, 8, 3), np.uint8))
+    listing = tmp_path / "probe.csv"
+    listing.write_text("cat.png,cat\ndog.png,dog\n")
+    line = ["--model", preset, "--data", listing, "--test_data", listing, "--out", tmp_path]
+    code, _, err = run(capsys, *line)
+    assert (code, len(err.splitlines())) == (2, 1) and "probe.csv" in err
+    assert listing.read_text() == "cat.png,cat\ndog.png,dog\n"

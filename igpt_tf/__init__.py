@@ -41,6 +41,8 @@ _MODULES = {
     "classify": "scoring.classes",
     "extract_features": "probing.features",
     "probe": "probing.protocol",
+    "AutoencoderConfig": "latent.config",
+    "Autoencoder": "latent.autoencoder",
 }
 __all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

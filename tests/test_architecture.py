@@ -23,6 +23,7 @@ ORDER = [
     {"presets", "scoring"},
     {"sampling", "probing"},
     {"training"},
+    {"latent"},
     {"cli"},
 ]
 # What works on pictures and files knows nothing of the model.

@@ -39,14 +39,14 @@ def predict_padded(wrapper: keras.Model, inputs: dict[str, np.ndarray], batch_si
 
     Args:
         wrapper: a compiled model of `inputs`.
-        inputs: tokens (N, T) and perhaps masks.
+        inputs: tokens (N, T) and perhaps masks, or other arrays of N rows.
         batch_size: images per batch; a multiple of the number of devices.
         progress: show a progress bar on standard error.
     """
-    n_images = len(inputs["tokens"])
+    n_images = len(next(iter(inputs.values())))
     padding = -n_images % batch_size
     padded = {name: np.concatenate([array, array[:1].repeat(padding, 0)]) for name, array in inputs.items()}
-    given = padded if len(padded) > 1 else padded["tokens"]
+    given = padded if len(padded) > 1 else next(iter(padded.values()))
     with ProgressBar(total=n_images, unit="image", first="compiling", desc="predicting", shown=progress) as bar:
         callbacks = [] if bar.disable else [_Counting(bar, batch_size)]
         outputs = wrapper.predict(

@@ -16,9 +16,10 @@ CURVES_FILE = "curves.png"
 FIGURES = (
     ("loss, nats", ("loss", "val_loss")),
     ("accuracy", ("accuracy", "val_accuracy")),
+    ("PSNR, dB", ("psnr", "val_psnr")),
+    ("SSIM", ("ssim", "val_ssim")),
     ("learning rate", ("learning_rate",)),
 )
-LABELS = {"loss": "training", "accuracy": "training", "val_loss": "validation", "val_accuracy": "validation"}
 
 
 def plot_curves(path: Path, history: Sequence[Logs], steps_per_interval: int) -> None:
@@ -31,12 +32,16 @@ def plot_curves(path: Path, history: Sequence[Logs], steps_per_interval: int) ->
     """
     drawn = [(title, [name for name in names if any(name in logs for logs in history)]) for title, names in FIGURES]
     drawn = [(title, names) for title, names in drawn if names]
+    if any("psnr" in logs for logs in history):
+        # The loss of reconstructions is an error of pixels.
+        drawn[0] = "loss", drawn[0][1]
     figure = Figure(figsize=(5 * len(drawn), 4), layout="constrained")
     for axes, (title, names) in zip(figure.subplots(1, len(drawn), squeeze=False)[0], drawn, strict=True):
         for name in names:
             points = [(i * steps_per_interval, logs[name]) for i, logs in enumerate(history, 1) if name in logs]
             # A line through one point would show nothing.
-            axes.plot(*zip(*points, strict=True), ".-" if len(points) < 30 else "-", label=LABELS.get(name))
+            label = "validation" if name.startswith("val_") else "training"
+            axes.plot(*zip(*points, strict=True), ".-" if len(points) < 30 else "-", label=label)
         axes.set(xlabel="step", ylabel=title)
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(alpha=0.3)

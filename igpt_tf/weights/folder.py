@@ -7,26 +7,18 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from functools import partial
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
-from igpt_tf.storage.files import atomic_write
-from igpt_tf.storage.tensors import write_tensors
+from igpt_tf.weights.arrays import CONFIG_FILE, FLOATS, WEIGHTS_FILE, open_arrays, read_fields, write_arrays
 from igpt_tf.weights.names import HEAD, infer_config, is_weight
 
-CONFIG_FILE = "config.json"
-WEIGHTS_FILE = "model.safetensors"
 PALETTE_FILE = "palette.npy"
-# What NumPy can read of the formats of floats in safetensors.
-_FLOATS = ("F16", "F32", "F64")
-# The dtypes in which weights are written.
-WRITTEN = ("float32", "float16")
 
 
 class PresetFolder:
@@ -56,28 +48,15 @@ class PresetFolder:
     def read(self, name: str) -> np.ndarray:
         """The array of a name in `shapes`."""
         # The file is mapped while it is open: opened anew, it counts as memory for no more than one array.
-        with self._open() as arrays:
+        with open_arrays(self.folder / WEIGHTS_FILE) as arrays:
             return arrays.get_tensor(name)
 
-    def _open(self) -> Any:
-        from safetensors import SafetensorError, safe_open
-
-        path = self.folder / WEIGHTS_FILE
-        try:
-            return safe_open(path, framework="numpy")
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: expected the preset's weights, got nothing: copy them again") from error
-        except (OSError, SafetensorError) as error:
-            raise UserError(
-                f"{path}: expected whole weights, got truncated or damaged ones ({error}): copy them again"
-            ) from error
-
     def _read_shapes(self) -> dict[str, tuple[int, ...]]:
-        with self._open() as arrays:
+        with open_arrays(self.folder / WEIGHTS_FILE) as arrays:
             slices = {name: arrays.get_slice(name) for name in arrays.keys()}  # noqa: SIM118
         for name, found in slices.items():
-            if is_weight(name) and (dtype := found.get_dtype()) not in _FLOATS:
-                wanted = f"{self.folder / WEIGHTS_FILE}: expected {', '.join(_FLOATS)} weights"
+            if is_weight(name) and (dtype := found.get_dtype()) not in FLOATS:
+                wanted = f"{self.folder / WEIGHTS_FILE}: expected {', '.join(FLOATS)} weights"
                 raise UserError(f"{wanted}, got {dtype} in {name}")
         return {name: tuple(found.get_shape()) for name, found in slices.items()}
 
@@ -125,20 +104,10 @@ def write_preset(
             written.
         ValueError: if the dtype is another one.
     """
-    if dtype not in WRITTEN:
-        raise ValueError(f"expected {' or '.join(WRITTEN)} for the weights in the file, got {dtype!r}")
-    largest = np.finfo(dtype).max
-    for name, array in arrays.items():
-        if (found := np.abs(array).max()) > largest:
-            raise UserError(f"expected weights up to {largest:g}, as {dtype} holds them, got {found:g} in {name}")
     if palette is not None and len(palette) != fields["n_vocab"]:
         raise UserError(f"expected a palette of {fields['n_vocab']} colours, got {len(palette)}")
     folder = Path(folder).expanduser()
-    # `partial` and not a lambda, which would see the last array only.
-    tensors = [(name, dtype, array.shape, partial(np.asarray, array, dtype)) for name, array in arrays.items()]
-    write_tensors(folder / WEIGHTS_FILE, tensors)
-    with atomic_write(folder / CONFIG_FILE) as file:
-        file.write((json.dumps(fields, indent=2) + "\n").encode())
+    write_arrays(folder, fields, arrays, dtype)
     if palette is None:
         # That of the preset that was here belongs to other weights.
         (folder / PALETTE_FILE).unlink(missing_ok=True)
@@ -150,16 +119,7 @@ Names = tuple[str, ...] | None
 
 
 def _read_config(path: Path) -> tuple[ImageGPTConfig, int | None, Names, Names]:
-    wanted = f"{path}: expected a JSON object with the model's shape"
-    try:
-        found: object = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise UserError(f"{wanted}, got nothing: copy it again") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise UserError(f"{wanted}, got another kind of file ({error})") from error
-    if not isinstance(found, dict):
-        raise UserError(f"{wanted}, got {type(found).__name__}")
-    return parse_fields(path, cast("dict[str, Any]", found))
+    return parse_fields(path, read_fields(path, "the model's shape"))
 
 
 def parse_fields(path: Path, fields: dict[str, Any]) -> tuple[ImageGPTConfig, int | None, Names, Names]:

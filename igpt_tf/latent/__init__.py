@@ -1,0 +1,1 @@
+"""Images as small maps of features, and codebooks of these."""

@@ -36,20 +36,12 @@ class ImageRows:
     """
 
     def __init__(self, images: Source | np.ndarray, n_px: int | None = None, progress: bool = False) -> None:
-        source = images if isinstance(images, Source) else Source("images", images)
-        if not len(source) or source.are_tokens:
-            kind = "tokens" if len(source) else "none"
-            raise UserError(f"{source.name}: expected images, uint8 (N, height, width, 3), got {kind}")
+        source = require_images(images, n_px)
         self.source = source
         self.n_px = n_px
         self.examples = np.arange(len(source))
         if not isinstance(source.items, np.ndarray):
-            if n_px is None:
-                raise UserError(f"{source.name}: expected a size for pictures, got none", "n_px")
-            self.examples = _readable(source, Encoder(n_px), progress)
-        elif source.items.dtype != np.uint8 or source.items.shape[3:] not in ((), (1,), (3,)):
-            found = f"{source.items.dtype} {source.items.shape}"
-            raise UserError(f"{source.name}: expected images, uint8 (N, height, width, 3), got {found}")
+            self.examples = _readable(source, Encoder(n_px or 0), progress)
         self.labels = None if source.labels is None else source.labels[self.examples]
         self.classes = source.classes
 
@@ -60,11 +52,7 @@ class ImageRows:
     def __getitem__(self, rows: slice | np.ndarray) -> np.ndarray:
         """The images of these rows, uint8 (n, height, width, 3)."""
         examples = self.examples[rows]
-        items = self.source.part(examples)
-        if self.n_px is None and isinstance(items, np.ndarray):
-            items = items.reshape(*items.shape[:3], -1)  # (n, height, width, 1 or 3)
-            return np.broadcast_to(items, (*items.shape[:3], 3))
-        found = Encoder(self.n_px or 0)(examples, items)
+        found = Encoder(self.n_px or 0)(examples, self.source.part(examples))
         if found.problems:
             raise UserError(found.problems[0])
         return found.rows
@@ -72,15 +60,42 @@ class ImageRows:
     @property
     def size(self) -> tuple[int, int]:
         """Height and width."""
-        if self.n_px is not None:
-            return self.n_px, self.n_px
-        _, height, width, *_ = cast("np.ndarray", self.source.items).shape
-        return height, width
+        return image_size(self.source, self.n_px)
 
     @property
     def fingerprint(self) -> str:
         """A short digest of source and size."""
         return digest(f"{self.source.fingerprint()} {self.size}")
+
+
+def require_images(images: Source | np.ndarray, n_px: int | None) -> Source:
+    """A source of images.
+
+    Args:
+        images: a source, or an array, uint8 (N, height, width[, 1 or 3]).
+        n_px: height and width that pictures are resized and cropped to; None: they are arrays and stay as they are.
+
+    Raises:
+        UserError: if there are no images, or picture files are to stay as they are.
+    """
+    source = images if isinstance(images, Source) else Source("images", images)
+    items, wanted = source.items, f"{source.name}: expected images, uint8 (N, height, width, 3), got"
+    if not len(items):
+        raise UserError(f"{wanted} none")
+    if not isinstance(items, np.ndarray):
+        if n_px is None:
+            raise UserError(f"{source.name}: expected a size for pictures, got none", "n_px")
+    elif items.dtype != np.uint8 or items.ndim not in (3, 4) or items.shape[3:] not in ((), (1,), (3,)):
+        raise UserError(f"{wanted} {items.dtype} {items.shape}")
+    return source
+
+
+def image_size(source: Source, n_px: int | None) -> tuple[int, int]:
+    """Height and width of the images of a source, as in `require_images`."""
+    if n_px is not None:
+        return n_px, n_px
+    height, width = cast("np.ndarray", source.items).shape[1:3]
+    return height, width
 
 
 def _readable(source: Source, encoder: Encoder, progress: bool) -> np.ndarray:

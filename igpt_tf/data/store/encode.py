@@ -42,7 +42,7 @@ class Encoder:
     """Resizes images, and turns them into tokens.
 
     Args:
-        n_px: height and width of the result.
+        n_px: height and width of the result; 0 keeps those of an array.
         palette: turns images into tokens; None keeps them images.
         random_crops: number of random crops of each image, see `random_resized_crop`; 0 takes its central square.
         seed: draws the random crops, together with the example's number.
@@ -58,7 +58,7 @@ class Encoder:
         if isinstance(items, np.ndarray):
             items = items.reshape(*items.shape[:3], -1)  # (n, height, width, 1 or 3)
             items = np.broadcast_to(items, (*items.shape[:3], 3))
-            if not self.random_crops and items.shape[1:3] == (self.n_px, self.n_px):
+            if not self.n_px or (not self.random_crops and items.shape[1:3] == (self.n_px, self.n_px)):
                 return Encoded(self._quantize(items), examples, [])
         images, numbers, problems = [], [], []
         for example, item in zip(examples.tolist(), items, strict=True):

@@ -200,7 +200,7 @@ def tokenize(
         remove_leftovers(folder)
         store = TokenStore.open(folder)
         if store.skipped:
-            _warn_of_skipped(source, folder, (folder / SKIPPED).read_text(encoding="utf-8").splitlines())
+            warn_of_skipped(source, folder, (folder / SKIPPED).read_text(encoding="utf-8").splitlines())
         return store
 
     def take_tokens(examples: np.ndarray, items: np.ndarray) -> Encoded:
@@ -211,7 +211,7 @@ def tokenize(
 
     encoder = take_tokens if source.are_tokens else Encoder(n_px, palette, random_crops, seed)
     with (
-        store_writer(folder, request, source.labels is not None) as writer,
+        store_writer(folder, request, source.labels is not None, TOKENS, "uint16", (n_px**2,)) as writer,
         ProgressBar(
             total=len(source), initial=writer.done, unit="image", desc="reading", shown=progress, delay=1
         ) as bar,
@@ -224,12 +224,14 @@ def tokenize(
         problems = writer.problems()
         if not writer.rows:
             writer.discard()
-        _warn_of_skipped(source, folder, problems)
-        writer.finish(palette, {"name": source.name, "classes": source.classes})
+        warn_of_skipped(source, folder, problems)
+        writer.save()
+        palette.save(folder / PALETTE)
+        writer.finish(STORE, "palette", {"name": source.name, "classes": source.classes})
     return TokenStore.open(folder)
 
 
-def _warn_of_skipped(source: Source, folder: Path, problems: list[str]) -> None:
+def warn_of_skipped(source: Source, folder: Path, problems: list[str]) -> None:
     """As `require_some`; where many are skipped, say where all are listed."""
     where = f", see {folder / SKIPPED}" if len(problems) > 3 else ""
     require_some(f"{source.name}{where}", len(source) - len(problems), problems)

@@ -1,4 +1,4 @@
-"""Write a token store: progress is recorded, so a killed run resumes."""
+"""Write a store of tokens, or of other rows: progress is recorded, so a killed run resumes."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ import numpy as np
 
 from igpt_tf.data.sources.open import STORE
 from igpt_tf.errors import UserError
-from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.files import exclusive, held, remove_partials
 from igpt_tf.storage.records import RecordError, read_record, write_record
 
 PROGRESS, LOCK = "progress.json", ".lock"
 TOKENS, LABELS, PALETTE, SKIPPED = "tokens.npy", "labels.npy", "palette.npy", "skipped.txt"
+# A store of an autoencoder's maps and its record.
+MAPS, MAP_STORE = "maps.npy", "maps.json"
 FILES = (TOKENS, LABELS, PALETTE, SKIPPED, STORE)
-PARTS = tuple(f"{name}.part" for name in (TOKENS, LABELS, SKIPPED))
+PARTS = tuple(f"{name}.part" for name in (TOKENS, MAPS, LABELS, SKIPPED))
 # Seconds between two records of progress, and so the most work that a killed run loses.
 SAVE_SECONDS = 1.0
 # Fields of `progress.json`.
@@ -30,13 +31,18 @@ FIELDS = {"request": dict, "sizes": dict, "done": int, "rows": int, "skipped": i
 
 
 @contextlib.contextmanager
-def store_writer(folder: Path, request: dict, with_labels: bool) -> Iterator[StoreWriter]:
+def store_writer(
+    folder: Path, request: dict, with_labels: bool, name: str, dtype: str, shape: tuple[int, ...]
+) -> Iterator[StoreWriter]:
     """Make and lock the folder of a store, and write it or resume it.
 
     Args:
         folder: the store's folder.
         request: everything that determines the store's content; only a run with the same request is resumed.
         with_labels: whether there are labels.
+        name: of the file of the rows, `TOKENS` or `MAPS`.
+        dtype: of the rows.
+        shape: of each row.
 
     Raises:
         UserError: if the folder holds something else or cannot be written, or another process is writing in it.
@@ -44,7 +50,7 @@ def store_writer(folder: Path, request: dict, with_labels: bool) -> Iterator[Sto
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with exclusive(folder / LOCK, f"{folder}: another process is writing this store: wait for it"):
-            writer = StoreWriter(folder, request, with_labels)
+            writer = StoreWriter(folder, request, with_labels, name, np.dtype(dtype), shape)
             with contextlib.closing(writer):
                 yield writer
     except OSError as error:
@@ -59,44 +65,45 @@ class StoreWriter:
 
     Attributes:
         done: number of examples of the source that were encoded or left out.
-        rows: number of tokenised images so far.
+        rows: number of rows so far.
         skipped: number of examples that could not be read.
     """
 
-    def __init__(self, folder: Path, request: dict, with_labels: bool) -> None:
+    def __init__(
+        self, folder: Path, request: dict, with_labels: bool, name: str, dtype: np.dtype, shape: tuple[int, ...]
+    ) -> None:
         self._folder = folder
         self._request = request
-        self._shapes: dict[str, tuple[np.dtype, tuple[int, ...]]] = {
-            TOKENS: (np.dtype(np.uint16), (request["n_px"] ** 2,))
-        }
+        self._name = name
+        self._shapes: dict[str, tuple[np.dtype, tuple[int, ...]]] = {name: (dtype, shape)}
         if with_labels:
             self._shapes[LABELS] = (np.dtype(np.int32), ())
         self.done = self.rows = self.skipped = 0
-        # Digest of all tokens and labels, chunk by chunk. It becomes the fingerprint, which training runs record:
+        # Digest of all rows and labels, chunk by chunk. It becomes the fingerprint, which training runs record:
         # neither the hash nor the chunks may change.
         self._chain = ""
         sizes = self._resume()
         self._files = {name: self._open(name, sizes.get(name)) for name in (*self._shapes, SKIPPED)}
         self._saved = time.monotonic()
 
-    def append(self, done: int, tokens: np.ndarray, labels: np.ndarray | None, problems: list[str]) -> None:
+    def append(self, done: int, rows: np.ndarray, labels: np.ndarray | None, problems: list[str]) -> None:
         """Add the next examples.
 
         Args:
             done: number of examples, read or not.
-            tokens: (m, T) uint16.
+            rows: (m, ...) of the dtype and shape of this store.
             labels: (m,) int32, or None for a store without labels.
             problems: a line for each example that could not be read.
         """
         lines = "".join(" ".join(line.splitlines()) + "\n" for line in problems)
-        data = {TOKENS: tokens.tobytes(), SKIPPED: lines.encode("utf-8", "backslashreplace")}
+        data = {self._name: rows.tobytes(), SKIPPED: lines.encode("utf-8", "backslashreplace")}
         if LABELS in self._shapes:
             data[LABELS] = cast("np.ndarray", labels).astype(np.int32).tobytes()
         for name, some in data.items():
             self._files[name].write(some)
-        self._chain = hashlib.sha256(self._chain.encode() + data[TOKENS] + data.get(LABELS, b"")).hexdigest()
+        self._chain = hashlib.sha256(self._chain.encode() + data[self._name] + data.get(LABELS, b"")).hexdigest()
         self.done += done
-        self.rows += len(tokens)
+        self.rows += len(rows)
         self.skipped += len(problems)
         if time.monotonic() - self._saved >= SAVE_SECONDS:
             self.save()
@@ -117,13 +124,18 @@ class StoreWriter:
         write_record(self._folder / PROGRESS, progress)
         self._saved = time.monotonic()
 
-    def finish(self, palette: Palette, about: dict) -> None:
-        """Save the palette and give the files their names, `store.json` last, with the further fields `about`."""
+    def finish(self, record: str, made_with: str, about: dict) -> None:
+        """Give the files their names, the record last.
+
+        Args:
+            record: its name, `STORE` or `MAP_STORE`.
+            made_with: the field of the request that is part of the fingerprint.
+            about: further fields of the record.
+        """
         self.save()
         for name, (dtype, shape) in self._shapes.items():
             self._files[name].seek(0)
             self._files[name].write(_header(dtype, (self.rows, *shape)))
-        palette.save(self._folder / PALETTE)
         self.close()
         for name in (*self._shapes, *([SKIPPED] if self.skipped else [])):
             os.replace(self._part(name), self._folder / name)
@@ -133,9 +145,9 @@ class StoreWriter:
             "images": self.rows,
             "skipped": self.skipped,
             "labels": LABELS in self._shapes,
-            "fingerprint": hashlib.sha256(f"{self._chain} {self._request['palette']}".encode()).hexdigest()[:16],
+            "fingerprint": hashlib.sha256(f"{self._chain} {self._request[made_with]}".encode()).hexdigest()[:16],
         }
-        write_record(self._folder / STORE, about)
+        write_record(self._folder / record, about)
         self.discard()
 
     def problems(self) -> list[str]:
@@ -202,7 +214,7 @@ def remove_leftovers(folder: Path) -> None:
 
 
 def _clear(folder: Path) -> None:
-    for name in (PROGRESS, STORE, PALETTE):
+    for name in (PROGRESS, STORE, MAP_STORE, PALETTE):
         remove_partials(folder, name)
     for name in (*PARTS, PROGRESS):
         (folder / name).unlink(missing_ok=True)

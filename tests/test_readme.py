@@ -17,6 +17,9 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 @pytest.mark.slow
 def test_python_examples_run(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
+    # A smaller model of the same name, which the working directory has.
+    config = igpt.ImageGPTConfig(n_layer=1, n_embd=16, n_head=2)
+    igpt.ImageGPT(config).save_to_preset("nano-cifar10", igpt.load_palette("nano-cifar10"))
     rng = np.random.default_rng(0)
     names = {"photos": rng.integers(0, 256, (2, 32, 32, 3), np.uint8), "labels": np.array([0, 1])}
     for block in re.findall(r"```python\n(.*?)```", README, re.DOTALL):

@@ -48,7 +48,9 @@ def test_the_bundled_models_recipe_is_its_cards_command():
 
 @pytest.mark.parametrize("name", ["nano-cifar10", "nano-imagenet32", "nano-mnist"])
 def test_recipes_of_bundled_models_make_their_shape(name):
-    assert find_recipe(name).config == open_preset(name).config
+    preset = open_preset(name)
+    assert find_recipe(name).config == preset.config and preset.palette() is not None
+    assert len(preset.start_classes or ()) == preset.config.n_start - 1
 
 
 def test_a_short_run_is_not_all_warm_up():

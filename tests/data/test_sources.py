@@ -4,6 +4,7 @@ import dataclasses
 import gzip
 import hashlib
 import io
+import json
 import pickle
 import tarfile
 
@@ -114,6 +115,40 @@ def test_the_first_picture_of_a_table_is_no_heading_though_it_is_missing(folder)
 def test_labels_of_text_are_numbered(labels, numbers, classes):
     found, names = number(labels)
     assert (found.tolist(), names, found.dtype) == (numbers, classes, np.int32)
+
+
+@pytest.mark.parametrize(
+    ("labels", "numbers", "classes"),
+    [
+        ([["cat"], ["dog"], ["cat"]], [0, 1, 0], ("cat", "dog")),
+        ([[0, 1], [1, 0], [0, 1]], [1, 0, 1], None),
+        ([[3], [1], [3]], [3, 1, 3], None),
+        ([[], [], []], None, None),
+    ],
+)
+def test_a_database_of_pictures(folder, labels, numbers, classes):
+    names = ["a/1.png", "b/2.png", "a/3.png"]
+    rows = {
+        str(i): {"image_fpath": name, "labels": label}
+        for i, (name, label) in enumerate(zip(names, labels, strict=True), 1)
+    }
+    (folder / "dataset.json").write_text(json.dumps({"_default": rows}))
+    source = open_source(folder / "dataset.json")
+    assert source.items == [folder / name for name in names] and source.classes == classes
+    assert (None if source.labels is None else source.labels.tolist()) == numbers
+
+
+def test_a_database_without_a_class_for_each_picture(tmp_path):
+    rows = {"1": {"image_fpath": "a.png", "labels": [1, 1, 0]}, "2": {"image_fpath": "b.png", "labels": [0, 1, 0]}}
+    (tmp_path / "dataset.json").write_text(json.dumps({"_default": rows}))
+    with pytest.warns(Notice, match="labels are left out: 1 of 2 images have not one"):
+        assert open_source(tmp_path / "dataset.json").labels is None
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{}", '{"_default": {"1": {"path": "a"}}}', '{"_default": {}}', "[" * 9999])
+def test_a_database_of_something_else(tmp_path, text):
+    (tmp_path / "dataset.json").write_text(text)
+    one_line_error(open_source, tmp_path / "dataset.json", match="image_fpath.*, got ")
 
 
 def test_a_folder_wins_over_the_data_set_of_its_name(folder, tmp_path, monkeypatch, keras_cache):

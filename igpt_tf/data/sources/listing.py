@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import csv
+import json
 import os
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from igpt_tf.errors import UserError, skipped
+from igpt_tf.errors import Notice, UserError, skipped
 from igpt_tf.pictures.imaging import IMAGE_EXTENSIONS, find_images
 
 DELIMITERS = ",;\t"
@@ -39,17 +42,7 @@ def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...
     A .csv or .tsv has columns `path[,label]`, with commas, semicolons or tabs between them, and perhaps a heading.
     Paths are relative to the list's folder. Missing images are noticed when they are read.
     """
-    try:
-        data = file.read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object[: error.start].count(b"\n") + 1
-        raise UserError(f"{file}: expected UTF-8 text, got other bytes in line {line}: save it as UTF-8") from error
-    except OSError as error:
-        raise UserError(
-            f"{file}: expected a list of images, one per line, got one that cannot be read ({error.strerror or error})"
-        ) from error
-    lines = text.splitlines()
+    lines = _text_of(file).splitlines()
     if file.suffix.lower() == ".txt":
         rows = [(at, [line.strip()]) for at, line in enumerate(lines, 1)]
     else:
@@ -66,6 +59,53 @@ def read_list(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...
             raise UserError(f"{file}, line {at}: expected {wanted}, got {','.join(row)!r}: correct or delete it")
     paths = [file.parent / row[0] for _, row in rows]
     return (paths, None, None) if width == 1 else (paths, *number([row[1] for _, row in rows]))
+
+
+def read_database(file: Path) -> tuple[list[Path], np.ndarray | None, tuple[str, ...] | None]:
+    """As `read_list`, of a TinyDB file: `{"_default": {"1": {"image_fpath": path, "labels": [label]}}}`.
+
+    Labels are a class, or a one-hot vector of at least two numbers. Where an image has none or several, all are left
+    out, with a warning.
+    """
+    wanted = f'{file}: expected {{"_default": {{"1": {{"image_fpath": PATH, "labels": [LABEL]}}}}}}'
+    try:
+        table: Any = json.loads(_text_of(file))["_default"]
+        entries = list(table.values())
+        paths = [file.parent / entry["image_fpath"] for entry in entries]
+        labels = [_label_of(entry.get("labels", [])) for entry in entries]
+    except (ValueError, RecursionError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(f"{wanted}, got another kind of JSON ({type(error).__name__}: {error})") from error
+    if not paths:
+        raise UserError(f"{wanted}, got no image")
+    known = [label for label in labels if label is not None]
+    if len(known) == len(labels):
+        return paths, *number(known)
+    if any(entry.get("labels") for entry in entries):
+        count = len(labels) - len(known)
+        warnings.warn(
+            Notice(f"{file}: labels are left out: {count} of {len(labels)} images have not one"), stacklevel=2
+        )
+    return paths, None, None
+
+
+def _label_of(labels: list[Any]) -> str | None:
+    """The class that a list of one label, or a one-hot vector, names."""
+    if len(labels) == 1:
+        return str(labels[0])
+    return str(labels.index(1)) if sorted(labels, key=str) == [0] * (len(labels) - 1) + [1] else None
+
+
+def _text_of(file: Path) -> str:
+    """The text of a list."""
+    try:
+        return file.read_bytes().decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object[: error.start].count(b"\n") + 1
+        raise UserError(f"{file}: expected UTF-8 text, got other bytes in line {line}: save it as UTF-8") from error
+    except OSError as error:
+        raise UserError(
+            f"{file}: expected a list of images, one per line, got one that cannot be read ({error.strerror or error})"
+        ) from error
 
 
 def _cells(file: Path, lines: list[str]) -> list[tuple[int, list[str]]]:

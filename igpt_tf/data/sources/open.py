@@ -19,7 +19,7 @@ from igpt_tf.data.sources.arrays import (
     read_npz,
     read_prefix,
 )
-from igpt_tf.data.sources.listing import list_folder, read_list
+from igpt_tf.data.sources.listing import list_folder, read_database, read_list
 from igpt_tf.data.sources.named import NAMES, load_named
 from igpt_tf.errors import Notice, UserError
 
@@ -27,6 +27,8 @@ from igpt_tf.errors import Notice, UserError
 STORE = "store.json"
 # Rows of an array that its fingerprint is made of.
 SAMPLED_ROWS = 1024
+# The files that list images, and what reads them.
+LISTS = {".txt": read_list, ".csv": read_list, ".tsv": read_list, ".json": read_database}
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,8 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     Args:
         spec: one of
             - a folder of images, whose subfolders are the classes if all images lie in one. Or one image;
-            - a .txt list of images, or a .csv or .tsv of `path` or `path,label`, relative to the list's folder;
+            - a .txt list of images, or a .csv or .tsv of `path` or `path,label`, relative to the list's folder; or
+              TinyDB's .json of `image_fpath` and `labels`;
             - an .npy of images, uint8 (N, height, width[, 1 or 3]), or of tokens, integers (N, T) or (N, n_px, n_px);
             - an .npz with `x_train`, `y_train` and so on as Keras' mnist.npz, or with `images` and `labels`;
             - OpenAI's prefix of `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on, tokens or images;
@@ -119,8 +122,8 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
         return _of_arrays(text, read_array(path), None)
     if (path / STORE).exists():
         raise UserError(f"{text}: expected images, got a token store: give what it was made of")
-    listed = read_list(path) if suffix in (".txt", ".csv", ".tsv") and path.is_file() else list_folder(path)
-    return Source(text, *listed)
+    read = LISTS.get(suffix, list_folder) if path.is_file() else list_folder
+    return Source(text, *read(path))
 
 
 def _of_arrays(

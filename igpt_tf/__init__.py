@@ -43,6 +43,7 @@ _MODULES = {
     "probe": "probing.protocol",
     "AutoencoderConfig": "latent.config",
     "Autoencoder": "latent.autoencoder",
+    "Codebook": "latent.codebook",
 }
 __all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

@@ -61,6 +61,14 @@ def setting(default: Any, kind: type, text: str, bound: str | None = None, unset
     return dataclasses.field(default=default, metadata=metadata)
 
 
+def check_bounds(settings: Any) -> None:
+    """Refuse fields of a settings class, made with `setting`, that are out of their bounds."""
+    for field in dataclasses.fields(settings):
+        value, bound = getattr(settings, field.name), field.metadata["bound"]
+        if value is not None and bound is not None and not BOUNDS[bound](value):
+            raise UsageError(f"{field.name} must be {bound}, got {value}")
+
+
 def redefault(base: type[RunSettings], name: str, default: Any) -> Any:
     """The field of a base class with another default."""
     return dataclasses.field(default=default, metadata=base.__dataclass_fields__[name].metadata)
@@ -133,10 +141,7 @@ class RunSettings:
     )
 
     def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            value, bound = getattr(self, field.name), field.metadata["bound"]
-            if value is not None and bound is not None and not BOUNDS[bound](value):
-                raise UsageError(f"{field.name} must be {bound}, got {value}")
+        check_bounds(self)
         for name, choices in (("schedule", SCHEDULES), ("optimizer", OPTIMIZERS)):
             if getattr(self, name) not in choices:
                 raise UsageError(f"expected one of {', '.join(choices)}, got {getattr(self, name)!r}", name)

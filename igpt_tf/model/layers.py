@@ -8,6 +8,7 @@ Shapes use one letter each: B batch, T tokens, D width, H heads, E head size, S 
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import keras
@@ -62,32 +63,39 @@ def hidden_bias(dtype) -> float:
     return -6e4 if keras.backend.standardize_dtype(dtype) == "float16" else -1e10
 
 
-def causal_attention(queries, keys, values):
-    """Each position attends to itself and those before it; arguments and result (B, H, T, E)."""
+def causal_attention(queries, keys, values, window: int | None = None):
+    """Each position attends to itself and those before it, `window` in all; arguments and result (B, H, T, E)."""
     hides = hidden_bias(queries.dtype)
     length = queries.shape[2]
+
+    def is_hidden(places, seen):
+        later = places[:, None] < seen
+        return later if window is None else later | (places[:, None] - window >= seen)
+
     if length is None:
         # Known only when the graph runs, as where TensorFlow traces one for all lengths.
         places = ops.arange(ops.shape(queries)[2])
-        return weighted_values(queries, keys, values, ops.where(places[:, None] < places, hides, 0.0))
+        return weighted_values(queries, keys, values, ops.where(is_hidden(places, places), hides, 0.0))
     ends = [*range(QUERY_CHUNK, length, QUERY_CHUNK), length]
     # Split once and joined again, because TensorFlow is slow at the gradient of a slice.
     chunks = [ops.split(states, ends[:-1], axis=2) if len(ends) > 1 else [states] for states in (queries, keys, values)]
     outputs = []
     for i, end in enumerate(ends):
         first = end - chunks[0][i].shape[2]
-        hidden = np.arange(first, end)[:, None] < np.arange(end)
-        seen_keys, seen_values = (ops.concatenate(parts[: i + 1], axis=2) for parts in chunks[1:])
+        # The first chunk that is not wholly before the window.
+        i_seen = 0 if window is None else max(0, first + 1 - window) // QUERY_CHUNK
+        hidden = is_hidden(np.arange(first, end), np.arange(i_seen * QUERY_CHUNK, end))
+        seen_keys, seen_values = (ops.concatenate(parts[i_seen : i + 1], axis=2) for parts in chunks[1:])
         outputs.append(weighted_values(chunks[0][i], seen_keys, seen_values, np.where(hidden, hides, 0.0)))
     return ops.concatenate(outputs, axis=2)
 
 
-def attention(queries, keys, values, causal: bool):
+def attention(queries, keys, values, causal: bool, window: int | None = None):
     """Attend within a sequence, to itself and before if `causal`; arguments and result (B, H, T, E)."""
-    if fuses_attention(queries.dtype):
+    if fuses_attention(queries.dtype) and window is None:
         states = [ops.swapaxes(heads, 1, 2) for heads in (queries, keys, values)]  # to (B, T, H, E)
         return ops.swapaxes(ops.dot_product_attention(*states, scale=1.0, is_causal=causal), 1, 2)
-    return causal_attention(queries, keys, values) if causal else weighted_values(queries, keys, values)
+    return causal_attention(queries, keys, values, window) if causal else weighted_values(queries, keys, values)
 
 
 class Projection(keras.layers.EinsumDense):
@@ -117,13 +125,18 @@ class Attention(keras.layers.Layer):
         n_head: heads H.
         n_layer: blocks in the whole model; more of them make the initial output projection smaller.
         causal: whether a position attends only to itself and those before it; of no effect on a context.
+        window: how many positions a causal one attends to, with itself, at most; None: all.
     """
 
-    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+    def __init__(
+        self, n_embd: int, n_head: int, n_layer: int, causal: bool, window: int | None = None, **kwargs
+    ) -> None:
         super().__init__(**kwargs)
         self.n_embd = n_embd
+        self.n_head = n_head
         self.head_size = n_embd // n_head
         self.causal = causal
+        self.window = window
         split = {"equation": "bsf,hef->bshe", "output_shape": (None, n_head, self.head_size)}
         merge = {"equation": "bshe,hef->bsf", "output_shape": (None, n_embd)}
 
@@ -170,7 +183,7 @@ class Attention(keras.layers.Layer):
     def prefill(self, x):
         """Attend within x (B, T, D); also return its keys and values for a cache."""
         keys, values = self.keys_values(x)
-        return self.merge(attention(self.queries(x), keys, values, self.causal)), (keys, values)
+        return self.merge(attention(self.queries(x), keys, values, self.causal, self.window)), (keys, values)
 
     def call(self, x, context=None):
         """(B, T, D) to (B, T, D): attend within x, or to all of a context (B, S, D)."""
@@ -182,9 +195,10 @@ class Attention(keras.layers.Layer):
 class MLP(keras.layers.Layer):
     """Two dense layers without biases, four times as wide in the middle; the original's `mlp`."""
 
-    def __init__(self, n_embd: int, **kwargs) -> None:
+    def __init__(self, n_embd: int, activation: Callable[..., Any] = quick_gelu, **kwargs) -> None:
         super().__init__(**kwargs)
         self.n_embd = n_embd
+        self.activation = activation
 
         def dense(name, units):
             # Keras' inferred type knows an initializer's name only.
@@ -203,32 +217,59 @@ class MLP(keras.layers.Layer):
 
     def call(self, x):
         """(B, T, D) to (B, T, D)."""
-        return self.c_proj(quick_gelu(self.c_fc(x)))
+        return self.c_proj(self.activation(self.c_fc(x)))
 
 
 class Block(keras.layers.Layer):
-    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); the original's `block`. Arguments as in `Attention`."""
+    """x + attn(ln_1(x)), then x + mlp(ln_2(x)); the original's `block`.
 
-    def __init__(self, n_embd: int, n_head: int, n_layer: int, causal: bool, **kwargs) -> None:
+    Args:
+        n_embd: as in `Attention`.
+        n_head: as in `Attention`.
+        n_layer: as in `Attention`.
+        causal: as in `Attention`.
+        window: as in `Attention`.
+        n_cross_head: heads that attend to a context, in x + cross_attn(ln_x(x), context) between the two; None: none.
+        activation: of the MLP.
+    """
+
+    def __init__(
+        self,
+        n_embd: int,
+        n_head: int,
+        n_layer: int,
+        causal: bool,
+        window: int | None = None,
+        n_cross_head: int | None = None,
+        activation: Callable[..., Any] = quick_gelu,
+        **kwargs,
+    ) -> None:
         super().__init__(**kwargs)
         self.n_embd = n_embd
-        self.ln_1 = rms_norm("ln_1", self.dtype_policy)
-        self.attn = Attention(n_embd, n_head, n_layer, causal, name="attn", dtype=self.dtype_policy)
-        self.ln_2 = rms_norm("ln_2", self.dtype_policy)
-        self.mlp = MLP(n_embd, name="mlp", dtype=self.dtype_policy)
+        dtype = self.dtype_policy
+        self.ln_1 = rms_norm("ln_1", dtype)
+        self.attn = Attention(n_embd, n_head, n_layer, causal, window, name="attn", dtype=dtype)
+        self.cross_attn = None
+        if n_cross_head is not None:
+            self.ln_x = rms_norm("ln_x", dtype)
+            self.cross_attn = Attention(n_embd, n_cross_head, n_layer, causal=False, name="cross_attn", dtype=dtype)
+        self.ln_2 = rms_norm("ln_2", dtype)
+        self.mlp = MLP(n_embd, activation, name="mlp", dtype=dtype)
 
     def build(self, input_shape) -> None:
-        """Create the four parts."""
-        for layer in (self.ln_1, self.attn, self.ln_2, self.mlp):
+        """Create the parts."""
+        crossing = [] if self.cross_attn is None else [self.ln_x, self.cross_attn]
+        for layer in (self.ln_1, self.attn, *crossing, self.ln_2, self.mlp):
             layer.build((None, None, self.n_embd))
 
-    def call(self, x):
-        """(B, T, D) to (B, T, D)."""
-        x = x + self.attn(self.ln_1(x))
-        return x + self.mlp(self.ln_2(x))
+    def call(self, x, context=None):
+        """(B, T, D) to (B, T, D), given the context (B, S, D) of a block that attends to one."""
+        return self.prefill(x, context)[0]
 
-    def prefill(self, x):
+    def prefill(self, x, context=None):
         """As `call`; also return the keys and values, each (B, H, T, E)."""
         attended, cache = self.attn.prefill(self.ln_1(x))
         x = x + attended
+        if self.cross_attn is not None:
+            x = x + self.cross_attn(self.ln_x(x), context)
         return x + self.mlp(self.ln_2(x)), cache

@@ -44,6 +44,8 @@ _MODULES = {
     "AutoencoderConfig": "latent.config",
     "Autoencoder": "latent.autoencoder",
     "Codebook": "latent.codebook",
+    "RefinerConfig": "latent.refiner_config",
+    "Refiner": "latent.refiner",
 }
 __all__ = ["__version__", *_MODULES]  # pyright: ignore[reportUnsupportedDunderAll]
 

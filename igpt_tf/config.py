@@ -64,6 +64,11 @@ class ImageGPTConfig:
         """Width of one attention head."""
         return self.n_embd // self.n_head
 
+    @property
+    def block_names(self) -> list[str]:
+        """Names of the layers that can be rematerialised."""
+        return [f"h{i}" for i in range(self.n_layer)]
+
     def to_dict(self) -> dict[str, int | bool]:
         """The fields as plain numbers, ready for JSON; without `n_start` for a model like OpenAI's."""
         fields = dataclasses.asdict(self)
@@ -109,7 +114,21 @@ def check_rows(tokens: Any, n_px: int, n_vocab: int | None) -> None:
     if len(shape) != 2 or shape[1] != n_px**2 or not shape[0]:
         hint = f": resize the pictures to {n_px} x {n_px} first" if len(shape) == 2 and shape[0] else ""
         raise UserError(f"expected tokens of shape (N, {n_px**2}) for images of {n_px} pixels, got {shape}{hint}")
-    for start in range(0, shape[0], CHECKED_ROWS):
+    check_values(tokens, n_vocab)
+
+
+def check_values(tokens: Any, n_vocab: int | None, source: str = "palette") -> None:
+    """Check that tokens are integers from 0 to n_vocab - 1.
+
+    Args:
+        tokens: an array, or rows that lie on disk, of which a part at a time is read; at least one.
+        n_vocab: number of tokens; None: unknown.
+        source: for the message: what tokens are made with.
+
+    Raises:
+        UserError: if they are something else.
+    """
+    for start in range(0, len(tokens), CHECKED_ROWS):
         part = np.asarray(tokens[start : start + CHECKED_ROWS])
         if part.dtype.kind not in "iu":
             raise UserError(f"expected integer tokens, got {part.dtype}")
@@ -117,5 +136,5 @@ def check_rows(tokens: Any, n_px: int, n_vocab: int | None) -> None:
         if low < 0 or (n_vocab is not None and high >= n_vocab):
             raise UserError(
                 f"expected tokens from 0 to {n_vocab - 1 if n_vocab else 'n_vocab - 1'}, "
-                f"got {low if low < 0 else high}: were they made with another palette?"
+                f"got {low if low < 0 else high}: were they made with another {source}?"
             )

@@ -48,7 +48,7 @@ class Evaluation:
 class _Scorer(keras.Model):
     """Wraps a model so that Keras' `predict` returns a few numbers for each token instead of its logits."""
 
-    def __init__(self, model: ImageGPT | ImageGPTClassifier) -> None:
+    def __init__(self, model: keras.Model) -> None:
         super().__init__(name="scorer")
         self.scored = model
 
@@ -60,7 +60,7 @@ class _Scorer(keras.Model):
         return {"nats": token_nats(tokens, self.scored(inputs))}
 
 
-def scorer(model: ImageGPT | ImageGPTClassifier) -> keras.Model:
+def scorer(model: keras.Model) -> keras.Model:
     """The model, compiled to predict the nats of each token, and the logits of the classes; made once."""
     return kept_with(model, "_igpt_scorer", lambda: compiled(_Scorer(model)))
 
@@ -109,8 +109,16 @@ def nats_of(
     inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
     if start is not None and model.config.n_start > 1:
         inputs["start"] = start
+    return predict_nats(model, inputs, batch_size, progress)
+
+
+def predict_nats(
+    model: keras.Model, inputs: dict[str, np.ndarray], batch_size: int, progress: bool = False
+) -> np.ndarray:
+    """The nats (B, T) of each of the `tokens` (B, T) among the model's inputs, whatever else they hold."""
+    batch_size = whole_batch(model, batch_size, len(inputs["tokens"]))
     with scope_of(model):
-        return predict_padded(scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)["nats"]
+        return predict_padded(scorer(model), inputs, batch_size, progress)["nats"]
 
 
 def evaluate(

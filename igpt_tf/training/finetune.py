@@ -41,7 +41,7 @@ def new_classifier(
         rematerialise: as in `training_scope`.
     """
     dtype = "mixed_bfloat16" if mixed_precision else None
-    with training_scope(start.config, rematerialise):
+    with training_scope(start.config.block_names, rematerialise):
         return ImageGPTClassifier.from_preset(start, n_class, classes=classes, dtype=dtype)
 
 
@@ -154,7 +154,7 @@ def finetune(
         classifier,
         settings,
         len(data),
-        batches_of(token_batch(data.tokens, settings, config.n_px, masked, data.labels), settings),
+        batches_of(len(data), token_batch(data.tokens, settings, config.n_px, masked, data.labels), settings),
         keras.losses.SparseCategoricalCrossentropy(from_logits=True),
         {
             **token_identity(config, data.tokens),

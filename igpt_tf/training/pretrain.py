@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +14,14 @@ import numpy as np
 from igpt_tf.config import ImageGPTConfig, check_tokens
 from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.data.labelled import LabelledTokens
-from igpt_tf.data.order import ExampleOrder
+from igpt_tf.data.order import ExampleOrder, Examples
 from igpt_tf.data.tokens import Tokens, fingerprint, sample_rows
 from igpt_tf.model.bert import masked_sample_weights
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.storage.digests import digest
 from igpt_tf.training.best import Logs
 from igpt_tf.training.checkpoint import RunFolder
-from igpt_tf.training.preparation import ClassStarts, TokenBatch, token_batch, validation_inputs
+from igpt_tf.training.preparation import ClassStarts, token_batch, validation_inputs
 from igpt_tf.training.run import Run, Share, Validation
 from igpt_tf.training.settings import PretrainSettings, RunSettings, TokenSettings
 from igpt_tf.weights.presets import Preset
@@ -43,23 +43,23 @@ def new_model(
     """
     dtype = "mixed_bfloat16" if mixed_precision else None
     config = start.config if isinstance(start, Preset) else start
-    with training_scope(config, rematerialise):
+    with training_scope(config.block_names, rematerialise):
         if isinstance(start, Preset):
             return ImageGPT.from_preset(start, dtype=dtype)
         return ImageGPT(start, classes, dtype=dtype)
 
 
-def training_scope(config: ImageGPTConfig, rematerialise: bool) -> contextlib.AbstractContextManager:
-    """Create a model of this shape in this scope to train it.
+def training_scope(blocks: list[str], rematerialise: bool) -> contextlib.AbstractContextManager:
+    """Create a model in this scope to train it.
 
     Args:
-        config: its shape.
+        blocks: names of its blocks.
         rematerialise: keep only what passes from block to block for the backward pass and compute the rest again,
             which takes longer and much less memory.
     """
     if not rematerialise:
         return contextlib.nullcontext()
-    return keras.RematScope("list_of_layers", layer_names=[f"h{i}" for i in range(config.n_layer)])
+    return keras.RematScope("list_of_layers", layer_names=blocks)
 
 
 def pretrain(
@@ -114,15 +114,15 @@ def pretrain(
         prepare = dataclasses.replace(prepare, starts=ClassStarts(labels, settings.class_dropout, settings.seed))
         identity["labels"] = label_digest(labels)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    run = Run(model, settings, len(tokens), batches_of(prepare, settings), loss, identity, validation)
+    run = Run(model, settings, len(tokens), batches_of(len(tokens), prepare, settings), loss, identity, validation)
     return run.train(folder, callbacks)
 
 
-def batches_of(prepare: TokenBatch, settings: RunSettings):
+def batches_of(n_examples: int, prepare: Callable[[Examples], Any], settings: RunSettings):
     """What `Run` makes its batches with: the settings' order of the examples, prepared in this way."""
 
     def batches(first: int, share: Share) -> TrainingBatches:
-        order = ExampleOrder(len(prepare.tokens), settings.micro_batch_size, settings.seed, share)
+        order = ExampleOrder(n_examples, settings.micro_batch_size, settings.seed, share)
         return TrainingBatches(order, prepare, first)
 
     return batches

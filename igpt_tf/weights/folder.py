@@ -133,6 +133,8 @@ def parse_fields(path: Path, fields: dict[str, Any]) -> tuple[ImageGPTConfig, in
         UserError: if a field is unknown or wrong.
     """
     fields = dict(fields)
+    if "kind" in fields:
+        raise UserError(f"{path.parent}: expected an Image GPT, got a {fields['kind']}")
     if "model_type" in fields or "architectures" in fields:
         raise UserError(
             f"{path.parent} is a Hugging Face folder, which cannot be read yet: "

@@ -12,7 +12,7 @@ import numpy as np
 from igpt_tf.errors import UserError
 from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.fsq import ScalarQuantizer
-from igpt_tf.latent.maps import require_made_by
+from igpt_tf.latent.maps import MapStore, require_made_by
 from igpt_tf.latent.nearest_units import nearest_units
 from igpt_tf.latent.patches import cut, join, patch_grid
 from igpt_tf.latent.reconstruct import decode_maps
@@ -22,6 +22,8 @@ from igpt_tf.weights.arrays import read_arrays, read_fields, rounded_digest, wri
 CODEBOOK_FILE = "codebook.json"
 # A unit is decoded with copies of itself around it, as many positions in all, since a convolution sees those too.
 SURROUNDINGS = 8
+# Maps that are read at once.
+CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -100,6 +102,18 @@ class Codebook:
         found = nearest_units(flat, self.units) if self.scalar is None else self.scalar.encode(flat)
         return found.reshape(vectors.shape[:2])
 
+    def encode_store(self, store: MapStore) -> np.ndarray:
+        """The codes of all maps of a store, int32 (N, T).
+
+        Args:
+            store: of the autoencoder that this codebook belongs to.
+
+        Raises:
+            UserError: if it is another autoencoder's, or the patches do not divide its maps.
+        """
+        self.require_maps(store)
+        return np.concatenate([self.encode(store[i : i + CHUNK]) for i in range(0, len(store), CHUNK)])
+
     def decode(self, codes: np.ndarray, height: int, width: int) -> np.ndarray:
         """The maps of codes, float32 (N, height, width, C).
 
@@ -128,6 +142,14 @@ class Codebook:
     def require_autoencoder(self, autoencoder: Autoencoder) -> None:
         """Raise a `UserError` unless the codebook is of this autoencoder's maps."""
         require_made_by("codebook", self.autoencoder, autoencoder)
+
+    def require_maps(self, store: MapStore) -> None:
+        """Raise a `UserError` unless the maps are those of the same autoencoder."""
+        if store.autoencoder != self.autoencoder:
+            raise UserError(
+                f"{store.name}: expected maps of this codebook's autoencoder ({self.autoencoder}), got another's "
+                f"({store.autoencoder}): encode again"
+            )
 
     def unit_picture(self, autoencoder: Autoencoder, scale: int = 4) -> np.ndarray:
         """Every unit decoded, in the order of the grid: one picture, (height, width, 3) uint8.
@@ -180,7 +202,8 @@ class Codebook:
         path = folder / CODEBOOK_FILE
         fields = read_fields(path, "a codebook's shape")
         try:
-            arrays = read_arrays(folder, {name: tuple(shape) for name, shape in fields["shapes"].items()})
+            shapes = {name: tuple(shape) for name, shape in fields["shapes"].items()}
+            arrays = read_arrays(folder, shapes)
             scalar = None
             if fields["levels"] is not None:
                 scalar = ScalarQuantizer(tuple(fields["levels"]), arrays["mean"], arrays["projection"])

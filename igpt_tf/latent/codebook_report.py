@@ -9,15 +9,12 @@ import numpy as np
 
 from igpt_tf.errors import UserError
 from igpt_tf.latent.autoencoder import Autoencoder
-from igpt_tf.latent.codebook import Codebook
+from igpt_tf.latent.codebook import CHUNK, Codebook
 from igpt_tf.latent.maps import MapStore
 from igpt_tf.latent.nearest_units import nearest_units, two_nearest_units
 from igpt_tf.latent.patches import cut
 from igpt_tf.latent.quality import psnr
 from igpt_tf.latent.reconstruct import decode_maps, encode_images
-
-# Maps that are read at once.
-CHUNK = 1024
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,11 +46,8 @@ def report_codebook(codebook: Codebook, maps: MapStore | np.ndarray) -> Codebook
     Raises:
         UserError: if the maps are another autoencoder's, or do not fit.
     """
-    if isinstance(maps, MapStore) and maps.autoencoder != codebook.autoencoder:
-        raise UserError(
-            f"{maps.name}: expected maps of the autoencoder of this codebook ({codebook.autoencoder}), got those of "
-            f"{maps.autoencoder}: encode again"
-        )
+    if isinstance(maps, MapStore):
+        codebook.require_maps(maps)
     counts = np.zeros(len(codebook), np.int64)
     distance = error = torn = 0.0
     total, squares = np.zeros(codebook.units.shape[1]), 0.0

@@ -72,8 +72,7 @@ class MapStore:
         labels = np.array(read_array(folder / LABELS)) if about["labels"] else None
         if labels is not None and (labels.shape != shape[:1] or labels.dtype != np.int32):
             raise UserError(f"{folder / LABELS}: expected {shape[0]} labels, got {labels.shape}: encode again")
-        classes = about.get("classes")
-        classes = None if classes is None else tuple(classes)
+        classes = None if about.get("classes") is None else tuple(about["classes"])
         return cls(folder, maps, labels, classes, about["autoencoder"], about["skipped"], about["fingerprint"])
 
     def __len__(self) -> int:

@@ -126,7 +126,7 @@ def test_a_codebook_of_every_patch_costs_nothing(autoencoder):
 
 def test_pruning_renumbers_what_is_left(store):
     book = train_codebook(store, SETTINGS)
-    codes = book.encode(store[:])
+    codes = book.encode_store(store)
     counts = np.bincount(codes.reshape(-1), minlength=16)
     threshold = int(np.median(counts))
     smaller, mapping = prune(book, codes, threshold)
@@ -187,4 +187,4 @@ def test_mistakes_in_settings_and_maps(store):
     deep = dataclasses.replace(SETTINGS, method="fsq", levels=(2, 2, 2, 2))
     one_line_error(train_codebook, store, deep, match="at most 3 numbers of a patch, got 4")
     book = dataclasses.replace(train_codebook(store, SETTINGS), autoencoder="another")
-    one_line_error(report_codebook, book, store, match="expected maps of the autoencoder of this codebook")
+    one_line_error(report_codebook, book, store, match="expected maps of this codebook's autoencoder")

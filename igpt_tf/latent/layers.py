@@ -91,7 +91,8 @@ def encoder_of(config: AutoencoderConfig, dtype: Any) -> Stack:
     steps: list[keras.layers.Layer] = []
     for i, channels in enumerate(config.channels):
         # Strided from the first convolution on: at full size they would cost most of the time.
-        steps.append(keras.layers.Conv2D(channels, 4, 2, "same", name=f"down{i}", dtype=dtype))
+        name = f"down{i}" if i else "in"
+        steps.append(keras.layers.Conv2D(channels, 4, 2, "same", name=name, dtype=dtype))
         steps += _blocks(config, channels, f"down{i}", dtype)
     steps.append(keras.layers.Conv2D(config.latent_channel, 3, padding="same", name="out", dtype=dtype))
     activation = config.encoder_activation_type if config.use_final_enc_activation else None
@@ -105,7 +106,8 @@ def decoder_of(config: AutoencoderConfig, dtype: Any) -> Stack:
     for i, (here, after) in enumerate(zip(channels, [*channels[1:], config.image_channel], strict=True)):
         steps += _blocks(config, here, f"up{i}", dtype)
         # A convolution before the doubling costs a quarter of one after it.
-        steps.append(keras.layers.Conv2D(4 * after, 3, padding="same", name=f"up{i}", dtype=dtype))
+        name = f"up{i}" if i < len(channels) - 1 else "out"
+        steps.append(keras.layers.Conv2D(4 * after, 3, padding="same", name=name, dtype=dtype))
         steps.append(DepthToSpace(name=f"shuffle{i}", dtype=dtype))
     activation = config.decoder_activation_type if config.use_final_dec_activation else None
     return Stack(steps, activation, name="decoder", dtype=dtype)

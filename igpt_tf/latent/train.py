@@ -32,7 +32,9 @@ class AutoencoderSettings(RunSettings):
 
     epochs: float = redefault(RunSettings, "epochs", 5.0)
     batch_size: int = redefault(RunSettings, "batch_size", 32)
-    learning_rate: float = redefault(RunSettings, "learning_rate", 1e-3)
+    learning_rate: float = redefault(RunSettings, "learning_rate", 4e-3)
+    clip_norm: float | None = redefault(RunSettings, "clip_norm", 1.0)
+    optimizer: str = redefault(RunSettings, "optimizer", "muon")
     loss: str = setting("mse", str, "error of a pixel in [-1, 1]: mse, squared, or l1, absolute", choices=tuple(LOSSES))
     flip: bool = setting(True, bool, "mirror images left to right with probability 1/2, drawn anew in every pass")
 
@@ -40,8 +42,6 @@ class AutoencoderSettings(RunSettings):
         super().__post_init__()
         if self.loss not in LOSSES:
             raise UsageError(f"expected one of {', '.join(LOSSES)}, got {self.loss!r}", "loss")
-        if self.optimizer != "adam":
-            raise UsageError("muon is for the matrices of transformers, not for convolutions: use adam", "optimizer")
 
 
 class PixelLoss(keras.losses.Loss):

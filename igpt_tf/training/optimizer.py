@@ -15,7 +15,7 @@ from keras import ops
 from igpt_tf.training.settings import RunSettings, decay_begin, scaled_beta2
 
 # Paths of the kernels that Muon takes for matrices.
-MATRICES = re.compile(r"(attn/[qkvc]_proj|mlp/(c_fc|c_proj))/kernel$")
+MATRICES = re.compile(r"(attn/[qkvc]_proj|mlp/(c_fc|c_proj)|conv_[12]|(down|up)\d+)/kernel$")
 
 
 def new_optimizer(settings: RunSettings, n_steps: int, warmup: int) -> keras.optimizers.Optimizer:
@@ -98,8 +98,9 @@ class MatrixMuon(DenseUpdates, keras.optimizers.Muon):
 
     Keras would take every 2-D weight for a matrix, the output embedding too, and no projection of the attention, whose
     kernels have three axes. Here the kernels of q, k, v, c_proj and c_fc are the matrices: an attention's (H, E, D) is
-    one of (H E, D). Embeddings, norms, heads and LoRA adapters are Adam's. Nothing decays unless `weight_decay`, of the
-    matrices, or `adam_weight_decay` is given.
+    one of (H E, D), and so is a convolution, but for those that an autoencoder begins and ends with. Embeddings, norms,
+    heads and LoRA adapters are Adam's. Nothing decays unless `weight_decay`, of the matrices, or `adam_weight_decay`
+    is given.
     """
 
     def __init__(self, learning_rate=0.003, weight_decay=None, adam_weight_decay=None, **kwargs) -> None:

@@ -17,10 +17,11 @@ from igpt_tf.latent.config import AutoencoderConfig
 from igpt_tf.latent.quality import psnr, ssim
 from igpt_tf.latent.reconstruct import reconstruct
 from igpt_tf.latent.train import AutoencoderSettings, PixelLoss, train_autoencoder
+from igpt_tf.training.optimizer import new_optimizer
 
 pytestmark = pytest.mark.both_backends
 TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=2)
-SETTINGS = AutoencoderSettings(steps=12, batch_size=4, learning_rate=1e-2, save_every=4, seed=5)
+SETTINGS = AutoencoderSettings(steps=12, batch_size=4, learning_rate=2e-2, save_every=4, seed=5)
 # Of one colour each: easy to learn.
 IMAGES = np.broadcast_to(random_image(10, 1, 1, 3), (10, 8, 8, 3))
 
@@ -65,6 +66,18 @@ def test_another_run_is_refused(finished, tmp_path):
     _, _, folder = finished
     one_line_error(train, folder, dataclasses.replace(SETTINGS, loss="l1"), match="loss was mse and is now l1")
     one_line_error(train, folder, images=IMAGES[::-1].copy(), match="holds another run")
+
+
+def test_muon_takes_all_convolutions_but_the_first_and_last():
+    optimizer = new_optimizer(SETTINGS, 10, 1)
+    layers = {
+        variable.path.partition("/")[2].removesuffix("/kernel")
+        for variable in Autoencoder(AutoencoderConfig()).variables
+        if not optimizer._should_use_adamw(variable)
+    }
+    blocks = [f"{part}_block0/conv_{i}" for part in ("down0", "down1", "up0", "up1") for i in (1, 2)]
+    expected = {("encoder/" if name[0] == "d" else "decoder/") + name for name in ["down1", "up0", *blocks]}
+    assert layers == expected
 
 
 @pytest.mark.parametrize(("kind", "power"), [("mse", 2), ("l1", 1)])
@@ -123,8 +136,6 @@ def test_images_that_no_autoencoder_learns(folder, tmp_path):
     one_line_error(train, tmp_path, images=open_source(folder), match="expected a size for pictures, got none")
     with pytest.raises(UsageError, match="expected one of mse, l1, got 'l2'"):
         AutoencoderSettings(loss="l2")
-    with pytest.raises(UsageError, match="not for convolutions: use adam"):
-        AutoencoderSettings(optimizer="muon")
 
 
 @pytest.mark.slow

@@ -36,10 +36,10 @@ def run(options: argparse.Namespace) -> None:
             f"neither: make a head with {command(f'finetune --model {options.model} --data FOLDER --out CLASSIFIER')}, "
             "where FOLDER has a subfolder of pictures for each class, and give --model CLASSIFIER here"
         )
-    if not has_head:
-        remark(f"{preset.source} has no classification head: pictures are of the class that makes them likeliest")
     palette = open_palette(options, preset)
     paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
+    if not has_head:
+        remark(f"{preset.source} has no classification head: pictures are of the class that makes them likeliest")
     model, batch_size = load_model(options, preset, has_head)
     from igpt_tf.scoring.classes import classify
 

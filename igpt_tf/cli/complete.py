@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote, urlsplit
 
-from igpt_tf.cli.console import remark
+from igpt_tf.cli.console import remark, tell_replaced
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
@@ -24,7 +24,6 @@ from igpt_tf.cli.pictures import (
     finish,
     largest_scale,
     open_drawing,
-    tell_replaced,
 )
 from igpt_tf.cli.region import Region, add_region_options, regions_of
 from igpt_tf.cli.series import refuse_series_names

@@ -5,13 +5,16 @@ from __future__ import annotations
 import argparse
 import contextlib
 import json
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
 from igpt_tf.cli.program import program
+from igpt_tf.errors import listed
 from igpt_tf.progress import allow_progress, is_watched
 
 _is_quiet = False
@@ -31,13 +34,24 @@ def report(options: argparse.Namespace, result: Any, *lines: str) -> None:
 
 def warn(line: str) -> None:
     """Print a line on standard error, above a progress bar if there is one."""
-    tqdm.write(f"{program()}: {line}", file=sys.stderr)
+    tqdm.write(f"{program()}: {one_line(line)}", file=sys.stderr)
+
+
+def one_line(text: str) -> str:
+    """Text whose line breaks and other control characters, such as those of a file's name, are escaped."""
+    return re.sub(r"[\x00-\x1f\x7f]", lambda found: ascii(found[0])[1:-1], text)
 
 
 def remark(line: str) -> None:
     """`warn`, of what --quiet leaves out."""
     if not _is_quiet:
         warn(line)
+
+
+def tell_replaced(paths: Sequence[Path]) -> None:
+    """Say which files of an earlier run are going to be replaced."""
+    if paths:
+        remark(f"replacing {listed(paths)} of an earlier run")
 
 
 @contextlib.contextmanager

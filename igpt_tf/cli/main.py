@@ -15,7 +15,7 @@ from typing import Any
 
 from igpt_tf import __version__
 from igpt_tf.cli.backends import BACKENDS
-from igpt_tf.cli.console import set_quiet
+from igpt_tf.cli.console import one_line, set_quiet
 from igpt_tf.cli.notices import printed_notices
 from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, group, with_underscores
 from igpt_tf.cli.program import command as command_line
@@ -29,7 +29,7 @@ COMMANDS = {
     "complete": "fill in the missing part of pictures",
     "pretrain": "train a model on your own images",
     "finetune": "train a classifier, starting from a model",
-    "classify": "name the classes of pictures, with a fine-tuned model",
+    "classify": "name the classes of pictures, with a fine-tuned model or one of classes",
     "probe": "measure a model's features by linear classifiers, layer by layer",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
@@ -74,7 +74,7 @@ def _supervised(arguments: list[str], command: str | None) -> int:
             # A command may say what is kept and how to resume.
             _say(": ".join(["interrupted", *map(str, interrupt.args)]))
             return INTERRUPTED
-        if isinstance(error, OSError | MemoryError):
+        if isinstance(error, OSError | MemoryError) or _lacks_memory(error):
             _say(_failure(error))
             return FAILED
         raise
@@ -82,12 +82,17 @@ def _supervised(arguments: list[str], command: str | None) -> int:
 
 
 def _say(line: str) -> None:
-    print(f"{program()}: {line}", file=sys.stderr)
+    print(f"{program()}: {one_line(line)}", file=sys.stderr)
 
 
-def _failure(error: OSError | MemoryError) -> str:
+def _lacks_memory(error: BaseException) -> bool:
+    """Whether TensorFlow or JAX had too little memory, such as a GPU's."""
+    return type(error).__name__ == "ResourceExhaustedError" or "RESOURCE_EXHAUSTED" in str(error)
+
+
+def _failure(error: BaseException) -> str:
     """One line for what the system refuses."""
-    if isinstance(error, MemoryError):
+    if not isinstance(error, OSError):
         return "expected more memory than there is: give fewer images per batch, or close other programs"
     reason = " ".join(str(error.strerror or error or type(error).__name__).split())
     return f"{error.filename}: {reason}" if error.filename is not None else reason

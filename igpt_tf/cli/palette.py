@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.console import report
+from igpt_tf.cli.console import report, tell_replaced
 from igpt_tf.cli.parser import non_negative, positive
-from igpt_tf.cli.pictures import tell_replaced
 from igpt_tf.cli.program import command
 from igpt_tf.cli.source import add_source_options, files_of, open_named_source
 from igpt_tf.errors import UsageError, UserError
@@ -29,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("action", nargs="?", choices=["fit"], help="fit: choose a palette for images")
     add_source_options(parser)
-    add("--out", type=Path, default=Path("palette.npy"), help="file to write the palette to")
+    add("--out", type=Path, default=Path("palette.npy"), help=".npy file to write the palette to")
     add("--n_colors", type=positive, default=512, help="number of colours, up to 65,536 (the paper: 512)")
     add("--grey", action="store_true", help="choose grey levels instead of colours")
     add("--max_images", type=positive, default=50_000, help="number of images to sample, at random")
@@ -48,7 +47,10 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, as tokens have 16 bits, got {options.n_colors}")
     source = open_named_source(options)
     # Checked before the work, which may take hours.
-    tell_replaced(check_outputs([options.out], files_of(options.data, source, options.data_file)))
+    replaced = check_outputs([options.out], files_of(options.data, source, options.data_file))
+    if options.out.suffix.lower() != ".npy":
+        raise UsageError(f"--out: expected the name of a .npy file, got {options.out}")
+    tell_replaced(replaced)
     require_writable(options.out.absolute().parent)
     images, skipped = draw_images(source, options.n_px, options.max_images, options.seed, options.workers)
     if options.grey:

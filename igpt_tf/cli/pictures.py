@@ -104,7 +104,7 @@ def choose_classes(words: list[str] | None, preset: Preset) -> list[int | str] |
         if word not in names and not (word.isdigit() and int(word) < preset.config.n_start - 1):
             shown = word if word.isdigit() else repr(word)
             known = listed(names) or f"a number from 0 to {preset.config.n_start - 2}"
-            raise UserError(f"--class_name: expected one of {known}, got {shown}{meant(word, names)}")
+            raise UsageError(f"--class_name: expected one of {known}, got {shown}{meant(word, names)}")
     return [int(word) if word not in names else word for word in words]
 
 
@@ -114,12 +114,6 @@ def existing(options: argparse.Namespace, outputs: Iterable[Path], inputs: Itera
     files = [*model.iterdir()] if model.is_dir() else [*model.parent.glob(f"{model.name}*")] if model.name else []
     palette = [] if options.palette is None else [options.palette]
     return check_outputs(outputs, [*inputs, *palette, *files])
-
-
-def tell_replaced(paths: list[Path]) -> None:
-    """Say which files of an earlier run are going to be replaced."""
-    if paths:
-        remark(f"replacing {listed(paths)} of an earlier run")
 
 
 def choose_scale(options: argparse.Namespace, usual: int, shown: int, n_px: int, film: bool = False) -> int:

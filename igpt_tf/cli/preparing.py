@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark
 from igpt_tf.cli.palette import draw_images
-from igpt_tf.errors import SkippedWarning, UserError
+from igpt_tf.errors import SkippedWarning
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,17 +35,11 @@ def prepare(source: Source, folder: Path, n_px: int, n_colors: int) -> TokenStor
     Raises:
         UserError: if the pictures cannot be read, or the folder holds the tokens of others.
     """
-    from igpt_tf.backend.processes import process_share
     from igpt_tf.data.sources.open import STORE
     from igpt_tf.data.store.store import tokenize
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.weights.folder import PALETTE_FILE
 
-    if process_share().n_processes > 1:
-        raise UserError(
-            f"{source.name}: expected a token store for several processes, got pictures without a palette: make one "
-            "with `igpt palette fit` and `igpt tokenize`"
-        )
     path = folder / PALETTE_FILE
     if path.exists():
         palette = Palette.load(path, ours=True)

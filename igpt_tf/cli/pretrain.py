@@ -8,6 +8,7 @@ import functools
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from igpt_tf.cli.distributed import is_one_of_several
 from igpt_tf.cli.opening import check_shape, open_named_preset, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
@@ -89,17 +90,20 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
         from igpt_tf.cli.preparing import prepare
-        from igpt_tf.config import SIZES
         from igpt_tf.data.open import open_data, require_labels
 
         self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
         self.images = open_data(options.data)
         if options.palette is None and self.preset is None and not self.images.are_tokens:
-            base, typed = SIZES["nano"] if recipe is None else recipe.config, _typed_shape(options)
-            n_px, n_vocab = (cast("int", typed.get(name, getattr(base, name))) for name in ("n_px", "n_vocab"))
+            if is_one_of_several(options):
+                raise UserError(
+                    f"{options.data}: expected a token store for several processes, got pictures without a palette: "
+                    "make one with `igpt palette fit` and `igpt tokenize`"
+                )
+            wanted = _config(options, recipe, None, self.images)
             # A source is all that is no token store.
-            self.images = prepare(cast("Source", self.images), options.out / TRAINING, n_px, n_vocab)
+            self.images = prepare(cast("Source", self.images), options.out / TRAINING, wanted.n_px, wanted.n_vocab)
         self.palette = resolve_palette(options, self.preset, self.images)
         self.config = self.preset.config if self.preset else _config(options, recipe, self.palette, self.images)
         self.labels, self.classes = None, None

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.console import doing, report, warn
+from igpt_tf.cli.console import doing, report, tell_replaced, warn
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
-from igpt_tf.cli.source import files_of
+from igpt_tf.cli.source import files_of, refuse_inside
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, REPORT_FILES, SUBSETS
 
@@ -76,15 +76,16 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.storage.files import check_outputs, require_writable
 
     layers = _layers(options.layers)
+    names = options.data, options.test_data or _test_split(options.data)
+    refuse_inside(options.out, *names)
     preset = open_model(options)
     cache = options.cache or options.out / "features"
     for folder in (options.out, cache):
         require_writable(folder)
     # Both are opened before either is read, which may take long.
-    names = options.data, options.test_data or _test_split(options.data)
     sources = open_data(names[0]), open_data(names[1])
     read = [path for name, source in zip(names, sources, strict=True) for path in files_of(name, source)]
-    check_outputs([options.out / name for name in REPORT_FILES], read)
+    tell_replaced(check_outputs([options.out / name for name in REPORT_FILES], read))
     palette = resolve_palette(options, preset, *sources)
     load_backend(options.backend)
     from igpt_tf.backend.devices import choose_devices, device_scope
@@ -188,6 +189,8 @@ def _test_split(data: str) -> str:
         )
     if source in NAMES or has_split(source) or source.lower().endswith(".npz"):
         return f"{source}:test"
+    if not Path(data).exists():
+        raise UserError(f"{data}: expected training images, got nothing: check the path")
     raise UsageError(
         f"--data: expected a test split, got none in {data}: give test images with labels with --test_data"
     )

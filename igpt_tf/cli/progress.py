@@ -68,7 +68,7 @@ def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Cal
                 end = datetime.datetime.now() + datetime.timedelta(seconds=seconds)
                 remark(
                     f"{left} steps left, {rate * settings.batch_size:.3g} images/s: about "
-                    f"{seconds / 3600:.1f} h without validation, until {end:%a %d %b %H:%M}"
+                    f"{_duration(seconds)} without validation, until {end:%a %d %b %H:%M}"
                 )
 
         def on_epoch_end(self, epoch, logs=None) -> None:
@@ -78,6 +78,12 @@ def progress_bar(settings: RunSettings, note: str | None) -> keras.callbacks.Cal
             self.bar.close()
 
     return ShowProgress()
+
+
+def _duration(seconds: float) -> str:
+    """A time of at least two hours in hours, of at least two minutes in minutes, or else in seconds."""
+    unit, size = next((one for one in (("h", 3600), ("min", 60)) if seconds >= 2 * one[1]), ("s", 1))
+    return f"{seconds / size:.1f} {unit}" if unit == "h" else f"{seconds / size:.0f} {unit}"
 
 
 def tensorboard(folder: Path) -> keras.callbacks.Callback:

@@ -9,7 +9,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.console import remark
+from igpt_tf.cli.console import remark, tell_replaced
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
 from igpt_tf.cli.opening import load_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
@@ -22,7 +22,6 @@ from igpt_tf.cli.pictures import (
     existing,
     finish,
     open_drawing,
-    tell_replaced,
 )
 from igpt_tf.cli.series import Series, open_series
 from igpt_tf.errors import UsageError, UserError

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.parser import positive
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from igpt_tf.data.sources.open import Source
@@ -54,3 +54,16 @@ def files_of(name: str, source: Source | TokenStore, data_file: Path | None = No
     items = getattr(source, "items", None)
     images = items if isinstance(items, list) else []
     return [name, prefix, *([data_file] if data_file else []), *beside, *images]
+
+
+def refuse_inside(out: Path, *sources: str | None) -> None:
+    """Raise a `UsageError` if figures in --out would be read as pictures of a folder the next time."""
+    from igpt_tf.data.sources.open import STORE
+
+    for source in filter(None, sources):
+        is_folder = Path(source).is_dir() and not (Path(source) / STORE).exists()
+        if is_folder and out.resolve().is_relative_to(Path(source).resolve()):
+            raise UsageError(
+                f"--out: expected a folder outside of {source}, as its figures would be taken for pictures of the "
+                f"data, got {out}: give another one"
+            )

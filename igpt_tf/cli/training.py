@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from igpt_tf.cli.console import report, warn
+from igpt_tf.cli.console import report, tell_replaced, warn
 from igpt_tf.cli.distributed import (
     add_distributed_options,
     check_distributed,
@@ -22,8 +22,9 @@ from igpt_tf.cli.distributed import (
 from igpt_tf.cli.memory import FLOAT, bytes_to_train, require_memory
 from igpt_tf.cli.parser import add_device_options, duration, non_negative, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
+from igpt_tf.cli.source import refuse_inside
 from igpt_tf.errors import UsageError
-from igpt_tf.storage.files import check_writable, require_writable
+from igpt_tf.storage.files import check_outputs, check_writable, require_writable
 from igpt_tf.training.settings import RunSettings
 
 if TYPE_CHECKING:
@@ -187,6 +188,7 @@ def _train(
 ) -> None:
     began = time.monotonic()
     check_distributed(options)
+    refuse_inside(options.out, options.data, options.validation)
     # Mistakes in the settings are reported before the backend is loaded, which takes seconds.
     settings = choose_settings(options, settings_class, recipe)
     trainer = None
@@ -199,7 +201,6 @@ def _train(
 
     from igpt_tf.backend.devices import choose_devices
     from igpt_tf.backend.processes import all_or_none
-    from igpt_tf.storage.files import check_outputs
     from igpt_tf.training.best import best_interval
     from igpt_tf.training.callbacks import TimeLimit
     from igpt_tf.training.checkpoint import RunFolder
@@ -218,18 +219,17 @@ def _train(
         trainer.read(settings)
     folder = RunFolder(options.out / TRAINING, options.keep, options.accept_changes, warn)
     begun = folder.identity()
-    if begun is None and trainer.preset is not None:
-        check_outputs(options.out.glob("*.safetensors"), Path(trainer.preset.source).glob("*"))
+    if begun is None:
+        read = [] if trainer.preset is None else Path(trainer.preset.source).glob("*")
+        tell_replaced(check_outputs(options.out.glob("*.safetensors"), read))
     is_automatic = options.mixed_precision is None and begun is None
     options.mixed_precision = choose_precision(options.mixed_precision, begun)
     needed = bytes_to_train(trainer.config, 2 if options.mixed_precision else FLOAT, options.remat)
     require_memory(min(settings.micro_batch_size, len(trainer.data)), needed, "--n_sub_batch")
     if process == 0:
         callbacks.append(progress_bar(settings, BFLOAT16 if is_automatic and options.mixed_precision else None))
-    limit = None
-    if options.time_limit is not None:
-        limit = TimeLimit(options.time_limit - (time.monotonic() - began))
-        callbacks.append(limit)
+    limit = None if options.time_limit is None else TimeLimit(options.time_limit - (time.monotonic() - began))
+    callbacks += [limit] if limit is not None else []
     callbacks += trainer.callbacks(folder.path, process == 0)
     keras.utils.set_random_seed(settings.seed)
     with scope:

@@ -28,10 +28,10 @@ def vote(predictions: np.ndarray, n_class: int, seed: int = 0) -> np.ndarray:
     """
     predictions = np.asarray(predictions)
     if predictions.ndim != 2 or not len(predictions) or predictions.dtype.kind not in "iu":
-        raise UserError(f"expected integer votes of shape (votes, N), found {predictions.dtype} {predictions.shape}")
+        raise UserError(f"expected integer votes of shape (votes, N), got {predictions.dtype} {predictions.shape}")
     if predictions.size and not 0 <= predictions.min() <= predictions.max() < n_class:
         raise UserError(
-            f"expected votes for classes 0 to {n_class - 1}, found {predictions.min()} to {predictions.max()}"
+            f"expected votes for classes 0 to {n_class - 1}, got {predictions.min()} to {predictions.max()}"
         )
     if len(predictions) == 1:
         return predictions[0].astype(np.int64)

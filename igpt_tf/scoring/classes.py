@@ -66,12 +66,12 @@ def classify(
     return np.exp(logits - np.logaddexp.reduce(logits, axis=1, keepdims=True)).astype("float32")
 
 
-def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8, *, progress: bool = False) -> np.ndarray:
+def class_nats(model: ImageGPT, tokens: Tokens, batch_size: int = 8, *, progress: bool = False) -> np.ndarray:
     """Negative log-likelihood of each image in nats, (B, 1 + C): of no class, and of each class of the model.
 
     Args:
         model: a model that was trained with classes.
-        tokens: (B, T) integers.
+        tokens: (B, T) integers, in memory or on disk.
         batch_size: images per batch, over all devices.
         progress: show a progress bar on standard error.
 
@@ -82,10 +82,17 @@ def class_nats(model: ImageGPT, tokens: np.ndarray, batch_size: int = 8, *, prog
     if n_start == 1:
         raise UserError("expected a model that was trained with classes, got one without")
     check_tokens(model.config, tokens)
-    # Every start of a batch of images before the next batch: what is read from the disk once is computed at once.
-    starts = np.tile(np.arange(n_start, dtype="int32"), len(tokens))
-    nats = nats_of(model, np.repeat(tokens, n_start, axis=0), starts, batch_size, progress=progress)
-    return nats.astype(np.float64).sum(axis=1).reshape(-1, n_start)  # (B, S) of (B S, T)
+    # Of all images at once, the nats of every token given every start would take too much memory.
+    n_images, chunk = len(tokens), BATCHES_A_CHUNK * max(1, batch_size // count_devices(model))
+    found = []
+    with ProgressBar(total=n_images, unit="image", first="compiling", desc="evaluating", shown=progress) as bar:
+        for first in range(0, n_images, chunk):
+            part = np.asarray(tokens[first : first + chunk], "int32")
+            starts = np.tile(np.arange(n_start, dtype="int32"), len(part))
+            nats = nats_of(model, np.repeat(part, n_start, axis=0), starts, batch_size)
+            found.append(nats.astype(np.float64).sum(axis=1).reshape(-1, n_start))  # (b, S) of (b S, T)
+            bar.update(len(part))
+    return np.concatenate(found)
 
 
 def evaluate_classes(
@@ -107,13 +114,8 @@ def evaluate_classes(
     """
     check_tokens(model.config, tokens)
     LabelledTokens("labels", tokens, labels).require_classes(model.config.n_start - 1)
-    n_images, chunk = len(tokens), BATCHES_A_CHUNK * max(1, batch_size // count_devices(model))
-    nats = []
-    with ProgressBar(total=n_images, unit="image", first="compiling", desc="evaluating", shown=progress) as bar:
-        for start in range(0, n_images, chunk):
-            nats.append(class_nats(model, np.asarray(tokens[start : start + chunk], "int32"), batch_size))
-            bar.update(len(nats[-1]))
-    table = np.concatenate(nats)
+    table = class_nats(model, tokens, batch_size, progress=progress)
+    n_images = len(table)
     own = table[np.arange(n_images), labels + 1]
     answers = table[:, 1:].argmin(axis=1)
     n_tokens = model.config.n_tokens

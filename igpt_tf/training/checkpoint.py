@@ -285,7 +285,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         record = read_record(path, FIELDS)
     except RecordError as error:
-        raise DamagedError(f"{path}: expected the record of a checkpoint, found {error}") from error
+        raise DamagedError(f"{path}: expected the record of a checkpoint, got {error}") from error
     if record is None:
-        raise DamagedError(f"{path}: expected the record of a checkpoint, found no file")
+        raise DamagedError(f"{path}: expected the record of a checkpoint, got no file")
     return record

@@ -136,11 +136,14 @@ class Run:
                 f"got {settings.batch_size}"
             )
         if settings.patience is not None and self.validation is None:
-            raise UsageError("waiting for a better validation needs validation images", "patience")
+            raise UsageError(
+                "expected validation images to wait for a better loss on, got none: give some, or leave it out",
+                "patience",
+            )
         if on_tensorflow() and n_devices > 1 and settings.accumulate > 1:
             raise UsageError(
-                "accumulate on several devices needs the JAX backend, as Keras cannot accumulate gradients under "
-                "tf.distribute: set KERAS_BACKEND=jax, or use one device"
+                "expected the JAX backend for `accumulate` on several devices, got TensorFlow, under whose "
+                "tf.distribute Keras cannot accumulate gradients: set KERAS_BACKEND=jax, or use one device"
             )
 
 

@@ -66,7 +66,7 @@ def check_bounds(settings: Any) -> None:
     for field in dataclasses.fields(settings):
         value, bound = getattr(settings, field.name), field.metadata["bound"]
         if value is not None and bound is not None and not BOUNDS[bound](value):
-            raise UsageError(f"{field.name} must be {bound}, got {value}")
+            raise UsageError(f"expected `{field.name}` to be {bound}, got {value}")
 
 
 def redefault(base: type[RunSettings], name: str, default: Any) -> Any:
@@ -146,7 +146,9 @@ class RunSettings:
             if getattr(self, name) not in choices:
                 raise UsageError(f"expected one of {', '.join(choices)}, got {getattr(self, name)!r}", name)
         if self.batch_size % self.accumulate:
-            raise UsageError(f"accumulate must divide batch_size, got {self.accumulate} and {self.batch_size}")
+            raise UsageError(
+                f"expected `accumulate` to divide `batch_size`, got {self.accumulate} and {self.batch_size}"
+            )
 
     @property
     def micro_batch_size(self) -> int:
@@ -265,4 +267,6 @@ class FinetuneSettings(TokenSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.lora_rank is not None and self.freeze:
-            raise UsageError("lora_rank leaves all weights as they are: leave out freeze")
+            raise UsageError(
+                "expected `lora_rank` alone, as it leaves all weights as they are, got `freeze` too: leave that out"
+            )

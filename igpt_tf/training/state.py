@@ -57,13 +57,13 @@ def check_state(path: Path, model: keras.Model, size: int) -> None:
     try:
         found = path.stat().st_size
         if found != size:
-            raise DamagedError(f"{path}: expected {size} bytes, found {found}")
+            raise DamagedError(f"{path}: expected {size} bytes, got {found}")
         with safe_open(path, framework="numpy") as arrays:
             shapes = {name: tuple(arrays.get_slice(name).get_shape()) for name in arrays.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise DamagedError(f"{path}: expected this run's weights, found {' '.join(str(error).split())}") from error
+        raise DamagedError(f"{path}: expected this run's weights, got {' '.join(str(error).split())}") from error
     if shapes != {name: tuple(variable.shape) for name, variable in run_variables(model).items()}:
-        raise DamagedError(f"{path}: expected the variables of this run's model, found those of another")
+        raise DamagedError(f"{path}: expected the variables of this run's model, got those of another")
 
 
 def load_state(path: Path | None, model: keras.Model) -> None:

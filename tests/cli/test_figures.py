@@ -139,11 +139,14 @@ def test_no_file_is_written_twice_and_none_over_a_folder(complete, photo, tmp_pa
 @pytest.mark.parametrize("data", ["{photo}", "{folder}", "{folder}/list.txt"])
 def test_a_palette_is_written_over_no_picture(run, photo, tmp_path, data):
     (tmp_path / "list.txt").write_text("cat.png\n")
+    notes = tmp_path / "notes.txt"
+    notes.write_text("read by nothing\n")
     before = contents(tmp_path)
     data = data.format(photo=photo, folder=tmp_path)
     for out in {str(photo), data} - {str(tmp_path)}:
         refused(run("palette", "fit", "--data", data, "--n_colors", 2, "--out", out), out, "one that is read")
     refused(run("palette", "fit", "--data", data, "--n_colors", 2, "--out", tmp_path), "got a folder")
+    refused(run("palette", "fit", "--data", data, "--n_colors", 2, "--out", notes), "expected the name of a .npy file")
     assert contents(tmp_path) == before
 
 

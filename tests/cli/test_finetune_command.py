@@ -100,7 +100,7 @@ def test_two_stores_of_different_colours_are_refused_though_the_model_has_no_pal
     line = ["--model", tmp_path / "bare", "--data", tmp_path / "data", "--out", tmp_path / "out"]
     for command, option in (("finetune", "--validation"), ("probe", "--test_data")):
         code, _, err = run(capsys, command, *line, option, tmp_path / "other")
-        assert code == 1 and "this store was made with another palette" in err and len(err.splitlines()) == 1
+        assert code == 1 and "got a store made with another palette" in err and len(err.splitlines()) == 1
 
 
 @pytest.mark.slow
@@ -150,12 +150,12 @@ MISTAKES = [
     (["--data", "{pictures}", "--validation", "{three}"], 1, "expected labels from 0 to 1, got 2"),
     (["--data", "{pictures}", "--holdout", "1"], 2, "--holdout"),
     (["--data", "{pictures}", "--freeze", "3"], 2, "expected to freeze 0 to 2 blocks of this model, got 3"),
-    (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "leave out freeze"),
+    (["--data", "{pictures}", "--lora_rank", "2", "--freeze", "1"], 2, "got --freeze too"),
     (["--data", "{pictures}", "--generative_weight", "-1"], 2, "generative_weight"),
     (
         ["--data", "{pictures}", "--holdout", "0", "--patience", "2"],
         2,
-        "--patience: waiting for a better",
+        "--patience: expected validation images",
     ),
     (["--data", "{pictures}", "--no_mask"], 2, "--no_mask: training without masks is for BERT"),
     (["--data", "{huge}"], 1, "expected labels below 2 ** 31, got 2,147,483,648"),

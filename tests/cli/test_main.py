@@ -433,7 +433,7 @@ MISTAKES = [
     (["tokenize", "--data", "{pictures}", "--palette", "{empty}", "--out", "{empty}/x"], 1, "palette"),
     (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "{pictures}"], 1, "empty folder"),
     (["tokenize", "--data", "{pictures}", "--palette", "{colors}", "--out", "/proc/nowhere"], 1, "/proc/nowhere"),
-    (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "{empty}/x"], 1, "{empty}"),
+    (["pretrain", "--data", "{empty}", "--palette", "{colors}", "--out", "/proc/nowhere"], 1, "{empty}"),
     (["pretrain", "--data", "{pictures}", "--palette", "{colors}", "--out", "{empty}/x", "--epochs", "0"], 2, "epochs"),
     ([*PRETRAIN, "--out", "/proc/nowhere"], 1, "cannot write /proc/nowhere"),
     ([*PRETRAIN, "--out", "{empty}/x", "--patience", "2"], 2, "validation"),
@@ -510,7 +510,10 @@ EARLY = [
     ("classify --model nano-cifar10 x", 1),
     ("finetune --data nowhere --out {out}", 1),
     ("finetune --data examples/photos --out {out} --learning_rate -1", 2),
+    ("finetune --data examples/photos --out examples/photos/x", 2),
+    ("probe --data nowhere --test_data examples/photos --out examples/photos/x", 2),
     ("pretrain --data nowhere --out {out}", 1),
+    ("pretrain --data examples/photos --out {out} --n_embd 15", 2),
     ("pretrain --data examples/photos --out {out} --init_from nowhere", 1),
     ("pretrain --data examples/photos --out /proc/nowhere --init_from nano-cifar10", 1),
 ]
@@ -529,6 +532,7 @@ def test_mistakes_are_reported_before_a_framework_is_loaded(tmp_path):
     ended = run_python(REFUSE.format(lines=lines))
     assert ended.returncode == 0, ended.stderr
     assert len(ended.stderr.splitlines()) == len(EARLY) - 1
+    assert not (tmp_path / "x").exists() and not (ROOT / "examples/photos/x").exists()
 
 
 @pytest.mark.parametrize("command", COMMANDS)

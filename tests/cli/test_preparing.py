@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from examples import TINY, run
-from igpt_tf.cli import preparing, pretrain
+from igpt_tf.cli import preparing, pretrain, training
 from igpt_tf.data.store.store import TokenStore
 from igpt_tf.pictures.palette import Palette
 
@@ -62,3 +62,15 @@ def test_a_palette_has_the_name_of_a_model(capsys, tmp_path, preset):
     code, _, err = run(capsys, "pretrain", "--data", shapes, "--out", tmp_path / "m", *SHAPE, "--palette", preset)
     assert code == 0, err
     assert Palette.load(tmp_path / "m/palette.npy") == Palette.load(preset / "palette.npy")
+
+
+def test_a_preset_that_training_will_replace_is_named(capsys, monkeypatch, tmp_path):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training, "choose_precision", stop)
+    out = tmp_path / "m"
+    out.mkdir()
+    (out / "model.safetensors").write_bytes(b"of another run")
+    code, _, err = run(capsys, "pretrain", "--data", write(tmp_path / "shapes"), "--out", out, *SHAPE)
+    assert code == 130 and f"replacing {out}/model.safetensors of an earlier run" in err

@@ -1,6 +1,7 @@
 """Pretraining from the command line: models of classes, runs that end in time, precision and cores."""
 
 import json
+import re
 
 import pytest
 
@@ -53,7 +54,7 @@ def test_a_run_ends_in_time_and_is_resumed(capsys, tmp_path, line):
 
 def test_the_expected_end_is_printed_once(capsys, line):
     code, _, err = run(capsys, *line, "--epochs", 20, "--save_every", 40)
-    assert code == 0 and err.count(" steps left, ") == 1 and "images/s: about 0.0 h" in err
+    assert code == 0 and err.count(" steps left, ") == 1 and re.search(r"images/s: about \d+ s without validation", err)
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("170m", 10200), ("1.5h", 5400), ("90s", 90), (".5d", 43200)])

@@ -238,3 +238,13 @@ def test_a_list_that_is_read_is_not_written_over(capsys, tmp_path, preset):
     code, _, err = run(capsys, *line)
     assert (code, len(err.splitlines())) == (2, 1) and "probe.csv" in err
     assert listing.read_text() == "cat.png,cat\ndog.png,dog\n"
+
+
+def test_what_an_earlier_probe_left_is_named_before_it_is_replaced(capsys, monkeypatch, tmp_path, preset, data):
+    def stop(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(probe_command, "load_backend", stop)
+    (tmp_path / "probe.csv").write_text("layer\n")
+    code, _, err = run(capsys, "--model", preset, "--data", data, "--out", tmp_path)
+    assert code == 130 and f"replacing {tmp_path}/probe.csv of an earlier run" in err

@@ -11,6 +11,7 @@ from examples import ROOT, run
 from igpt_tf.cli import eval as eval_command
 from igpt_tf.cli.main import main
 from igpt_tf.cli.program import command, program
+from igpt_tf.errors import UserError
 
 ODD = "caf\udce9-é-象.png"
 
@@ -68,6 +69,9 @@ def test_letters_that_an_output_lacks_are_escaped(monkeypatch, encoding):
         (OSError(28, "No space left on device", "a/b"), "a/b: No space left on device"),
         (OSError("read\nfailed"), "read failed"),
         (MemoryError(), "expected more memory"),
+        # JAX's, of the memory of a GPU.
+        (RuntimeError("RESOURCE_EXHAUSTED: Out of memory\nwhile trying to allocate"), "expected more memory"),
+        (UserError("a\nb.png: expected\x1b an image"), "a\\nb.png: expected\\x1b an image"),
     ],
 )
 def test_what_the_system_refuses_is_one_line(capsys, monkeypatch, error, words):

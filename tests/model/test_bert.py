@@ -39,8 +39,8 @@ def test_the_seed_decides_ties():
         (np.zeros((0, 3), int), "votes, N"),
         (np.zeros(3, int), "votes, N"),
         (np.zeros((2, 3)), "float64"),
-        (np.array([[0, 3]]), "classes 0 to 2, found 0 to 3"),
-        (np.array([[-1, 2]]), "found -1 to 2"),
+        (np.array([[0, 3]]), "classes 0 to 2, got 0 to 3"),
+        (np.array([[-1, 2]]), "got -1 to 2"),
     ],
 )
 def test_votes_that_mean_nothing_are_refused(predictions, match):

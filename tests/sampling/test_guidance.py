@@ -12,6 +12,7 @@ from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import known_rows
 from igpt_tf.sampling.keys import draw_uniforms, image_keys
+from igpt_tf.scoring import classes as classes_of
 from igpt_tf.scoring.classes import class_nats, evaluate_classes
 
 pytestmark = pytest.mark.both_backends
@@ -83,12 +84,15 @@ def test_holes_are_filled_with_guidance_and_resampled(model):
     assert (kept <= first + 1e-3).all()
 
 
-def test_scores_are_those_of_the_class(model):
+def test_scores_are_those_of_the_class(model, monkeypatch):
     for start, classes in enumerate((None, "cat", "dog")):
         logits = logits_of(model, TOKENS, start)
         expected = -np.log(np.take_along_axis(softmax(logits), TOKENS[..., None], axis=-1))[..., 0]
         np.testing.assert_allclose(igpt.score(model, TOKENS, classes=classes), expected, rtol=1e-4, atol=1e-4)
     table = np.stack([igpt.score(model, TOKENS, classes=one).sum(1) for one in (None, "cat", "dog")], axis=1)
+    np.testing.assert_allclose(class_nats(model, TOKENS, batch_size=2), table, rtol=1e-4)
+    # Two images at once.
+    monkeypatch.setattr(classes_of, "BATCHES_A_CHUNK", 1)
     np.testing.assert_allclose(class_nats(model, TOKENS, batch_size=2), table, rtol=1e-4)
 
 

@@ -274,14 +274,14 @@ def test_sample_grids_are_drawn_and_change_nothing(tmp_path):
 
 
 def test_what_does_not_fit_is_refused_before_training(tmp_path):
-    with pytest.raises(UsageError, match="needs validation images"):
+    with pytest.raises(UsageError, match="expected validation images"):
         pretrain(new_model(), stripes(), dataclasses.replace(SETTINGS, patience=1), tmp_path)
     with device_scope(list_cpus()[:2]):
         model = new_model()
     with pytest.raises(UsageError, match="2 devices"):
         pretrain(model, stripes(), dataclasses.replace(SETTINGS, batch_size=5), tmp_path)
     if keras.backend.backend() == "tensorflow":
-        with pytest.raises(UsageError, match="accumulate on several devices needs the JAX backend"):
+        with pytest.raises(UsageError, match="expected the JAX backend for `accumulate` on several devices"):
             pretrain(model, stripes(), dataclasses.replace(SETTINGS, accumulate=2), tmp_path)
 
 

@@ -96,10 +96,10 @@ def test_the_batch_is_what_the_devices_do_times_the_parts():
         (["--batch_size", 10, "--n_sub_batch", 4], "got a batch of 10 images"),
         (["--batch_size", 10, "--accumulate", 3], "got a batch of 10 images"),
         (["--augment", "flip", "rotate"], "flip, crop"),
-        (["--ema", 1], "ema must be between 0 and 1"),
-        (["--clip_norm", 0], "clip_norm must be positive"),
+        (["--ema", 1], "expected `ema` to be between 0 and 1"),
+        (["--clip_norm", 0], "expected `clip_norm` to be positive"),
         (["--warmup_epochs", -1], "at least 0"),
-        (["--learning_rate", "nan"], "learning_rate must be positive"),
+        (["--learning_rate", "nan"], "expected `learning_rate` to be positive"),
     ],
     ids=lambda value: None,
 )

@@ -135,18 +135,17 @@ class TokenStore:
         """Raise a `UserError` unless the store has this n_px, this palette (None: any) and at most n_vocab colours."""
         if self.n_px != n_px:
             raise UserError(
-                f"{self.folder}: expected images of {n_px} pixels, this store was made with n_px {self.n_px}: "
+                f"{self.folder}: expected images of {n_px} pixels, got a store made with n_px {self.n_px}: "
                 "use that size, or tokenize again"
             )
         if palette is not None and palette != self.palette:
             raise UserError(
-                f"{self.folder}: this store was made with another palette ({self.palette}, given {palette}): "
+                f"{self.folder}: expected tokens of {palette}, got a store made with another palette ({self.palette}): "
                 f"use {self.folder / PALETTE}, or tokenize again"
             )
         if n_vocab is not None and n_vocab < self.n_vocab:
             raise UserError(
-                f"{self.folder}: expected tokens from 0 to {n_vocab - 1}, "
-                f"this store was made with {self.n_vocab} colours"
+                f"{self.folder}: expected tokens from 0 to {n_vocab - 1}, got a store made with {self.n_vocab} colours"
             )
 
 

@@ -171,11 +171,11 @@ def test_powers_of_two_have_levels(n_codes, levels):
 
 def test_mistakes_in_settings_and_maps(store):
     for fields, match in [
-        ({"num_embeddings": 0}, "num_embeddings must be at least 1, got 0"),
+        ({"num_embeddings": 0}, "expected `num_embeddings` to be at least 1, got 0"),
         ({"method": "kmeans"}, "expected one of som, k-means, vq, fsq, got 'kmeans'"),
         ({"grid_rows": 3}, "rows that divide 16 units, got 3"),
         ({"levels": (3, 5)}, "whose product is num_embeddings 16"),
-        ({"decay": 1.0}, "decay must be below 1"),
+        ({"decay": 1.0}, "expected `decay` to be below 1"),
     ]:
         with pytest.raises(UsageError, match=match):
             dataclasses.replace(SETTINGS, **fields)

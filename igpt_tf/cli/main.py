@@ -31,10 +31,13 @@ COMMANDS = {
     "finetune": "train a classifier, starting from a model",
     "classify": "name the classes of pictures, with a fine-tuned model or one of classes",
     "probe": "measure a model's features by linear classifiers, layer by layer",
+    "cascade": "larger pictures, drawn from coarse to fine: autoencoder, codebooks and transformers",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
     "download": "fetch OpenAI's checkpoints, palette and data sets; an interrupted download resumes",
 }
+# Commands that have parts, each a module of its own.
+PARTS = ("cascade",)
 
 
 def main(arguments: list[str] | None = None, command: str | None = None) -> int:
@@ -150,29 +153,36 @@ def _known_to(flag: str, rest: list[str]) -> list[str]:
 def _run(arguments: list[str], command: str | None) -> int:
     """Parse the arguments and run the command; its exit code."""
     if command is not None:
-        parser = _command_parser(command, partial(Parser, prog=program()))
+        parser = _command_parser(command, COMMANDS[command], partial(Parser, prog=program()))
     else:
         parser = Parser(prog=program(), description="Image GPT: evaluate, sample, complete and train.")
         parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
         _add_quiet(parser, default=False)
         parsers = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
         for name, summary in COMMANDS.items():
-            _command_parser(name, partial(parsers.add_parser, name, help=summary))
+            _command_parser(name, summary, partial(parsers.add_parser, name, help=summary))
     options = parser.parse_args(arguments)
     set_quiet(getattr(options, "quiet", False))
     with printed_notices(getattr(options, "strict", False)):
-        return _module(command or options.command).run(options) or DONE
+        name = command or options.command
+        return _module(f"{name}.{options.action}" if name in PARTS else name).run(options) or DONE
 
 
 def _module(command: str) -> ModuleType:
     return importlib.import_module(f"igpt_tf.cli.{command}")
 
 
-def _command_parser(name: str, make: Callable[..., Parser]) -> Parser:
-    """The parser of a command: its own options, and those of every command."""
-    module, summary = _module(name), COMMANDS[name]
-    examples = [command_line(f"{name} {example}") for example in module.EXAMPLES]
+def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Parser:
+    """The parser of a command: its own options, and those of every command; or that of a command of several parts."""
+    module = _module(name)
+    words = name.replace(".", " ")
+    examples = [command_line(f"{words} {example}") for example in module.EXAMPLES]
     parser = make(description=f"{summary[0].upper()}{summary[1:]}.", examples=examples)
+    if name in PARTS:
+        parts = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        for part, about in module.PARTS.items():
+            _command_parser(f"{name}.{part}", about, partial(parts.add_parser, part, help=about))
+        return parser
     module.add_options(parser)
     group(parser, "computing").add_argument(
         "--backend", choices=tuple(BACKENDS), help="Keras' backend (default: KERAS_BACKEND, or what is installed)"

@@ -1,0 +1,161 @@
+"""Training all parts of a cascade, one after another; each resumes where it was stopped."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+from igpt_tf.data.image_rows import ImageRows
+from igpt_tf.data.sources.open import Source
+from igpt_tf.errors import UserError
+from igpt_tf.latent.autoencoder import Autoencoder
+from igpt_tf.latent.cascade import Cascade
+from igpt_tf.latent.codebook import CODEBOOK_FILE, Codebook
+from igpt_tf.latent.codebook_report import count_codes
+from igpt_tf.latent.maps import MapStore, encode_source
+from igpt_tf.latent.recipe import CascadeRecipe
+from igpt_tf.latent.refiner import Refiner
+from igpt_tf.latent.train import train_autoencoder
+from igpt_tf.latent.train_codebook import CodebookSettings, train_codebook
+from igpt_tf.latent.train_refiner import new_refiner, train_refiner
+from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.training.callbacks import TimeLimit
+from igpt_tf.training.pretrain import new_model, pretrain
+from igpt_tf.training.settings import RunSettings
+
+# Maps that are read at once to be encoded.
+CHUNK = 1024
+# Images on which parts are evaluated after a save interval, at most.
+HELD = 1024
+
+
+class OutOfTimeError(Exception):
+    """A time limit stopped a part at a checkpoint."""
+
+
+@dataclasses.dataclass(frozen=True)
+class CascadeTraining:
+    """A folder in which a cascade is trained; every part of it is made once and found again.
+
+    Attributes:
+        recipe: shapes and settings.
+        folder: where the parts go while they are made.
+        tell: is called with a line before each part.
+        mixed_precision: compute the transformers in bfloat16.
+        callbacks: makes Keras callbacks for a part of these settings.
+        limit: stops training at a checkpoint when its time is up; None: nothing does.
+        progress: show progress bars on standard error.
+    """
+
+    recipe: CascadeRecipe
+    folder: Path
+    tell: Callable[[str], object] = str
+    mixed_precision: bool = False
+    callbacks: Callable[[RunSettings], list[keras.callbacks.Callback]] = lambda settings: []
+    limit: TimeLimit | None = None
+    progress: bool = False
+
+    def train(self, images: Source | np.ndarray, validation: Source | np.ndarray | None = None) -> Cascade:
+        """Train what is not trained yet, and return the cascade.
+
+        Args:
+            images: a source of images, or uint8 (N, height, width, 3).
+            validation: other images, on which every part is evaluated after each save interval.
+
+        Raises:
+            UserError: if the images do not fit, or a part of another recipe or of other images is in the folder.
+            OutOfTimeError: if the limit stopped a part.
+        """
+        autoencoder = self._autoencoder(images, validation)
+        maps = self._maps(autoencoder, images, "maps")
+        held = None if validation is None else self._maps(autoencoder, validation, "validation-maps")
+        codebooks = [self._codebook(stage, maps, one) for stage, one in enumerate(self.recipe.codebooks)]
+        codes = [codes_of(codebook, maps) for codebook in codebooks]
+        others = None if held is None else [codes_of(codebook, held[:HELD]) for codebook in codebooks]
+        models = [self._model(stage, codebooks, codes, others) for stage in range(1, len(codebooks))]
+        size = self.recipe.n_px, self.recipe.n_px
+        return Cascade(autoencoder, codebooks, models, count_codes(codebooks[0], codes[0]), *size)
+
+    def _run(self, name: str, what: str, settings: RunSettings, function: Callable[..., object], *data: Any) -> None:
+        """Train a part, or resume it; `function` takes data, settings, folder, validation and callbacks."""
+        self.tell(f"training {what}")
+        images, held = data
+        callbacks = [*self.callbacks(settings), *([] if self.limit is None else [self.limit])]
+        function(images, settings, self.folder / name / "training", held, callbacks)
+        if self.limit is not None and self.limit.stopped:
+            raise OutOfTimeError(what)
+
+    def _autoencoder(self, images: Source | np.ndarray, validation: Source | np.ndarray | None) -> Autoencoder:
+        recipe, held = self.recipe, None
+        if validation is not None:
+            rows = ImageRows(validation, recipe.n_px)
+            held = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:HELD])]
+        keras.utils.set_random_seed(recipe.autoencoder_settings.seed)
+        model = Autoencoder(recipe.autoencoder)
+        train = partial(train_autoencoder, model, n_px=recipe.n_px)
+        self._run("autoencoder", "the autoencoder", recipe.autoencoder_settings, train, images, held)
+        model.save_to_preset(self.folder / "autoencoder")
+        return model
+
+    def _maps(self, autoencoder: Autoencoder, images: Source | np.ndarray, name: str) -> MapStore:
+        self.tell("encoding the images")
+        return encode_source(autoencoder, images, self.folder / name, self.recipe.n_px, progress=self.progress)
+
+    def _codebook(self, stage: int, maps: MapStore, settings: CodebookSettings) -> Codebook:
+        folder = self.folder / f"codebook-{stage}"
+        about = {"settings": dataclasses.asdict(settings), "maps": maps.fingerprint}
+        if (folder / CODEBOOK_FILE).exists():
+            found = Codebook.load(folder)
+            # As JSON has it.
+            if found.about == json.loads(json.dumps(about)):
+                return found
+            raise UserError(f"{folder}: expected the codebook of this recipe, got another: give a new folder")
+        self.tell(f"training the codebook of stage {stage}")
+        codebook = train_codebook(maps, settings, self.progress)
+        codebook.save(folder)
+        return codebook
+
+    def _model(
+        self, stage: int, codebooks: list[Codebook], codes: list[np.ndarray], others: list[np.ndarray] | None
+    ) -> ImageGPT | Refiner:
+        recipe, name, (before, own) = self.recipe, f"model-{stage}", codebooks[stage - 1 : stage + 1]
+        grids = [codebook.code_grid(*self._map_size) for codebook in (before, own)]
+        held: Any = None
+        keras.utils.set_random_seed(stage)
+        if stage == 1:
+            config, settings = recipe.base.config(len(before), grids[1], len(own)), recipe.base_settings
+            model, data = new_model(config, self.mixed_precision), codes[1]
+            held = None if others is None else others[1].astype("int32")
+            train = partial(pretrain, model, labels=codes[0][:, 0].astype("int32"))
+        else:
+            shape, settings = recipe.refiners[stage - 2], recipe.refiner_settings[stage - 2]
+            config = shape.config(grids[0], len(before), grids[1], len(own))
+            model, data = new_refiner(config, (before.digest(), own.digest()), self.mixed_precision), codes[stage]
+            held = None if others is None else (others[stage - 1], others[stage])
+            train = partial(train_refiner, model, codes[stage - 1])
+        self._run(name, f"the model of stage {stage}", settings, train, data, held)
+        model.save_to_preset(self.folder / name)
+        return model
+
+    @property
+    def _map_size(self) -> tuple[int, int]:
+        return self.recipe.autoencoder.map_size(self.recipe.n_px, self.recipe.n_px)
+
+
+def codes_of(codebook: Codebook, maps: MapStore | np.ndarray) -> np.ndarray:
+    """The codes (N, T) of maps, in the smallest type of integers that holds them.
+
+    Args:
+        codebook: of their autoencoder.
+        maps: a store, or (N, h, w, C).
+    """
+    dtype = np.min_scalar_type(len(codebook) - 1)
+    parts = [codebook.encode(maps[start : start + CHUNK]).astype(dtype) for start in range(0, len(maps), CHUNK)]
+    return np.concatenate(parts)

@@ -95,6 +95,7 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
         self.images = open_data(options.data)
+        self.held_out = None if options.validation is None else open_data(options.validation)
         if options.palette is None and self.preset is None and not self.images.are_tokens:
             if is_one_of_several(options):
                 raise UserError(
@@ -144,14 +145,13 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
         import numpy as np
 
         from igpt_tf.data.labelled import LabelledTokens
-        from igpt_tf.data.open import open_data
 
         self.data, labels = self._read(self.images)
         if self.conditional and labels is not None:
             self.data = self._take_classes(LabelledTokens(self.images.name, self.data, labels, self.images.classes))
         self.validation = None
-        if self.options.validation is not None:
-            validation, _ = self._read(open_data(self.options.validation))
+        if self.held_out is not None:
+            validation, _ = self._read(self.held_out)
             chosen = np.random.default_rng(0).permutation(len(validation))[: self.options.validation_images]
             self.validation = validation[chosen]
 

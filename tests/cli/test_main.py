@@ -514,6 +514,7 @@ EARLY = [
     ("probe --data nowhere --test_data examples/photos --out examples/photos/x", 2),
     ("pretrain --data nowhere --out {out}", 1),
     ("pretrain --data examples/photos --out {out} --n_embd 15", 2),
+    ("pretrain --data examples/photos --out {out} --validation nowhere", 1),
     ("pretrain --data examples/photos --out {out} --init_from nowhere", 1),
     ("pretrain --data examples/photos --out /proc/nowhere --init_from nano-cifar10", 1),
 ]

@@ -11,7 +11,7 @@ from igpt_tf.cli.console import remark, report
 from igpt_tf.cli.opening import open_model, open_palette
 from igpt_tf.cli.parser import controls_of, positive
 from igpt_tf.errors import UsageError, UserError, listed, meant
-from igpt_tf.storage.files import check_outputs, require_writable
+from igpt_tf.storage.files import check_outputs, check_writable
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping
@@ -65,7 +65,7 @@ def open_drawing(options: argparse.Namespace) -> tuple[Controls, Preset, Palette
         if path is not None and (path.suffix.lower() != suffix or path.is_dir()):
             raise UsageError(f"{flag}: expected the name of a {suffix} file, got {path}")
     for folder in (options.out, *(path.parent for path in named.values() if path is not None)):
-        require_writable(folder)
+        check_writable(folder)
     return controls, preset, open_palette(options, preset)
 
 

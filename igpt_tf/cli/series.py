@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from igpt_tf.errors import UserError
-from igpt_tf.storage.files import exclusive, remove_partials
+from igpt_tf.storage.files import exclusive, remove_partials, require_writable
 from igpt_tf.storage.records import RecordError, read_record, write_record
 
 RECORD_FILE = "sample.json"
@@ -23,6 +23,7 @@ _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 @contextlib.contextmanager
 def open_series(folder: Path, settings: dict, n: int, overwrite: bool, scale: int = 1) -> Iterator[Series]:
     """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end."""
+    require_writable(folder)
     busy = f"{folder}: expected no other run there, got another run that draws: wait for it, or give another --out"
     with exclusive(folder / LOCK_FILE, busy):
         yield Series(folder, settings, n, overwrite, scale)

@@ -132,7 +132,7 @@ def test_files_of_the_model_and_the_palette_are_inputs(run, complete, preset, ph
 def test_no_file_is_written_twice_and_none_over_a_folder(complete, photo, tmp_path):
     out = tmp_path / "out"
     refused(complete(photo, "--out", out, "--grid", out / "cat_1.png"), "cat_1.png", "one for two")
-    (out / "cat_0.png").mkdir()
+    (out / "cat_0.png").mkdir(parents=True)
     refused(complete(photo, "--out", out), "cat_0.png", "got a folder")
 
 

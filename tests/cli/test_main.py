@@ -501,7 +501,7 @@ EARLY = [
     ("sample --top_p 3", 2),
     ("sample --guidance 2", 2),
     ("sample --grid x.jpg", 2),
-    ("complete nowhere.png", 1),
+    ("complete nowhere.png --out {out}", 1),
     ("complete examples/photos/bird.jpg --rows 40", 2),
     ("complete examples/photos/bird.jpg --box 1,1,99,1", 2),
     ("eval --data nowhere", 1),

@@ -44,6 +44,7 @@ _MODULES = {
     "AutoencoderConfig": "latent.config",
     "Autoencoder": "latent.autoencoder",
     "Codebook": "latent.codebook",
+    "Cascade": "latent.cascade",
     "RefinerConfig": "latent.refiner_config",
     "Refiner": "latent.refiner",
 }

@@ -179,7 +179,7 @@ def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Par
     examples = [command_line(f"{words} {example}") for example in module.EXAMPLES]
     parser = make(description=f"{summary[0].upper()}{summary[1:]}.", examples=examples)
     if name in PARTS:
-        parts = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
+        parts = parser.add_subparsers(dest="action", required=True, metavar="ACTION", title="actions")
         for part, about in module.PARTS.items():
             _command_parser(f"{name}.{part}", about, partial(parts.add_parser, part, help=about))
         return parser

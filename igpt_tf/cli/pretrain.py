@@ -12,7 +12,8 @@ from igpt_tf.cli.distributed import is_one_of_several
 from igpt_tf.cli.opening import check_shape, open_named_preset, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
-from igpt_tf.cli.training import TRAINING, UNSET, Trainer, add_training_options, train
+from igpt_tf.cli.settings import UNSET
+from igpt_tf.cli.training import TRAINING, Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
 

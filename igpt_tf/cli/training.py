@@ -20,8 +20,9 @@ from igpt_tf.cli.distributed import (
     start_backend,
 )
 from igpt_tf.cli.memory import FLOAT, bytes_to_train, require_memory
-from igpt_tf.cli.parser import add_device_options, duration, non_negative, positive
+from igpt_tf.cli.parser import add_device_options, duration, positive
 from igpt_tf.cli.progress import progress_bar, tensorboard
+from igpt_tf.cli.settings import add_settings, choose_settings
 from igpt_tf.cli.source import refuse_inside
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import check_outputs, check_writable, require_writable
@@ -41,9 +42,6 @@ if TYPE_CHECKING:
     from igpt_tf.training.recipes import Recipe
     from igpt_tf.weights.presets import Preset
 
-UNSET = argparse.SUPPRESS
-# Two ways to give one length: typing one of them overrides the recipe's other.
-INSTEAD = {"epochs": "steps", "steps": "epochs", "warmup_epochs": "warmup_steps", "warmup_steps": "warmup_epochs"}
 # Where the state of a run is, in the folder of its preset.
 TRAINING = "training"
 # Images per step where neither the options nor a recipe give them.
@@ -106,17 +104,7 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     group = parser.add_argument_group(
         "settings of the run", "the command that resumes a run must give the same ones; defaults in brackets"
     )
-    for field in dataclasses.fields(settings_class):
-        name, about = field.name, field.metadata
-        parse, text = about["kind"], about["help"]
-        if parse is bool:
-            flag, action = (f"--no_{name}", "store_false") if field.default else (f"--{name}", "store_true")
-            group.add_argument(flag, dest=name, action=action, default=UNSET, help=text)
-            continue
-        if parse is int:
-            parse = non_negative if about["bound"] == "at least 0" else positive
-        text = f"{text} ({DEFAULTS.get(name) or about['unset'] or _shown(field.default)})"
-        group.add_argument(f"--{name}", type=parse, default=UNSET, help=text, **about["options"])
+    add_settings(group, settings_class, DEFAULTS)
     group.add_argument(
         "--mixed_precision",
         action="store_true",
@@ -143,12 +131,6 @@ def add_training_options(parser: argparse.ArgumentParser, settings_class: type[R
     add_device_options(parser)
     parser.set_defaults(n_sub_batch=None)
     add_distributed_options(parser)
-
-
-def _shown(default: Any) -> str:
-    if isinstance(default, float):
-        return f"{default:g}"
-    return " ".join(default) if isinstance(default, tuple) else str(default)
 
 
 def train(
@@ -265,31 +247,6 @@ def _train(
     }
     figures, text = trainer.describe(history[number - 1], best, fields)
     report(options, {**fields, **figures}, f"{options.out}: {text}")
-
-
-def choose_settings(
-    options: argparse.Namespace, settings_class: type[SettingsT], recipe: Recipe | None = None
-) -> SettingsT:
-    """The recipe's settings, or the defaults, with what was typed in their place, but for the batch.
-
-    Raises:
-        UsageError: if what was typed is invalid or contradicts itself.
-    """
-    from igpt_tf.data.augment import NAMES
-
-    defaults = {field.name: field.default for field in dataclasses.fields(settings_class)}
-    typed = {name: getattr(options, name) for name in defaults if hasattr(options, name)}
-    for name, other in INSTEAD.items():
-        if name in typed and other in typed:
-            raise UsageError(f"expected --{name} or --{other}, got both: give one of them")
-    if "augment" in typed:
-        if not set(typed["augment"]) <= set(NAMES):
-            raise UsageError(f"--augment: expected some of {', '.join(NAMES)}, got {' '.join(typed['augment'])}")
-        typed["augment"] = tuple(typed["augment"])
-    settings = {**defaults, **(dataclasses.asdict(recipe.settings) if recipe else {})}
-    settings |= {INSTEAD[name]: defaults[INSTEAD[name]] for name in typed if name in INSTEAD}
-    # The batch and its micro-batches depend on the devices: `with_batch` decides them together.
-    return settings_class(**{**settings, **typed, "accumulate": 1})
 
 
 def with_batch(settings: SettingsT, options: argparse.Namespace, recipe: Recipe | None, n_devices: int) -> SettingsT:

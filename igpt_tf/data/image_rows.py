@@ -109,3 +109,15 @@ def _readable(source: Source, encoder: Encoder, progress: bool) -> np.ndarray:
     readable = np.concatenate(examples)
     require_some(source.name, len(readable), problems)
     return readable
+
+
+def held_images(images: Source | np.ndarray, n_px: int | None, most: int) -> np.ndarray:
+    """At most this many images, always the same at random, uint8 (n, height, width, 3), to evaluate on.
+
+    Args:
+        images: as for `ImageRows`.
+        n_px: as for `ImageRows`.
+        most: how many.
+    """
+    rows = ImageRows(images, n_px)
+    return rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:most])]

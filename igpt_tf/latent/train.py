@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 
 import keras
@@ -14,34 +13,15 @@ from igpt_tf.data.batches import TrainingBatches
 from igpt_tf.data.image_rows import ImageRows
 from igpt_tf.data.order import ExampleOrder, Examples
 from igpt_tf.data.sources.open import Source
-from igpt_tf.errors import UsageError
 from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.quality import quality_metrics
 from igpt_tf.latent.reconstruct import to_inputs
+from igpt_tf.latent.settings import AutoencoderSettings
 from igpt_tf.training.best import Logs
 from igpt_tf.training.checkpoint import RunFolder
 from igpt_tf.training.run import Run, Share, Validation
-from igpt_tf.training.settings import RunSettings, redefault, setting
 
 LOSSES = {"mse": ops.square, "l1": ops.abs}
-
-
-@dataclasses.dataclass(frozen=True)
-class AutoencoderSettings(RunSettings):
-    """The settings of training an autoencoder."""
-
-    epochs: float = redefault(RunSettings, "epochs", 5.0)
-    batch_size: int = redefault(RunSettings, "batch_size", 32)
-    learning_rate: float = redefault(RunSettings, "learning_rate", 4e-3)
-    clip_norm: float | None = redefault(RunSettings, "clip_norm", 1.0)
-    optimizer: str = redefault(RunSettings, "optimizer", "muon")
-    loss: str = setting("mse", str, "error of a pixel in [-1, 1]: mse, squared, or l1, absolute", choices=tuple(LOSSES))
-    flip: bool = setting(True, bool, "mirror images left to right with probability 1/2, drawn anew in every pass")
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.loss not in LOSSES:
-            raise UsageError(f"expected one of {', '.join(LOSSES)}, got {self.loss!r}", "loss")
 
 
 class PixelLoss(keras.losses.Loss):

@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from igpt_tf.data.image_rows import ImageRows
+from igpt_tf.data.image_rows import held_images
 from igpt_tf.data.sources.open import Source
 from igpt_tf.errors import UserError
 from igpt_tf.latent.autoencoder import Autoencoder
@@ -22,16 +22,15 @@ from igpt_tf.latent.codebook_report import count_codes
 from igpt_tf.latent.maps import MapStore, encode_source
 from igpt_tf.latent.recipe import CascadeRecipe
 from igpt_tf.latent.refiner import Refiner
+from igpt_tf.latent.settings import CodebookSettings
 from igpt_tf.latent.train import train_autoencoder
-from igpt_tf.latent.train_codebook import CodebookSettings, train_codebook
+from igpt_tf.latent.train_codebook import train_codebook
 from igpt_tf.latent.train_refiner import new_refiner, train_refiner
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.training.callbacks import TimeLimit
 from igpt_tf.training.pretrain import new_model, pretrain
 from igpt_tf.training.settings import RunSettings
 
-# Maps that are read at once to be encoded.
-CHUNK = 1024
 # Images on which parts are evaluated after a save interval, at most.
 HELD = 1024
 
@@ -78,7 +77,7 @@ class CascadeTraining:
         held = None if validation is None else self._maps(autoencoder, validation, "validation-maps")
         codebooks = [self._codebook(stage, maps, one) for stage, one in enumerate(self.recipe.codebooks)]
         codes = [codes_of(codebook, maps) for codebook in codebooks]
-        others = None if held is None else [codes_of(codebook, held[:HELD]) for codebook in codebooks]
+        others = None if held is None else [codebook.encode(held[:HELD]) for codebook in codebooks]
         models = [self._model(stage, codebooks, codes, others) for stage in range(1, len(codebooks))]
         size = self.recipe.n_px, self.recipe.n_px
         return Cascade(autoencoder, codebooks, models, count_codes(codebooks[0], codes[0]), *size)
@@ -95,8 +94,7 @@ class CascadeTraining:
     def _autoencoder(self, images: Source | np.ndarray, validation: Source | np.ndarray | None) -> Autoencoder:
         recipe, held = self.recipe, None
         if validation is not None:
-            rows = ImageRows(validation, recipe.n_px)
-            held = rows[np.sort(np.random.default_rng(0).permutation(len(rows))[:HELD])]
+            held = held_images(validation, recipe.n_px, HELD)
         keras.utils.set_random_seed(recipe.autoencoder_settings.seed)
         model = Autoencoder(recipe.autoencoder)
         train = partial(train_autoencoder, model, n_px=recipe.n_px)
@@ -132,7 +130,7 @@ class CascadeTraining:
         if stage == 1:
             config, settings = recipe.base.config(len(before), grids[1], len(own)), recipe.base_settings
             model, data = new_model(config, self.mixed_precision), codes[1]
-            held = None if others is None else others[1].astype("int32")
+            held = None if others is None else others[1]
             train = partial(pretrain, model, labels=codes[0][:, 0].astype("int32"))
         else:
             shape, settings = recipe.refiners[stage - 2], recipe.refiner_settings[stage - 2]
@@ -149,13 +147,6 @@ class CascadeTraining:
         return self.recipe.autoencoder.map_size(self.recipe.n_px, self.recipe.n_px)
 
 
-def codes_of(codebook: Codebook, maps: MapStore | np.ndarray) -> np.ndarray:
-    """The codes (N, T) of maps, in the smallest type of integers that holds them.
-
-    Args:
-        codebook: of their autoencoder.
-        maps: a store, or (N, h, w, C).
-    """
-    dtype = np.min_scalar_type(len(codebook) - 1)
-    parts = [codebook.encode(maps[start : start + CHUNK]).astype(dtype) for start in range(0, len(maps), CHUNK)]
-    return np.concatenate(parts)
+def codes_of(codebook: Codebook, maps: MapStore) -> np.ndarray:
+    """The codes (N, T) of a store of maps, in the smallest type of integers that holds them."""
+    return codebook.encode_store(maps).astype(np.min_scalar_type(len(codebook) - 1))

@@ -12,82 +12,19 @@ from collections.abc import Iterator
 import numpy as np
 
 from igpt_tf.data.order import ExampleOrder
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UserError
 from igpt_tf.latent.codebook import Codebook, row_by_row
 from igpt_tf.latent.fsq import ScalarQuantizer, fit_scalars, levels_for
 from igpt_tf.latent.maps import MapStore
 from igpt_tf.latent.patches import cut, patch_grid
+from igpt_tf.latent.settings import CodebookSettings
 from igpt_tf.latent.som import SelfOrganisingMap, sort_on_grid, train_som
 from igpt_tf.progress import ProgressBar
-from igpt_tf.training.settings import check_bounds, setting
 
-METHODS = ("som", "k-means", "vq", "fsq")
 # Vectors per unit from which k-means++ chooses the first units.
 START_VECTORS = 20
 # Vectors on which finite scalar quantisation is fitted.
 FIT_VECTORS = 1 << 17
-
-
-@dataclasses.dataclass(frozen=True)
-class CodebookSettings:
-    """How a codebook is trained. It takes seconds to minutes, and is started again if it is interrupted.
-
-    Raises:
-        UsageError: if a number is invalid or two settings contradict each other.
-    """
-
-    num_embeddings: int = setting(512, int, "units of the codebook", "at least 1")
-    patch_H: int = setting(1, int, "height of a patch, in positions of the map", "at least 1")  # noqa: N815
-    patch_W: int = setting(1, int, "width of a patch, in positions of the map", "at least 1")  # noqa: N815
-    method: str = setting(
-        "som",
-        str,
-        "som, a self-organising map; k-means; vq, an exponentially averaged codebook; or fsq, finite scalar "
-        "quantisation",
-        choices=METHODS,
-    )
-    grid_rows: int | None = setting(
-        None,
-        int,
-        "rows of the units' grid, which divide their number; 1 for a line",
-        "at least 1",
-        unset="a near square",
-    )
-    steps: int = setting(1000, int, "steps of training", "at least 1")
-    batch_size: int = setting(16384, int, "patches per step", "at least 1")
-    decay: float = setting(0.95, float, "som and vq: share of the averages that each step keeps", "below 1")
-    neighbourhood: float | None = setting(
-        None,
-        float,
-        "som: width of the neighbourhood at the first step, in units of the grid",
-        "at least 0",
-        unset="a quarter of the grid's longer side",
-    )
-    neighbourhood_step: int = setting(20, int, "som: steps between two shrinkings of the neighbourhood", "at least 1")
-    levels: tuple[int, ...] = setting(
-        (), int, "fsq: levels of each number; their product is the number of units", unset="eights and fours", nargs="*"
-    )
-    seed: int = setting(0, int, "seed of the first units, the order of the maps and the re-seeded units", "at least 0")
-
-    def __post_init__(self) -> None:
-        check_bounds(self)
-        if self.method not in METHODS:
-            raise UsageError(f"expected one of {', '.join(METHODS)}, got {self.method!r}", "method")
-        if self.grid_rows is not None and self.num_embeddings % self.grid_rows:
-            raise UsageError(
-                f"expected rows that divide {self.num_embeddings} units, got {self.grid_rows}", "grid_rows"
-            )
-        if self.levels and (math.prod(self.levels) != self.num_embeddings or min(self.levels) < 2):
-            raise UsageError(
-                f"expected levels from 2 on whose product is num_embeddings {self.num_embeddings}, got {self.levels}"
-            )
-
-    @property
-    def grid(self) -> tuple[int, int]:
-        """Rows and columns of the units' grid."""
-        n_units = self.num_embeddings
-        rows = self.grid_rows or max(i for i in range(1, math.isqrt(n_units) + 1) if n_units % i == 0)
-        return rows, n_units // rows
 
 
 def train_codebook(maps: MapStore, settings: CodebookSettings, progress: bool = False) -> Codebook:

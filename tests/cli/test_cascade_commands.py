@@ -85,3 +85,68 @@ def test_help(capsys, line):
 def test_wrong_use(capsys, words, message):
     code, _, err = run(capsys, "cascade", *words)
     assert code == 2 and message in err and len(err.splitlines()) == 1
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory):
+    """Twelve pictures of 16 pixels, in an .npy."""
+    path = tmp_path_factory.mktemp("images") / "images.npy"
+    np.save(path, random_image(12, 16, 16, 3))
+    return path
+
+
+SMALL = {"min_channel": 4, "max_channel": 4, "num_layers": 1, "latent_channel": 2, "batch_size": 4, "steps": 2}
+REFINER = "--num_enc_layers 1 --num_dec_layers 1 --self_attn_heads 2 --cross_attn_heads 2 --in_dim 8 --hidden_dim 8"
+
+
+@pytest.mark.slow
+def test_every_part_by_its_own_command(capsys, tmp_path, images):
+    (tmp_path / "ae.json").write_text(json.dumps(SMALL))
+
+    def typed(part, *words):
+        code, out, err = run(capsys, "cascade", part, *(str(word) for word in words))
+        assert code == 0, err
+        return out
+
+    at = {name: tmp_path / name for name in ("ae", "maps", "c0", "c1", "c2", "c2-small", "base", "refiner", "all")}
+    data = ["--data", images, "--n_px", 16]
+    autoencoder = ["autoencoder", *data, "--validation", images, "--config", tmp_path / "ae.json", "--out", at["ae"]]
+    assert "val_psnr" in typed(*autoencoder)
+    assert "8 x 8 x 2" in typed("encode", "--model", at["ae"], *data, "--out", at["maps"])
+    for name, size, units in (("c0", 8, 2), ("c1", 4, 4), ("c2", 1, 6)):
+        line = ["--maps", at["maps"], "--patch_H", size, "--patch_W", size, "--num_embeddings", units, "--steps", 2]
+        typed("codebook", *line, "--batch_size", 64, "--autoencoder", at["ae"], "--out", at[name])
+        assert (at[name] / "units.png").exists()
+    prune = ["--codebook", at["c2"], "--maps", at["maps"], "--autoencoder", at["ae"], "--data", images]
+    assert "PSNR" in typed("prune", *prune, "--out", at["c2-small"])
+    run_options = ["--maps", at["maps"], "--validation_maps", at["maps"], "--steps", 2, "--batch_size", 4]
+    base = ["--n_layer", 1, "--n_embd", 8, "--n_head", 2, "--out", at["base"]]
+    typed("base", *run_options, "--codebooks", at["c0"], at["c1"], *base)
+    refiner = [*REFINER.split(), "--use_sliding_window", "true", "--sliding_window", 8, "--out", at["refiner"]]
+    typed("refine", *run_options, "--codebooks", at["c1"], at["c2"], *refiner)
+    parts = ["--autoencoder", at["ae"], "--models", at["base"], at["refiner"], "--maps", at["maps"], "--out", at["all"]]
+    assert "16 x 16 pixels in 3 stages" in typed("assemble", *parts, "--codebooks", at["c0"], at["c1"], at["c2"])
+    assert "sample_0.png" in typed("generate", "--model", at["all"], "--n", 1, "--out", tmp_path / "out")
+    wrong = ["assemble", *parts, "--codebooks", at["c0"], at["c1"], at["c1"]]
+    code, _, err = run(capsys, "cascade", *wrong)
+    assert code == 1 and "of others" in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("config", "words", "message"),
+    [
+        ({"min_chanel": 4}, [], "got min_chanel (did you mean min_channel?)"),
+        ({"min_channel": "wide"}, [], "expected min_channel as a positive integer, got 'wide'"),
+        ([], [], "got list"),
+        ({}, ["--hidden_activation_type", "tansh"], "expected hidden_activation_type as one of"),
+        ({}, ["--n_px", 17], "17"),
+        ({}, ["--use_final_dec_activation", "maybe"], "expected true or false, got 'maybe'"),
+        ({"epochs": "many"}, [], "expected"),
+    ],
+)
+def test_configs_and_shapes_that_mean_nothing(capsys, tmp_path, images, config, words, message):
+    (tmp_path / "c.json").write_text(json.dumps(config))
+    line = ["--data", images, "--n_px", 16, "--config", tmp_path / "c.json", "--out", tmp_path / "out"]
+    code, _, err = run(capsys, "cascade", "autoencoder", *line, *words)
+    assert code in (1, 2) and message in err and len(err.splitlines()) == 1, err
+    assert not (tmp_path / "out").exists()

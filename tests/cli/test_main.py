@@ -15,8 +15,8 @@ import pytest
 from http_server import Remote, serving
 
 from examples import TINY, run, run_python, write_preset
-from igpt_tf.cli import backends
-from igpt_tf.cli.main import COMMANDS
+from igpt_tf.cli import backends, cascade
+from igpt_tf.cli.main import COMMANDS, PARTS
 from igpt_tf.cli.opening import resolve_palette
 from igpt_tf.data.sources.open import open_source
 from igpt_tf.data.store.store import tokenize
@@ -536,9 +536,11 @@ def test_mistakes_are_reported_before_a_framework_is_loaded(tmp_path):
     assert not (tmp_path / "x").exists() and not (ROOT / "examples/photos/x").exists()
 
 
-@pytest.mark.parametrize("command", COMMANDS)
+@pytest.mark.parametrize(
+    "command", [*(name for name in COMMANDS if name not in PARTS), *(f"cascade {part}" for part in cascade.PARTS)]
+)
 def test_help_begins_with_everyday_options_and_ends_with_examples(capsys, command):
-    code, out, _ = run(capsys, command, "--help")
+    code, out, _ = run(capsys, *command.split(), "--help")
     assert code == 0
     assert out.index("\noptions:") < out.index("\ncomputing:") < out.index("\noutput:") < out.index("\nexamples:")
     examples = out[out.index("\nexamples:") :].splitlines()[2:]

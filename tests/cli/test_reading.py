@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from examples import TINY, randomise, run
-from igpt_tf.cli.main import COMMANDS
+from igpt_tf.cli.main import COMMANDS, PARTS
 from igpt_tf.cli.parser import Parser
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
@@ -162,6 +162,6 @@ def test_palettes_of_other_projects_are_refused(capsys, tmp_path, preset, pictur
 
 
 def test_strictness_is_for_commands_that_read_pictures(capsys):
-    for command in COMMANDS:
+    for command in (name for name in COMMANDS if name not in PARTS):
         code, out, _ = run(capsys, command, "--help")
         assert code == 0 and ("--strict" in out) == (command not in ("sample", "download"))

@@ -16,7 +16,8 @@ from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.config import AutoencoderConfig
 from igpt_tf.latent.quality import psnr, ssim
 from igpt_tf.latent.reconstruct import reconstruct
-from igpt_tf.latent.train import AutoencoderSettings, PixelLoss, train_autoencoder
+from igpt_tf.latent.settings import AutoencoderSettings
+from igpt_tf.latent.train import PixelLoss, train_autoencoder
 from igpt_tf.training.optimizer import new_optimizer
 
 pytestmark = pytest.mark.both_backends

@@ -7,12 +7,12 @@ import pytest
 
 from examples import one_line_error, random_image
 from igpt_tf.latent.config import AutoencoderConfig
-from igpt_tf.latent.recipe import BaseShape, CascadeRecipe, RefinerShape, find_cascade
-from igpt_tf.latent.train import AutoencoderSettings
-from igpt_tf.latent.train_cascade import CascadeTraining, OutOfTimeError, codes_of
-from igpt_tf.latent.train_codebook import CodebookSettings
+from igpt_tf.latent.recipe import CascadeRecipe, find_cascade
+from igpt_tf.latent.settings import AutoencoderSettings, BaseSettings, CodebookSettings
+from igpt_tf.latent.shapes import BaseShape, RefinerShape
+from igpt_tf.latent.train_cascade import CascadeTraining, OutOfTimeError
 from igpt_tf.training.callbacks import TimeLimit
-from igpt_tf.training.settings import PretrainSettings, RunSettings
+from igpt_tf.training.settings import RunSettings
 
 STEPS = {"steps": 2, "save_every": 1, "batch_size": 4}
 SHAPE = {"num_enc_layers": 1, "num_dec_layers": 1, "self_attn_heads": 2, "cross_attn_heads": 2}
@@ -26,7 +26,7 @@ RECIPE = CascadeRecipe(
         for n, size in ((2, 8), (4, 4), (6, 1))
     ),
     base=BaseShape(1, 8, 2),
-    base_settings=PretrainSettings(**STEPS, class_dropout=0.0),
+    base_settings=BaseSettings(**STEPS),
     refiners=(RefinerShape(**SHAPE, in_dim=8, hidden_dim=8),),
     refiner_settings=(RunSettings(**STEPS),),
 )
@@ -63,13 +63,3 @@ def test_recipes_have_names():
     assert (recipe.codebooks[0].patch_H, recipe.codebooks[0].patch_W) == (height, width)
     assert len(recipe.refiners) == len(recipe.refiner_settings) == len(recipe.codebooks) - 2
     one_line_error(find_cascade, "nano-cascad", match=r"did you mean nano-cascade\?")
-
-
-def test_codes_are_kept_in_few_bytes(tmp_path):
-    from igpt_tf.latent.codebook import Codebook, row_by_row
-
-    units = np.arange(300, dtype="float32")[:, None]
-    codebook = Codebook(units, 1, 1, (1, 300), row_by_row(300, (1, 300)), "x")
-    maps = np.array([[[[3.1]], [[299.4]]]], "float32")
-    codes = codes_of(codebook, maps)
-    assert codes.dtype == np.uint16 and codes.tolist() == [[3, 299]]

@@ -14,8 +14,9 @@ from igpt_tf.latent.codebook_report import codebook_psnr, prune, report_codebook
 from igpt_tf.latent.config import AutoencoderConfig
 from igpt_tf.latent.fsq import all_codes, bound, codes_of, levels_for, quantize
 from igpt_tf.latent.maps import encode_source
+from igpt_tf.latent.settings import CodebookSettings
 from igpt_tf.latent.som import SelfOrganisingMap, sort_on_grid, train_som
-from igpt_tf.latent.train_codebook import CodebookSettings, train_codebook
+from igpt_tf.latent.train_codebook import train_codebook
 
 TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=3)
 SETTINGS = CodebookSettings(num_embeddings=16, steps=60, batch_size=200, neighbourhood_step=4, seed=3)

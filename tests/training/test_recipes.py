@@ -7,7 +7,8 @@ import pytest
 from igpt_tf.cli import pretrain as command
 from igpt_tf.cli.main import main
 from igpt_tf.cli.parser import Parser
-from igpt_tf.cli.training import choose_settings, tensorboard, with_batch
+from igpt_tf.cli.settings import choose_settings
+from igpt_tf.cli.training import tensorboard, with_batch
 from igpt_tf.config import SIZES
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.recipes import RECIPES, find_recipe

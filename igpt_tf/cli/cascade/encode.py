@@ -1,0 +1,41 @@
+"""Encode images to a store of an autoencoder's maps."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from igpt_tf.cli.backends import load_backend
+from igpt_tf.cli.console import report
+from igpt_tf.cli.parser import positive
+
+EXAMPLES = (
+    "--model my-autoencoder --data photos --out maps",
+    "--model my-autoencoder --data tests --out test-maps",
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--model", type=Path, required=True, help="folder of the autoencoder")
+    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
+    add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
+    add("--out", "--out_dir", type=Path, required=True, help="folder of the store")
+    add("--n_sub_batch", "--batch_size", type=positive, default=64, help="images per batch")
+
+
+def run(options: argparse.Namespace) -> None:
+    """Write the store, or resume it, and print what it holds."""
+    from igpt_tf.data.sources.open import open_source
+
+    source = open_source(options.data)
+    load_backend(options.backend)
+    from igpt_tf.latent.autoencoder import Autoencoder
+    from igpt_tf.latent.maps import encode_source
+
+    autoencoder = Autoencoder.from_preset(options.model)
+    store = encode_source(autoencoder, source, options.out, options.n_px, batch_size=options.n_sub_batch, progress=True)
+    n, height, width, channels = store.shape
+    fields = {"store": str(options.out), "images": n, "map": [height, width, channels], "skipped": store.skipped}
+    report(options, fields, f"{options.out}: maps of {n} images, {height} x {width} x {channels}")

@@ -1,0 +1,169 @@
+"""What the commands that train one part of a cascade share: shapes, --config, and the run."""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import json
+import re
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from igpt_tf.cli.console import report, warn
+from igpt_tf.cli.parser import duration, positive
+from igpt_tf.cli.progress import progress_bar
+from igpt_tf.cli.settings import UNSET, add_settings, choose_settings
+from igpt_tf.cli.training import TRAINING, kept_in
+from igpt_tf.errors import UsageError, UserError, meant, naming
+from igpt_tf.storage.files import check_writable, require_writable
+
+if TYPE_CHECKING:
+    import keras
+
+    from igpt_tf.training.best import Logs
+    from igpt_tf.training.checkpoint import RunFolder
+    from igpt_tf.training.settings import RunSettings
+
+T = TypeVar("T")
+# Flags of the original's that have a twin here.
+TWINS = {"max_epoch": "epochs", "out_dir": "out", "num_images": "n"}
+
+
+def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, settings_class: type) -> None:
+    """Declare the shape, the settings, and where the part goes."""
+    add = parser.add_argument
+    add("--out", "--out_dir", type=Path, required=True, help="folder of the part; training/ in it keeps the state")
+    add("--config", type=Path, help="a .json of shape and settings by these names; what is typed counts more")
+    if shape_class is not None:
+        group, about = parser.add_argument_group("shape"), _attributes(shape_class)
+        for field in dataclasses.fields(shape_class):
+            text = f"{about.get(field.name, field.name)} ({str(field.default).lower()})"
+            kind = {"int": positive, "bool": _true_or_false}.get(str(field.type), str)
+            group.add_argument(f"--{field.name}", type=kind, default=UNSET, help=text)
+    add_settings(parser.add_argument_group("settings", "defaults in brackets"), settings_class)
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Declare what a run of training may be told beside its settings."""
+    add = parser.add_argument
+    add("--mixed_precision", action="store_true", help="compute in bfloat16; weights and losses stay float32")
+    add("--time_limit", type=duration, help="stop at a checkpoint before this much time has passed, such as 170m")
+    add("--threads", type=positive, help="processor cores to compute on (all)")
+    add("--keep", type=positive, default=3, help="latest checkpoints that stay, beside the best one")
+    add("--accept_changes", action="store_true", help="resume with another learning rate, clipping or precision")
+
+
+def read_config(options: argparse.Namespace, *classes: type) -> None:
+    """Take what --config says as if it were typed, unless something else was.
+
+    Raises:
+        UserError: if the file is no JSON object, or has a name that none of the classes has.
+    """
+    if options.config is None:
+        return
+    wanted = f"--config: expected a JSON object of names and values in {options.config}"
+    try:
+        found: Any = json.loads(options.config.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as error:
+        raise UserError(f"{wanted}, got none ({error})") from error
+    if not isinstance(found, dict):
+        raise UserError(f"{wanted}, got {type(found).__name__}")
+    known = [field.name for one in classes for field in dataclasses.fields(one)]
+    for given, value in found.items():
+        name = TWINS.get(given, given)
+        if name not in known:
+            raise UserError(f"{options.config}: expected one of {', '.join(known)}, got {given}{meant(given, known)}")
+        if not hasattr(options, name):
+            setattr(options, name, tuple(value) if isinstance(value, list) else value)
+
+
+def shape_of(options: argparse.Namespace, shape_class: Callable[..., T]) -> T:
+    """The shape that was typed or read; a `UsageError` for one that nothing can have."""
+    fields = dataclasses.fields(shape_class)  # pyright: ignore[reportArgumentType]
+    typed = {field.name: getattr(options, field.name) for field in fields if hasattr(options, field.name)}
+    with naming(options.config) if options.config else _as_typed():
+        return shape_class(**typed)
+
+
+def settings_of(options: argparse.Namespace, settings_class: type[T]) -> T:
+    """The settings of a run that were typed or read, micro-batches included."""
+    try:
+        settings: Any = choose_settings(options, settings_class)  # pyright: ignore[reportArgumentType]
+        return dataclasses.replace(settings, accumulate=getattr(options, "accumulate", 1))
+    except TypeError as error:
+        raise UserError(f"{options.config}: expected numbers and words as --help shows them, got others") from error
+
+
+def train_part(
+    options: argparse.Namespace,
+    settings: RunSettings,
+    began: float,
+    train: Callable[[RunFolder, list[keras.callbacks.Callback]], list[Logs]],
+    save: Callable[[Path], None],
+) -> None:
+    """Train a part, or resume it, write its preset and print its figures.
+
+    Args:
+        options: with those of `add_part_options` and `add_run_options`.
+        settings: of the run.
+        began: when the command did, by `time.monotonic`.
+        train: takes a run's folder and callbacks, and returns its logs.
+        save: writes the preset to a folder.
+    """
+    from igpt_tf.training.callbacks import TimeLimit
+    from igpt_tf.training.checkpoint import RunFolder
+
+    require_writable(options.out)
+    folder = RunFolder(options.out / TRAINING, options.keep, options.accept_changes, warn)
+    callbacks: list[keras.callbacks.Callback] = [progress_bar(settings, None)]
+    limit = None
+    if options.time_limit is not None:
+        limit = TimeLimit(options.time_limit - (time.monotonic() - began))
+        callbacks.append(limit)
+    try:
+        logs = train(folder, callbacks)
+    except KeyboardInterrupt:
+        raise KeyboardInterrupt(kept_in(folder.path)) from None
+    save(options.out)
+    if limit is not None and limit.stopped:
+        warn("stopped by the time limit: the same command resumes")
+    figures = {name: value for name, value in logs[-1].items() if name != "learning_rate"}
+    text = ", ".join(f"{name} {value:.4f}" for name, value in figures.items())
+    report(options, {"preset": str(options.out), **figures}, f"{options.out}: {text}")
+
+
+def check_out(options: argparse.Namespace) -> None:
+    """Refuse an --out that cannot be written, before the work."""
+    check_writable(options.out)
+
+
+def _attributes(shape_class: type) -> dict[str, str]:
+    """What the docstring says of each attribute; nothing where Python drops docstrings."""
+    found = re.findall(r"^\s{8}(\w+): (.*(?:\n\s{12}.*)*)", shape_class.__doc__ or "", re.MULTILINE)
+    return {name: " ".join(text.split()).rstrip(".").replace("%", "%%") for name, text in found}
+
+
+def _true_or_false(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise argparse.ArgumentTypeError(f"expected true or false, got {text!r}")
+    return text.lower() == "true"
+
+
+class _as_typed:  # noqa: N801
+    """Turns mistakes in what was typed into wrong use."""
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        if isinstance(error, UserError) and not isinstance(error, UsageError):
+            raise UsageError(str(error)) from error
+
+
+def load_pair(paths: Sequence[Path]) -> list[Any]:
+    """The codebooks of two stages, the coarser one first."""
+    from igpt_tf.latent.codebook import Codebook
+
+    return [Codebook.load(path) for path in paths]

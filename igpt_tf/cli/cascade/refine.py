@@ -1,0 +1,66 @@
+"""Train a model that draws finer codes, given coarser ones."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+
+from igpt_tf.cli.backends import load_backend
+from igpt_tf.cli.cascade.parts import (
+    add_part_options,
+    add_run_options,
+    check_out,
+    load_pair,
+    read_config,
+    settings_of,
+    shape_of,
+    train_part,
+)
+from igpt_tf.latent.shapes import RefinerShape
+from igpt_tf.training.settings import RunSettings
+
+EXAMPLES = (
+    "--maps maps --codebooks codebook-1 codebook-2 --out refiner",
+    "--maps maps --codebooks codebook-1 codebook-2 --use_sliding_window true --out refiner",
+)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options."""
+    add = parser.add_argument
+    add("--maps", type=Path, required=True, help="store of maps to train on")
+    add("--validation_maps", type=Path, help="store of maps of other images")
+    add("--codebooks", type=Path, nargs=2, required=True, help="folders: that of the coarser and of the finer codes")
+    add_part_options(parser, RefinerShape, RunSettings)
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace) -> None:
+    """Train, or resume, and write the preset."""
+    began = time.monotonic()
+    read_config(options, RefinerShape, RunSettings)
+    shape, settings = shape_of(options, RefinerShape), settings_of(options, RunSettings)
+    check_out(options)
+    load_backend(options.backend, threads=options.threads)
+    import keras
+
+    from igpt_tf.latent.maps import MapStore
+    from igpt_tf.latent.train_refiner import new_refiner, train_refiner
+
+    pair = load_pair(options.codebooks)
+    maps = MapStore.open(options.maps)
+    others = None if options.validation_maps is None else MapStore.open(options.validation_maps)
+    grids = [codebook.code_grid(*maps.shape[1:3]) for codebook in pair]
+    config = shape.config(grids[0], len(pair[0]), grids[1], len(pair[1]))
+    coarse, tokens = (codebook.encode_store(maps) for codebook in pair)
+    held = None if others is None else (pair[0].encode_store(others), pair[1].encode_store(others))
+    keras.utils.set_random_seed(settings.seed)
+    model = new_refiner(config, (pair[0].digest(), pair[1].digest()), options.mixed_precision)
+    train_part(
+        options,
+        settings,
+        began,
+        lambda folder, callbacks: train_refiner(model, coarse, tokens, settings, folder, held, callbacks),
+        model.save_to_preset,
+    )

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import igpt_tf as igpt
-from igpt_tf.cli.main import COMMANDS, main
+from igpt_tf.cli.main import COMMANDS, PARTS, main
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -30,7 +30,7 @@ def test_python_examples_run(monkeypatch, tmp_path):
 
 
 def help_of(command, capsys):
-    assert main([command, "--help"]) == 0
+    assert main([*command.split(), "--help"]) == 0
     return capsys.readouterr().out
 
 
@@ -39,6 +39,8 @@ def test_commands_and_their_options_exist(page, capsys):
     text = page.read_text().replace("\\\n", " ")
     for command, line in re.findall(r"python run\.py ([a-z]+)([^\n`#]*)", text):
         assert command in COMMANDS
+        if command in PARTS:
+            command = f"{command} {line.split()[0]}"
         options = re.findall(r"--\w+", line)
         assert set(options) <= set(re.findall(r"--\w+", help_of(command, capsys))), f"{command}{line}"
 

@@ -10,8 +10,8 @@ from igpt_tf.cli.cascade.parts import check_out
 from igpt_tf.cli.console import report
 
 EXAMPLES = (
-    "--autoencoder ae --codebooks c0 c1 c2 --models base refiner --maps maps --out my-cascade",
-    "--autoencoder ae --codebooks c0 c1 --models base --maps maps --float16 --out my-cascade",
+    "--autoencoder ae --codebooks a b --models m --maps maps --out all",
+    "--autoencoder e --codebooks a b --models m --maps s --out x",
 )
 
 

@@ -21,8 +21,8 @@ from igpt_tf.latent.settings import BaseSettings
 from igpt_tf.latent.shapes import BaseShape
 
 EXAMPLES = (
-    "--maps maps --codebooks codebook-0 codebook-1 --out base",
-    "--maps maps --codebooks codebook-0 codebook-1 --n_layer 8 --epochs 20 --out base",
+    "--maps maps --codebooks c0 c1 --out base",
+    "--maps maps --codebooks c0 c1 --n_layer 8 --out base",
 )
 
 

@@ -12,8 +12,8 @@ from igpt_tf.cli.console import report
 from igpt_tf.latent.settings import CodebookSettings
 
 EXAMPLES = (
-    "--maps maps --num_embeddings 512 --out codebook-2",
-    "--maps maps --patch_H 16 --patch_W 16 --num_embeddings 64 --out codebook-0",
+    "--maps maps --num_embeddings 512 --out c2",
+    "--maps maps --patch_H 16 --patch_W 16 --out c0",
 )
 PICTURE = "units.png"
 

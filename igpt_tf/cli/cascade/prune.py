@@ -11,8 +11,8 @@ from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import positive
 
 EXAMPLES = (
-    "--codebook codebook-2 --maps maps --prune_threshold 100 --out smaller",
-    "--codebook codebook-2 --maps maps --autoencoder my-autoencoder --data photos --out smaller",
+    "--codebook c2 --maps maps --prune_threshold 100 --out smaller",
+    "--codebook c2 --maps maps --autoencoder ae --data photos --out c3",
 )
 # Pictures that the loss in PSNR is measured on, at most.
 EVALUATED = 1024

@@ -21,8 +21,8 @@ from igpt_tf.latent.shapes import RefinerShape
 from igpt_tf.training.settings import RunSettings
 
 EXAMPLES = (
-    "--maps maps --codebooks codebook-1 codebook-2 --out refiner",
-    "--maps maps --codebooks codebook-1 codebook-2 --use_sliding_window true --out refiner",
+    "--maps maps --codebooks c1 c2 --out refiner",
+    "--maps maps --codebooks c1 c2 --num_dec_layers 8 --out refiner",
 )
 
 

@@ -17,6 +17,8 @@ LOCK_FILE = ".sample.lock"
 FIGURES = ("grid.png", "drawing.gif")
 # What series were drawn with that were begun before these were settings.
 BEFORE = {"guidance": 1.0, "classes": None, "scale": 1}
+# Settings whose values say nothing to a reader.
+OTHERS = {"model": "another model", "palette": "another palette", "classes": "other classes"}
 _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 
@@ -131,7 +133,7 @@ def _read(folder: Path) -> dict | None:
 def _differences(found: dict, settings: dict) -> list[str]:
     """What differs between a record's settings and these."""
     return [
-        f"another {name}" if name in ("model", "palette") else f"{name} {found.get(name)} there, {value} here"
+        OTHERS.get(name) or f"{name} {found.get(name)} there, {value} here"
         for name, value in settings.items()
         if found.get(name) != value
     ]

@@ -33,11 +33,11 @@ class AutoencoderConfig:
     """
 
     image_channel: int = 3
-    min_channel: int = 64
+    min_channel: int = 32
     max_channel: int = 128
     num_layers: int = 2
     latent_channel: int = 4
-    num_res_blocks: int = 1
+    num_res_blocks: int = 2
     hidden_activation_type: str = "silu"
     use_final_enc_activation: bool = True
     encoder_activation_type: str = "tanh"

@@ -16,7 +16,7 @@ from keras import ops
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.config import check_values
 from igpt_tf.errors import UserError, naming
-from igpt_tf.latent.refiner_config import RefinerConfig
+from igpt_tf.latent.refiner_config import RefinerConfig, check_codes
 from igpt_tf.latent.refiner_network import RefinerNetwork
 from igpt_tf.model.initializers import InitialNormal, placeholder_weights
 from igpt_tf.model.layers import Block, quick_gelu, rms_norm
@@ -161,6 +161,21 @@ class Refiner(keras.Model):
         x = ops.concatenate([sos, x[:, :-1]], axis=1)
         length = x.shape[1]
         return x + self.fine.positions()[:length] + ops.take(cells, self.cell_of[:length], axis=1)
+
+    def inputs_of(self, tokens: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What the model reads of images: coarser codes and tokens.
+
+        Args:
+            tokens: (N, T) integers, the finer codes.
+            start: what `starts` returned.
+
+        Raises:
+            UserError: if the codes do not fit the model, or there are no coarser ones.
+        """
+        coarse = self.starts(start, len(tokens))
+        check_codes(self.config, coarse, tokens)
+        check_values(tokens, self.config.n_vocab, "codebook")
+        return {"coarse": coarse, "tokens": np.asarray(tokens, "int32")}
 
     def starts(self, classes: Any, n_images: int) -> np.ndarray:
         """The coarser codes of each image to draw, int32 (n_images, S).

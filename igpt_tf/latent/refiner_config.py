@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+from igpt_tf.config import check_values
+from igpt_tf.data.tokens import Tokens, sample_rows
 from igpt_tf.errors import UserError, meant
 
 # Elementwise ones: drawing computes them on arrays that lie otherwise. The first is the original Image GPT's.
@@ -105,3 +107,19 @@ class RefinerConfig:
             if field.default is dataclasses.MISSING and name not in fields:
                 raise UserError(f"expected the fields {', '.join(known)}, got none named {name}")
         return cls(**fields)
+
+
+def check_codes(config: RefinerConfig, coarse: Tokens, tokens: Tokens) -> None:
+    """Check that coarser codes are (N, S) and finer ones (N, T), and some of their values, from the first to the last.
+
+    Raises:
+        UserError: if they are something else.
+    """
+    found, expected = (coarse.shape, tokens.shape), ((len(tokens), config.n_coarse), (len(tokens), config.n_tokens))
+    if found != expected or not len(tokens):
+        raise UserError(
+            f"expected coarser codes of shape (N, {config.n_coarse}) and finer ones of shape (N, {config.n_tokens}) of "
+            f"the same images, got {found[0]} and {found[1]}"
+        )
+    for codes, n_vocab in ((coarse, config.coarse_vocab), (tokens, config.n_vocab)):
+        check_values(sample_rows(codes), n_vocab, "codebook")

@@ -7,12 +7,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from keras import ops
 
 from igpt_tf.sampling.columns import cache_of, lay_out_block
 from igpt_tf.sampling.network import Cache, TransformerNetwork, Weights
-from igpt_tf.scoring.evaluation import predict_nats
 
 if TYPE_CHECKING:
     from igpt_tf.latent.refiner import Refiner
@@ -45,10 +43,6 @@ class RefinerNetwork(TransformerNetwork):
         (cells,) = past[-1]
         x = x + ops.take(cells, ops.take(self.model.cell_of, position), axis=1)
         return self._step_blocks(weights, x, position, past, recent)
-
-    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
-        """Nats (B, T) of each token, computed on all devices of the model."""
-        return predict_nats(self.model, {"tokens": tokens, "coarse": start}, batch_size)
 
     def _lay_out(self) -> Weights:
         model = self.model

@@ -7,12 +7,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from igpt_tf.config import check_values
 from igpt_tf.data.order import Examples
-from igpt_tf.data.tokens import Tokens, fingerprint, sample_rows
-from igpt_tf.errors import UserError
+from igpt_tf.data.tokens import Tokens, fingerprint
 from igpt_tf.latent.refiner import KIND, Refiner
-from igpt_tf.latent.refiner_config import RefinerConfig
+from igpt_tf.latent.refiner_config import RefinerConfig, check_codes
 from igpt_tf.training.best import Logs
 from igpt_tf.training.checkpoint import RunFolder
 from igpt_tf.training.preparation import Batch
@@ -96,19 +94,3 @@ def train_refiner(
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     batches = batches_of(len(tokens), prepare, settings)
     return Run(model, settings, len(tokens), batches, loss, identity, held).train(folder, callbacks)
-
-
-def check_codes(config: RefinerConfig, coarse: Tokens, tokens: Tokens) -> None:
-    """Check that coarser codes are (N, S) and finer ones (N, T), and some of their values, from the first to the last.
-
-    Raises:
-        UserError: if they are something else.
-    """
-    found, expected = (coarse.shape, tokens.shape), ((len(tokens), config.n_coarse), (len(tokens), config.n_tokens))
-    if found != expected or not len(tokens):
-        raise UserError(
-            f"expected coarser codes of shape (N, {config.n_coarse}) and finer ones of shape (N, {config.n_tokens}) of "
-            f"the same images, got {found[0]} and {found[1]}"
-        )
-    for codes, n_vocab in ((coarse, config.coarse_vocab), (tokens, config.n_vocab)):
-        check_values(sample_rows(codes), n_vocab, "codebook")

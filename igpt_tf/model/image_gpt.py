@@ -14,7 +14,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from igpt_tf.config import ImageGPTConfig
+from igpt_tf.config import ImageGPTConfig, check_tokens
 from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal, placeholder_weights
 from igpt_tf.model.layers import Block, rms_norm
@@ -142,6 +142,20 @@ class ImageGPT(keras.Model):
             x, cache = block.prefill(x)
             caches.append(cache)
         return caches
+
+    def inputs_of(self, tokens: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
+        """What the model reads of images: tokens (N, T) and, where there are several, the start embeddings (N,).
+
+        Args:
+            tokens: (N, T) integers.
+            start: what `starts` returned; None: images of no class.
+
+        Raises:
+            UserError: if the tokens do not fit the model.
+        """
+        check_tokens(self.config, tokens)
+        inputs = {"tokens": np.asarray(tokens, "int32")}
+        return inputs if start is None or self.config.n_start == 1 else {**inputs, "start": start}
 
     def starts(self, classes: int | str | Sequence[int | str] | np.ndarray | None, n_images: int) -> np.ndarray:
         """The start embedding of each image, int32 (n_images,): that of its class.

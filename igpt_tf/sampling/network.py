@@ -136,6 +136,10 @@ class TransformerNetwork:
         """`keras.ops.fori_loop` from 0."""
         return cast("tuple", ops.fori_loop(0, count, body, state))
 
+    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
+        """Nats (B, T) of each token, computed on all devices of the model."""
+        return nats_of(self.model, tokens, start=start, batch_size=batch_size)
+
     def _lay_out(self) -> Weights:
         raise NotImplementedError
 
@@ -202,10 +206,6 @@ class ImageGPTNetwork(TransformerNetwork):
         x = ops.where(position > 0, ops.take(weights["wte"], previous, axis=0), sos)
         x = x + ops.take(weights["wpe"], position, axis=0)
         return self._step_blocks(weights, x, position, past, recent)
-
-    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
-        """Nats (B, T) of each token, computed on all devices of the model."""
-        return nats_of(self.model, tokens, start=start, batch_size=batch_size)
 
     def _lay_out(self) -> Weights:
         return lay_out(self.model)

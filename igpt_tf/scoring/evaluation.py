@@ -77,11 +77,12 @@ def score(
     """Negative log-likelihood of each token in nats: tokens (B, T) to float32 (B, T).
 
     Args:
-        model: a model, or a classifier, whose `image_gpt` is evaluated.
+        model: an `ImageGPT`, a classifier, whose `image_gpt` is evaluated, or a `Refiner`.
         tokens: (B, T) integers.
         mask: for BERT models: (B, T), 1 where a token is seen, 0 where it is masked; None shows all.
         batch_size: images per batch, over all devices.
-        classes: the class of each image, by number or name, or one for all; None: of no class.
+        classes: the class of each image, by number or name, or one for all; None: of no class; for a refiner, the
+            coarser codes (S,) of each image, or of all.
         progress: show a progress bar on standard error.
 
     Raises:
@@ -100,25 +101,16 @@ def nats_of(
     mask: np.ndarray | None = None,
     progress: bool = False,
 ) -> np.ndarray:
-    """`score` given the start embedding (B,) of each image; None: the first one."""
-    check_tokens(model.config, tokens)
-    if mask is not None and not model.config.bert:
+    """`score` given what `model.starts` returned; None: images of no class."""
+    inputs = model.inputs_of(tokens, start)
+    if mask is not None and not getattr(model.config, "bert", False):
         raise UserError("expected no `mask`, as this model is autoregressive, got one")
     if mask is not None and np.shape(mask) != np.shape(tokens):
         raise UserError(f"expected a `mask` of shape {np.shape(tokens)}, got {np.shape(mask)}")
-    inputs = {"tokens": np.asarray(tokens, "int32")} | ({} if mask is None else {"mask": np.asarray(mask)})
-    if start is not None and model.config.n_start > 1:
-        inputs["start"] = start
-    return predict_nats(model, inputs, batch_size, progress)
-
-
-def predict_nats(
-    model: keras.Model, inputs: dict[str, np.ndarray], batch_size: int, progress: bool = False
-) -> np.ndarray:
-    """The nats (B, T) of each of the `tokens` (B, T) among the model's inputs, whatever else they hold."""
-    batch_size = whole_batch(model, batch_size, len(inputs["tokens"]))
+    if mask is not None:
+        inputs["mask"] = np.asarray(mask)
     with scope_of(model):
-        return predict_padded(scorer(model), inputs, batch_size, progress)["nats"]
+        return predict_padded(scorer(model), inputs, whole_batch(model, batch_size, len(tokens)), progress)["nats"]
 
 
 def evaluate(

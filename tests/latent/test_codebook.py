@@ -14,7 +14,7 @@ from igpt_tf.latent.fsq import ScalarQuantizer
 from igpt_tf.latent.nearest_units import nearest_units, two_nearest_units
 from igpt_tf.latent.patches import cut, join
 
-TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=3)
+TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=3, num_res_blocks=1)
 RNG = np.random.default_rng(0)
 MAPS = RNG.normal(size=(5, 4, 6, 3)).astype("float32")
 

@@ -17,7 +17,7 @@ from igpt_tf.latent.maps import MapStore, encode_source
 from igpt_tf.latent.reconstruct import encode_images
 
 pytestmark = pytest.mark.both_backends
-TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=2)
+TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=2, num_res_blocks=1)
 IMAGES = random_image(9, 8, 12, 3)
 
 

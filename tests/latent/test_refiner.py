@@ -146,6 +146,14 @@ def test_holes_are_filled_and_candidates_compared_given_the_coarser_codes(model)
     assert (searched <= nats[1] + 1e-3).all()
 
 
+def test_scores_are_those_given_the_coarser_codes(model):
+    expected = token_nats(TOKENS, logits_of(model, COARSE, TOKENS))
+    np.testing.assert_allclose(igpt.score(model, TOKENS, classes=COARSE, batch_size=2), expected, rtol=1e-4, atol=1e-4)
+    one_line_error(igpt.score, model, TOKENS, match="expected coarser codes of shape .* to refine, got none")
+    message = r"finer ones of shape \(N, 24\) of the same images, got \(5, 6\) and \(5, 4\)"
+    one_line_error(igpt.score, model, TOKENS[:, :4], classes=COARSE, match=message)
+
+
 def test_a_preset_keeps_weights_shape_and_codebooks(model, tmp_path):
     model.save_to_preset(tmp_path)
     copy = Refiner.from_preset(tmp_path)

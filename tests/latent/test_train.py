@@ -21,7 +21,7 @@ from igpt_tf.latent.train import PixelLoss, train_autoencoder
 from igpt_tf.training.optimizer import new_optimizer
 
 pytestmark = pytest.mark.both_backends
-TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=2)
+TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=2, num_res_blocks=1)
 SETTINGS = AutoencoderSettings(steps=12, batch_size=4, learning_rate=2e-2, save_every=4, seed=5)
 # Of one colour each: easy to learn.
 IMAGES = np.broadcast_to(random_image(10, 1, 1, 3), (10, 8, 8, 3))
@@ -73,7 +73,7 @@ def test_muon_takes_all_convolutions_but_the_first_and_last():
     optimizer = new_optimizer(SETTINGS, 10, 1)
     layers = {
         variable.path.partition("/")[2].removesuffix("/kernel")
-        for variable in Autoencoder(AutoencoderConfig()).variables
+        for variable in Autoencoder(AutoencoderConfig(num_res_blocks=1)).variables
         if not optimizer._should_use_adamw(variable)
     }
     blocks = [f"{part}_block0/conv_{i}" for part in ("down0", "down1", "up0", "up1") for i in (1, 2)]

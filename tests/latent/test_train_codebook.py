@@ -18,7 +18,7 @@ from igpt_tf.latent.settings import CodebookSettings
 from igpt_tf.latent.som import SelfOrganisingMap, sort_on_grid, train_som
 from igpt_tf.latent.train_codebook import train_codebook
 
-TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=3)
+TINY = AutoencoderConfig(min_channel=4, max_channel=4, num_layers=1, latent_channel=3, num_res_blocks=1)
 SETTINGS = CodebookSettings(num_embeddings=16, steps=60, batch_size=200, neighbourhood_step=4, seed=3)
 
 

@@ -13,6 +13,9 @@ from igpt_tf.pictures.reading import require_some
 from igpt_tf.progress import ProgressBar
 from igpt_tf.storage.digests import digest
 
+# Images on which a training is evaluated after each save interval, at most.
+HELD = 1024
+
 
 class ImageRows:
     """The images of a source: `rows[numbers]`, a slice or an array (n,), reads uint8 (n, height, width, 3).
@@ -111,7 +114,7 @@ def _readable(source: Source, encoder: Encoder, progress: bool) -> np.ndarray:
     return readable
 
 
-def held_images(images: Source | np.ndarray, n_px: int | None, most: int) -> np.ndarray:
+def held_images(images: Source | np.ndarray, n_px: int | None, most: int = HELD) -> np.ndarray:
     """At most this many images, always the same at random, uint8 (n, height, width, 3), to evaluate on.
 
     Args:

@@ -9,14 +9,13 @@ from pathlib import Path
 from typing import Any, cast
 
 import keras
-import numpy as np
 from keras import ops
 
 from igpt_tf.errors import UserError, naming
 from igpt_tf.latent.config import AutoencoderConfig
 from igpt_tf.latent.layers import decoder_of, encoder_of
-from igpt_tf.weights.arrays import CONFIG_FILE, read_arrays, read_fields, rounded_digest, write_arrays
-from igpt_tf.weights.names import float_array
+from igpt_tf.latent.model_folder import arrays_of, assign_arrays
+from igpt_tf.weights.arrays import CONFIG_FILE, read_fields, rounded_digest, write_arrays
 
 
 @keras.saving.register_keras_serializable(package="igpt_tf")
@@ -95,7 +94,7 @@ class Autoencoder(keras.Model):
 
     def digest(self) -> str:
         """What tells these weights from others; a preset of them has it in either dtype."""
-        return rounded_digest(json.dumps(self.config.to_dict()), self._arrays())
+        return rounded_digest(json.dumps(self.config.to_dict()), arrays_of(self))
 
     def get_config(self) -> dict:
         """The constructor's arguments, for Keras' own `save`."""
@@ -122,9 +121,7 @@ class Autoencoder(keras.Model):
         with naming(folder / CONFIG_FILE):
             config = AutoencoderConfig.from_dict(fields)
         model = cls(config, **kwargs)
-        arrays = read_arrays(folder, {name: tuple(variable.shape) for name, variable in model._named().items()})
-        for name, variable in model._named().items():
-            variable.assign(arrays[name])
+        assign_arrays(model, folder)
         return model
 
     def save_to_preset(self, folder: str | Path, dtype: str = "float32") -> None:
@@ -138,11 +135,4 @@ class Autoencoder(keras.Model):
             UserError: if a weight is too large for the dtype, or the folder cannot be written.
             ValueError: if the dtype is another one.
         """
-        write_arrays(folder, self.config.to_dict(), self._arrays(), dtype)
-
-    def _named(self) -> dict[str, keras.Variable]:
-        """The variables under names that do not depend on the model's own."""
-        return {variable.path.split(f"{self.name}/", 1)[-1]: variable for variable in self.variables}
-
-    def _arrays(self) -> dict[str, np.ndarray]:
-        return {name: float_array(name, variable) for name, variable in self._named().items()}
+        write_arrays(folder, self.config.to_dict(), arrays_of(self), dtype)

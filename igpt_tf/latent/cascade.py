@@ -210,7 +210,7 @@ class Cascade:
             controls: temperature and filters, of all stages or of each.
             method: "auto", "forced" or "smc", as in `igpt_tf.complete`.
             n_particles: particles of smc per image.
-            seed: determines what is drawn.
+            seed: of the random numbers.
             batch_size: images or particles per batch.
             progress: show a progress bar for each stage on standard error.
 

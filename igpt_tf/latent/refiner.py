@@ -16,12 +16,12 @@ from keras import ops
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.config import check_values
 from igpt_tf.errors import UserError, naming
+from igpt_tf.latent.model_folder import arrays_of, assign_arrays
 from igpt_tf.latent.refiner_config import RefinerConfig, check_codes
 from igpt_tf.latent.refiner_network import RefinerNetwork
 from igpt_tf.model.initializers import InitialNormal, placeholder_weights
 from igpt_tf.model.layers import Block, quick_gelu, rms_norm
-from igpt_tf.weights.arrays import CONFIG_FILE, read_arrays, read_fields, write_arrays
-from igpt_tf.weights.names import float_array
+from igpt_tf.weights.arrays import CONFIG_FILE, read_fields, write_arrays
 
 KIND = "refiner"
 
@@ -228,10 +228,7 @@ class Refiner(keras.Model):
             raise UserError(f"{path}: expected the preset of a refiner, got one of another kind")
         with naming(path), placeholder_weights():
             model = cls(RefinerConfig.from_dict(fields), codebooks, **kwargs)
-        variables = model._named()
-        arrays = read_arrays(path.parent, {name: tuple(variable.shape) for name, variable in variables.items()})
-        for name, variable in variables.items():
-            variable.assign(arrays[name])
+        assign_arrays(model, path.parent)
         return model
 
     def save_to_preset(self, folder: str | Path, dtype: str = "float32") -> None:
@@ -245,13 +242,8 @@ class Refiner(keras.Model):
             UserError: if a weight is too large for the dtype, or the folder cannot be written.
             ValueError: if the dtype is another one.
         """
-        arrays = {name: float_array(name, variable) for name, variable in self._named().items()}
-        write_arrays(folder, self.preset_fields(), arrays, dtype)
+        write_arrays(folder, self.preset_fields(), arrays_of(self), dtype)
 
     def preset_fields(self) -> dict[str, Any]:
         """What a preset's `config.json` says of this model."""
         return {"kind": KIND, "codebooks": self.codebooks, **self.config.to_dict()}
-
-    def _named(self) -> dict[str, keras.Variable]:
-        """The variables under names that do not depend on the model's own."""
-        return {variable.path.split(f"{self.name}/", 1)[-1]: variable for variable in self.variables}

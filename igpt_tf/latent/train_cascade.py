@@ -12,7 +12,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from igpt_tf.data.image_rows import held_images
+from igpt_tf.data.image_rows import HELD, held_images
 from igpt_tf.data.sources.open import Source
 from igpt_tf.errors import UserError
 from igpt_tf.latent.autoencoder import Autoencoder
@@ -30,9 +30,6 @@ from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.training.callbacks import TimeLimit
 from igpt_tf.training.pretrain import new_model, pretrain
 from igpt_tf.training.settings import RunSettings
-
-# Images on which parts are evaluated after a save interval, at most.
-HELD = 1024
 
 
 class OutOfTimeError(Exception):
@@ -62,7 +59,7 @@ class CascadeTraining:
     progress: bool = False
 
     def train(self, images: Source | np.ndarray, validation: Source | np.ndarray | None = None) -> Cascade:
-        """Train what is not trained yet, and return the cascade.
+        """Train the parts that are not trained yet, and return the cascade.
 
         Args:
             images: a source of images, or uint8 (N, height, width, 3).
@@ -94,7 +91,7 @@ class CascadeTraining:
     def _autoencoder(self, images: Source | np.ndarray, validation: Source | np.ndarray | None) -> Autoencoder:
         recipe, held = self.recipe, None
         if validation is not None:
-            held = held_images(validation, recipe.n_px, HELD)
+            held = held_images(validation, recipe.n_px)
         keras.utils.set_random_seed(recipe.autoencoder_settings.seed)
         model = Autoencoder(recipe.autoencoder)
         train = partial(train_autoencoder, model, n_px=recipe.n_px)

@@ -1,4 +1,4 @@
-"""The cascade's commands: what is drawn, written and printed, and one line for every mistake."""
+"""The cascade's commands: their pictures, files and output, and one line for every mistake."""
 
 import json
 

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.cascade.parts import check_out
 from igpt_tf.cli.console import report
+from igpt_tf.storage.files import check_writable
 
 EXAMPLES = (
     "--autoencoder ae --codebooks a b --models m --maps maps --out all",
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Check that the parts fit each other, and write the folder."""
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend)
     from igpt_tf.latent.autoencoder import Autoencoder
     from igpt_tf.latent.cascade import Cascade

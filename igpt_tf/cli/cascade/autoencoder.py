@@ -9,7 +9,6 @@ from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
     add_part_options,
     add_run_options,
-    check_out,
     read_config,
     settings_of,
     shape_of,
@@ -18,10 +17,9 @@ from igpt_tf.cli.cascade.parts import (
 from igpt_tf.cli.parser import positive
 from igpt_tf.latent.config import AutoencoderConfig
 from igpt_tf.latent.settings import AutoencoderSettings
+from igpt_tf.storage.files import check_writable
 
 EXAMPLES = ("--data photos --out my-autoencoder", "--data photos --config autoencoder.json --out my-autoencoder")
-# Images on which it is evaluated after a save interval, at most.
-HELD = 1024
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -44,7 +42,7 @@ def run(options: argparse.Namespace) -> None:
     config.map_size(options.n_px, options.n_px)
     images = open_source(options.data)
     others = None if options.validation is None else open_source(options.validation)
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend, threads=options.threads)
     import keras
 
@@ -53,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.latent.train import train_autoencoder
 
     rows = ImageRows(images, options.n_px, progress=True)
-    held = None if others is None else held_images(others, options.n_px, HELD)
+    held = None if others is None else held_images(others, options.n_px)
     keras.utils.set_random_seed(settings.seed)
     model = Autoencoder(config, dtype="mixed_bfloat16" if options.mixed_precision else None)
     train_part(

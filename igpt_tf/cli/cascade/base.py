@@ -10,7 +10,6 @@ from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
     add_part_options,
     add_run_options,
-    check_out,
     load_pair,
     read_config,
     settings_of,
@@ -19,6 +18,7 @@ from igpt_tf.cli.cascade.parts import (
 )
 from igpt_tf.latent.settings import BaseSettings
 from igpt_tf.latent.shapes import BaseShape
+from igpt_tf.storage.files import check_writable
 
 EXAMPLES = (
     "--maps maps --codebooks c0 c1 --out base",
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     began = time.monotonic()
     read_config(options, BaseShape, BaseSettings)
     shape, settings = shape_of(options, BaseShape), settings_of(options, BaseSettings)
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend, threads=options.threads)
     import keras
 

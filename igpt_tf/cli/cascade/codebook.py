@@ -7,9 +7,10 @@ import dataclasses
 from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.cascade.parts import add_part_options, check_out, read_config, shape_of
+from igpt_tf.cli.cascade.parts import add_part_options, read_config, shape_of
 from igpt_tf.cli.console import report
 from igpt_tf.latent.settings import CodebookSettings
+from igpt_tf.storage.files import check_writable
 
 EXAMPLES = (
     "--maps maps --num_embeddings 512 --out c2",
@@ -30,7 +31,7 @@ def run(options: argparse.Namespace) -> None:
     """Train the codebook, write it and print what it is worth."""
     read_config(options, CodebookSettings)
     settings = shape_of(options, CodebookSettings)
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend)
     from igpt_tf.latent.autoencoder import Autoencoder
     from igpt_tf.latent.codebook_report import report_codebook

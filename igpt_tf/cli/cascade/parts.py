@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import dataclasses
 import json
 import re
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,7 +18,7 @@ from igpt_tf.cli.progress import progress_bar
 from igpt_tf.cli.settings import UNSET, add_settings, choose_settings
 from igpt_tf.cli.training import TRAINING, kept_in
 from igpt_tf.errors import UsageError, UserError, meant, naming
-from igpt_tf.storage.files import check_writable, require_writable
+from igpt_tf.storage.files import require_writable
 
 if TYPE_CHECKING:
     import keras
@@ -27,8 +28,8 @@ if TYPE_CHECKING:
     from igpt_tf.training.settings import RunSettings
 
 T = TypeVar("T")
-# Flags of the original's that have a twin here.
-TWINS = {"max_epoch": "epochs", "out_dir": "out", "num_images": "n"}
+# Names of the original's for settings of ours.
+TWINS = {"max_epoch": "epochs"}
 
 
 def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, settings_class: type) -> None:
@@ -134,11 +135,6 @@ def train_part(
     report(options, {"preset": str(options.out), **figures}, f"{options.out}: {text}")
 
 
-def check_out(options: argparse.Namespace) -> None:
-    """Refuse an --out that cannot be written, before the work."""
-    check_writable(options.out)
-
-
 def _attributes(shape_class: type) -> dict[str, str]:
     """What the docstring says of each attribute; nothing where Python drops docstrings."""
     found = re.findall(r"^\s{8}(\w+): (.*(?:\n\s{12}.*)*)", shape_class.__doc__ or "", re.MULTILINE)
@@ -151,15 +147,15 @@ def _true_or_false(text: str) -> bool:
     return text.lower() == "true"
 
 
-class _as_typed:  # noqa: N801
-    """Turns mistakes in what was typed into wrong use."""
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, UserError) and not isinstance(error, UsageError):
-            raise UsageError(str(error)) from error
+@contextlib.contextmanager
+def _as_typed() -> Iterator[None]:
+    """Turn mistakes in what was typed into wrong use."""
+    try:
+        yield
+    except UsageError:
+        raise
+    except UserError as error:
+        raise UsageError(str(error)) from error
 
 
 def load_pair(paths: Sequence[Path]) -> list[Any]:

@@ -6,16 +6,14 @@ import argparse
 from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.cascade.parts import check_out
 from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import positive
+from igpt_tf.storage.files import check_writable
 
 EXAMPLES = (
     "--codebook c2 --maps maps --prune_threshold 100 --out smaller",
     "--codebook c2 --maps maps --autoencoder ae --data photos --out c3",
 )
-# Pictures that the loss in PSNR is measured on, at most.
-EVALUATED = 1024
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -37,7 +35,7 @@ def run(options: argparse.Namespace) -> None:
     if (options.autoencoder is None) != (options.data is None):
         raise UsageError("expected --autoencoder and --data together, got one of them: give both or none")
     source = None if options.data is None else open_source(options.data)
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend)
     from igpt_tf.data.image_rows import held_images
     from igpt_tf.latent.autoencoder import Autoencoder
@@ -53,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if source is not None:
         autoencoder = Autoencoder.from_preset(options.autoencoder)
         stride = autoencoder.config.stride
-        images = held_images(source, stride * maps.shape[1], EVALUATED)
+        images = held_images(source, stride * maps.shape[1])
         before, after = (codebook_psnr(one, autoencoder, images) for one in (codebook, smaller))
         fields |= {"psnr": after, "psnr_before": before}
         text += f", PSNR {after:.2f} dB instead of {before:.2f}"

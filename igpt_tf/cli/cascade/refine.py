@@ -10,7 +10,6 @@ from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
     add_part_options,
     add_run_options,
-    check_out,
     load_pair,
     read_config,
     settings_of,
@@ -18,6 +17,7 @@ from igpt_tf.cli.cascade.parts import (
     train_part,
 )
 from igpt_tf.latent.shapes import RefinerShape
+from igpt_tf.storage.files import check_writable
 from igpt_tf.training.settings import RunSettings
 
 EXAMPLES = (
@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
     began = time.monotonic()
     read_config(options, RefinerShape, RunSettings)
     shape, settings = shape_of(options, RefinerShape), settings_of(options, RunSettings)
-    check_out(options)
+    check_writable(options.out)
     load_backend(options.backend, threads=options.threads)
     import keras
 

@@ -48,7 +48,14 @@ class Autoencoder(keras.Model):
         self.built = True
 
     def call(self, inputs, training=None):
-        """Images (B, H, W, 3) to their reconstructions, float32."""
+        """Images (B, H, W, 3) to their reconstructions, float32.
+
+        Args:
+            inputs: the images, or {"images": images, "noise": (B, h, w, C)}, of which the noise is added to the maps.
+            training: ignored.
+        """
+        if isinstance(inputs, dict):
+            return self.decode(self.encode(inputs["images"]) + inputs["noise"])
         return self.decode(self.encode(inputs))
 
     def encode(self, images):

@@ -120,6 +120,7 @@ def encode_source(
     folder: str | Path,
     n_px: int | None = None,
     *,
+    flip: bool = False,
     batch_size: int = BATCH_SIZE,
     workers: int | None = None,
     progress: bool = False,
@@ -133,6 +134,7 @@ def encode_source(
         images: a source, or an array, uint8 (N, height, width[, 1 or 3]).
         folder: new, empty, or the store of an interrupted run; a finished store is opened.
         n_px: height and width that pictures are resized and cropped to; None: they are arrays and stay as they are.
+        flip: mirror every image left to right.
         batch_size: images per batch.
         workers: number of threads that decode; None: one per core.
         progress: show a bar on standard error.
@@ -151,6 +153,7 @@ def encode_source(
         "autoencoder": autoencoder.digest(),
         "image": [height, width],
         "shape": list(shape),
+        "flip": flip,
     }
     if (folder / MAP_STORE).exists():
         check_request(folder, _read_about(folder), request)
@@ -168,7 +171,7 @@ def encode_source(
         for part in encode(source, np.arange(writer.done, len(source)), Encoder(n_px or 0), workers):
             maps = np.empty((0, *shape), np.float16)
             if len(part.rows):
-                maps = _finite(autoencoder, part.rows, batch_size)
+                maps = _finite(autoencoder, part.rows[:, :, ::-1] if flip else part.rows, batch_size)
             labels = None if source.labels is None else source.labels[part.examples]
             done = len(part.examples) + len(part.problems)
             writer.append(done, maps, labels, part.problems)

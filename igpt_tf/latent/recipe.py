@@ -25,6 +25,7 @@ class CascadeRecipe:
         base_settings: of its training.
         refiners: shapes of the models of stages 2 and on.
         refiner_settings: of their training.
+        flip: train the models of all stages on mirrored images too.
     """
 
     summary: str
@@ -36,13 +37,14 @@ class CascadeRecipe:
     base_settings: BaseSettings
     refiners: tuple[RefinerShape, ...]
     refiner_settings: tuple[RunSettings, ...]
+    flip: bool = True
 
 
 NANO = CascadeRecipe(
     summary="64x64 pixels in 16x16 maps: one code, then 4x4, then 16x16",
     n_px=64,
-    autoencoder=AutoencoderConfig(),
-    autoencoder_settings=AutoencoderSettings(epochs=10),
+    autoencoder=AutoencoderConfig(min_channel=64, num_res_blocks=3),
+    autoencoder_settings=AutoencoderSettings(epochs=40, batch_size=64, noise=0.2, save_every=2000),
     codebooks=(
         CodebookSettings(num_embeddings=64, patch_H=16, patch_W=16),
         CodebookSettings(num_embeddings=512, patch_H=4, patch_W=4),

@@ -17,7 +17,10 @@ BATCH_SIZE = 64
 
 def to_inputs(images: np.ndarray) -> np.ndarray:
     """Images uint8 (N, H, W, 3) as an autoencoder reads them, float32 in [-1, 1]."""
-    return images.astype(np.float32) / 127.5 - 1
+    inputs = images.astype(np.float32)
+    inputs /= 127.5  # in place, as a copy takes longer than the sum
+    inputs -= 1
+    return inputs
 
 
 def to_uint8(images: np.ndarray) -> np.ndarray:

@@ -23,6 +23,13 @@ class AutoencoderSettings(RunSettings):
     optimizer: str = redefault(RunSettings, "optimizer", "muon")
     loss: str = setting("mse", str, "error of a pixel in [-1, 1]: mse, squared, or l1, absolute", choices=LOSSES)
     flip: bool = setting(True, bool, "mirror images left to right with probability 1/2, drawn anew in every pass")
+    noise: float = setting(
+        0.0,
+        float,
+        "most noise on the maps in training, so that they bear a codebook's errors: its standard deviation is drawn "
+        "between 0 and this for each image",
+        "at least 0",
+    )
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import keras
 import numpy as np
@@ -83,14 +84,23 @@ def train_autoencoder(
         held = inputs, inputs, np.ones(len(inputs), "float32")
         identity["validation"] = checked.fingerprint
 
-    def prepare(examples: Examples) -> tuple[np.ndarray, np.ndarray]:
+    map_shape = (*model.config.map_size(*rows.size), model.config.latent_channel)
+
+    def prepare(examples: Examples) -> tuple[Any, np.ndarray]:
         batch = to_inputs(rows[examples.rows])
+        # Of each example and epoch alone, whatever batch and process it is in.
+        places = zip(examples.epochs, examples.rows, strict=True)
+        generators = [generators_of(settings.seed, int(epoch), [row])[0] for epoch, row in places]
         if settings.flip:
-            # Of each example and epoch alone, whatever batch and process it is in.
-            places = zip(examples.epochs, examples.rows, strict=True)
-            flipped = [generators_of(settings.seed, int(epoch), [row])[0].integers(2) == 1 for epoch, row in places]
+            flipped = [generator.integers(2) == 1 for generator in generators]
             batch[flipped] = batch[flipped, :, ::-1]
-        return batch, batch
+        if not settings.noise:
+            return batch, batch
+        levels = [np.float32(settings.noise * generator.random()) for generator in generators]
+        noise = [
+            level * one.standard_normal(map_shape, np.float32) for level, one in zip(levels, generators, strict=True)
+        ]
+        return {"images": batch, "noise": np.stack(noise)}, batch
 
     def batches(first: int, share: Share) -> TrainingBatches:
         order = ExampleOrder(len(rows), settings.micro_batch_size, settings.seed, share)

@@ -70,10 +70,12 @@ class CascadeTraining:
             OutOfTimeError: if the limit stopped a part.
         """
         autoencoder = self._autoencoder(images, validation)
-        maps = self._maps(autoencoder, images, "maps")
+        stores = [self._maps(autoencoder, images, "maps")]
+        if self.recipe.flip:
+            stores.append(self._maps(autoencoder, images, "mirrored-maps", flip=True))
         held = None if validation is None else self._maps(autoencoder, validation, "validation-maps")
-        codebooks = [self._codebook(stage, maps, one) for stage, one in enumerate(self.recipe.codebooks)]
-        codes = [codes_of(codebook, maps) for codebook in codebooks]
+        codebooks = [self._codebook(stage, stores[0], one) for stage, one in enumerate(self.recipe.codebooks)]
+        codes = [np.concatenate([codes_of(codebook, store) for store in stores]) for codebook in codebooks]
         others = None if held is None else [codebook.encode(held[:HELD]) for codebook in codebooks]
         models = [self._model(stage, codebooks, codes, others) for stage in range(1, len(codebooks))]
         size = self.recipe.n_px, self.recipe.n_px
@@ -99,9 +101,10 @@ class CascadeTraining:
         model.save_to_preset(self.folder / "autoencoder")
         return model
 
-    def _maps(self, autoencoder: Autoencoder, images: Source | np.ndarray, name: str) -> MapStore:
-        self.tell("encoding the images")
-        return encode_source(autoencoder, images, self.folder / name, self.recipe.n_px, progress=self.progress)
+    def _maps(self, autoencoder: Autoencoder, images: Source | np.ndarray, name: str, flip: bool = False) -> MapStore:
+        self.tell("encoding the images" + (", mirrored" if flip else ""))
+        n_px = self.recipe.n_px
+        return encode_source(autoencoder, images, self.folder / name, n_px, flip=flip, progress=self.progress)
 
     def _codebook(self, stage: int, maps: MapStore, settings: CodebookSettings) -> Codebook:
         folder = self.folder / f"codebook-{stage}"

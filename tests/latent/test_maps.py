@@ -52,6 +52,13 @@ def test_a_store_has_the_maps_and_labels(autoencoder, tmp_path, few):
     assert sorted(contents(tmp_path / "store")) == ["labels.npy", "maps.json", "maps.npy"]
 
 
+def test_images_can_be_mirrored(autoencoder, tmp_path):
+    plain = encode_source(autoencoder, IMAGES[:, :, ::-1].copy(), tmp_path / "plain")
+    mirrored = encode_source(autoencoder, IMAGES, tmp_path / "mirrored", flip=True)
+    np.testing.assert_array_equal(mirrored[:], plain[:])
+    one_line_error(encode_source, autoencoder, IMAGES, tmp_path / "mirrored", match="flip False, got True")
+
+
 def test_a_killed_run_resumes_to_the_same_bytes(autoencoder, tmp_path, few, monkeypatch):
     encode_source(autoencoder, IMAGES, tmp_path / "whole")
     calls = []

@@ -104,6 +104,22 @@ def test_flips_are_drawn_for_each_image_and_pass(tmp_path, monkeypatch):
     assert 0.2 < np.mean(drawn) < 0.8 and len({tuple(row) for row in drawn}) > 4
 
 
+def test_noise_has_another_level_for_each_image(tmp_path, monkeypatch):
+    seen = []
+    monkeypatch.setattr("igpt_tf.latent.train.Run.train", lambda run, *_: seen.append(run) or [])
+    _, model = train(tmp_path, dataclasses.replace(SETTINGS, batch_size=10, noise=0.5, flip=False), IMAGES)
+    inputs, targets = seen[0].batches(0, (0, 1))[0]
+    levels = inputs["noise"].std(axis=(1, 2, 3))
+    assert inputs["noise"].shape == (10, 4, 4, 2) and len(set(levels.round(6))) == 10 and levels.max() < 0.7
+    np.testing.assert_array_equal(inputs["images"], targets)
+    maps = keras.ops.convert_to_numpy(model.encode(targets))
+    for noise in (inputs["noise"], np.zeros_like(maps)):
+        found = model({"images": targets, "noise": noise})
+        np.testing.assert_allclose(found, model.decode(maps + noise), atol=1e-5)
+    again = seen[0].batches(0, (0, 1))[0][0]["noise"]
+    np.testing.assert_array_equal(again, inputs["noise"])
+
+
 @pytest.fixture
 def folder(tmp_path):
     """Five pictures of two classes, one of which is none."""

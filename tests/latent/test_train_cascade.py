@@ -39,7 +39,7 @@ def test_every_part_is_trained_once(tmp_path):
     lines = []
     training = CascadeTraining(RECIPE, tmp_path, lines.append)
     cascade = training.train(IMAGES, OTHERS)
-    assert cascade.grids == [(1, 1), (2, 2), (8, 8)] and cascade.counts.sum() == 12
+    assert cascade.grids == [(1, 1), (2, 2), (8, 8)] and cascade.counts.sum() == 24  # and mirrored
     assert [line for line in lines if "codebook" in line] == [f"training the codebook of stage {i}" for i in range(3)]
     again = CascadeTraining(RECIPE, tmp_path, lines.append).train(IMAGES, OTHERS)
     assert sum("codebook" in line for line in lines) == 3

@@ -179,8 +179,8 @@ def _fields(result: Evaluation) -> dict[str, Any]:
 def _class_fields(result: ClassEvaluation) -> dict[str, Any]:
     return {
         "images": result.images,
-        "nats": result.nats,
-        "given_nats": result.given_nats,
+        "nats_per_token": result.nats,
+        "given_nats_per_token": result.given_nats,
         "accuracy": result.accuracy / 100,
     }
 

@@ -131,11 +131,11 @@ class Palette:
         Nearest is by Euclidean distance; of equally near colours the lowest index wins.
 
         Args:
-            images: (N, height, width, 3) uint8; for a grey palette (N, height, width) or (N, height, width, 1).
+            images: (N, n_px, n_px, 3) uint8; for a grey palette (N, n_px, n_px) or (N, n_px, n_px, 1).
                 May be memory-mapped.
 
         Returns:
-            (N, height * width) int32 tokens, row by row.
+            (N, n_px * n_px) int32 tokens, row by row.
 
         Raises:
             UserError: if the images have another dtype or shape.
@@ -143,6 +143,13 @@ class Palette:
         Source: `color_quantize` in OpenAI's src/utils.py.
         """
         images = _with_channels(images, self.n_channels)
+        n, height, width, _ = images.shape
+        if height != width:
+            raise UserError(f"expected square images, got {height} x {width} pixels: crop or resize them first")
+        return self._nearest(images).reshape(n, height * width)
+
+    def _nearest(self, images: np.ndarray) -> np.ndarray:
+        """`quantize` of images of any size, (N, height, width) int32."""
         n, height, width, _ = images.shape
         tokens = np.empty((n, height, width), np.int32)
         for block in _blocks(n, height, width):
@@ -154,7 +161,7 @@ class Palette:
                 self._found[missing] = nearest(missing, self.colors) + 1
                 found = self._found[codes]
             tokens[block] = found - 1
-        return tokens.reshape(n, height * width)
+        return tokens
 
     def dequantize(self, tokens: ArrayLike) -> np.ndarray:
         """Replace every token by its colour.
@@ -213,7 +220,7 @@ class Palette:
         total = 0.0
         for block in _blocks(*images.shape[:3]):
             pixels = images[block]
-            tokens = self.quantize(pixels).reshape(pixels.shape[:3])
+            tokens = self._nearest(pixels)
             error = pixels.astype(np.float32) - self._bytes()[tokens]
             total += float(np.square(error, out=error).sum(dtype=np.float64))
         return (total / images.size) ** 0.5

@@ -58,7 +58,8 @@ def check_identity(
             f"({differences(before, identity, '{} was {} and is now {}')}): begin a new run from its weights "
             "in another folder (`init_from`), and choose `schedule` constant to be able to continue that one"
         )
-    found = f"{path} holds another run ({differences(before, identity, '{} was {} and is now {}')})"
+    changes = differences(before, identity, "{} was {} and is now {}")
+    found = f"{path}: expected the run that this folder holds, got another ({changes})"
     if any(name not in CHANGEABLE for name in changed):
         raise UserError(f"{found}: give its settings to resume it, or use another folder")
     if not accept_changes:

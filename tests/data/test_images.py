@@ -29,7 +29,8 @@ def test_grids_and_films(tmp_path):
 
 
 def test_pictures_of_another_size_are_refused_where_they_enter(tiny_model, palette):
-    tokens = palette.quantize(random_image(2, 10, 12, 3))
+    one_line_error(palette.quantize, random_image(2, 10, 12, 3), match="square images, got 10 x 12 pixels")
+    tokens = palette.quantize(random_image(2, 10, 10, 3))
     known = np.ones(tokens.shape, bool)
     for function, more in ((igpt.score, ()), (igpt.evaluate, ()), (igpt.complete, (known,))):
         expected = rf"expected tokens of shape \(\w+, {TINY.n_tokens}\).*: resize the pictures to 8 x 8 first"

@@ -50,7 +50,7 @@ def test_a_run_that_died_resumes_exactly(tmp_path):
     found = train_refiner(new_model(), COARSE, TOKENS, RUN, tmp_path, (COARSE, TOKENS))
     for name in ("loss", "val_loss"):
         np.testing.assert_allclose([logs[name] for logs in found], [logs[name] for logs in expected], rtol=1e-5)
-    with pytest.raises(UserError, match=r"holds another run \(codebooks was None and is now"):
+    with pytest.raises(UserError, match=r"folder holds, got another \(codebooks was None and is now"):
         other = new_model(codebooks=("one", "two"))
         train_refiner(other, COARSE, TOKENS, RUN, tmp_path, (COARSE, TOKENS))
 

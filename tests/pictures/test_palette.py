@@ -72,7 +72,7 @@ def test_quantize_with_very_many_colours_equals_the_slow_twin():
 
 def test_quantize_at_the_edges_of_the_cells(rgb):
     levels = np.array([0, 1, 15, 16, 17, 127, 128, 239, 240, 254, 255], np.uint8)
-    images = np.stack(np.meshgrid(levels, levels, levels), -1).reshape(1, -1, len(levels), 3)
+    images = np.stack(np.meshgrid(levels, levels, levels), -1)  # (11, 11, 11, 3)
     np.testing.assert_array_equal(rgb.quantize(images), slow_quantize(images, rgb.colors))
 
 
@@ -113,7 +113,7 @@ def test_ties_go_to_the_lowest_index():
 
 @pytest.mark.parametrize("block_pixels", [1, 7, 50, 1000])
 def test_blocks_of_any_size_agree(rgb, monkeypatch, block_pixels):
-    images = random_image(5, 9, 13, 3)
+    images = random_image(5, 11, 11, 3)
     expected = slow_quantize(images, rgb.colors)
     monkeypatch.setattr(palette_module, "BLOCK_PIXELS", block_pixels)
     np.testing.assert_array_equal(Palette(rgb.colors).quantize(images), expected)
@@ -123,15 +123,15 @@ def test_blocks_of_any_size_agree(rgb, monkeypatch, block_pixels):
 
 
 def test_tokens_run_row_by_row(rgb):
-    image = random_image(1, 5, 7, 3)
+    image = random_image(1, 6, 6, 3)
     tokens = rgb.quantize(image)
-    assert tokens.shape == (1, 35)
-    np.testing.assert_array_equal(tokens.reshape(5, 7)[2, 3], rgb.quantize(image[:, 2:3, 3:4]).item())
+    assert tokens.shape == (1, 36)
+    np.testing.assert_array_equal(tokens.reshape(6, 6)[2, 3], rgb.quantize(image[:, 2:3, 3:4]).item())
 
 
 def test_strided_and_reversed_arrays(rgb):
     images = random_image(4, 12, 12, 3)
-    view = images[::2, ::-1, 1::2]
+    view = images[::2, ::-2, 1::2]
     np.testing.assert_array_equal(rgb.quantize(view), rgb.quantize(view.copy()))
 
 
@@ -165,6 +165,7 @@ def test_quantize_of_a_memory_mapped_file_takes_little_memory(tmp_path, shape):
 @pytest.mark.parametrize(
     ("images", "match"),
     [
+        (np.zeros((1, 40, 50, 3), np.uint8), "expected square images, got 40 x 50 pixels"),
         (np.zeros((1, 4, 4, 3), np.float32), "dtype uint8 .* got float32"),
         (np.zeros((1, 4, 4, 3), np.int64), "dtype uint8 .* got int64"),
         (np.zeros((4, 4, 3), np.uint8), r"\(N, height, width, 3\), got \(4, 4, 3\): give one image as image\[None\]"),

@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(f"palette: expected the action fit, got none: {command('palette fit')} --data ...")
     from igpt_tf.pictures.imaging import to_grey
     from igpt_tf.pictures.palette import MAX_COLORS, Palette
-    from igpt_tf.storage.files import check_outputs, require_writable
+    from igpt_tf.storage.files import check_outputs, check_writable
 
     if options.n_colors > MAX_COLORS:
         raise UsageError(f"--n_colors: expected at most {MAX_COLORS}, as tokens have 16 bits, got {options.n_colors}")
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> None:
     if options.out.suffix.lower() != ".npy":
         raise UsageError(f"--out: expected the name of a .npy file, got {options.out}")
     tell_replaced(replaced)
-    require_writable(options.out.absolute().parent)
+    check_writable(options.out.absolute().parent)
     images, skipped = draw_images(source, options.n_px, options.max_images, options.seed, options.workers)
     if options.grey:
         images = to_grey(images)

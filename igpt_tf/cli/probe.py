@@ -73,7 +73,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
     from igpt_tf.data.open import open_data
-    from igpt_tf.storage.files import check_outputs, require_writable
+    from igpt_tf.storage.files import check_outputs, check_writable
 
     layers = _layers(options.layers)
     names = options.data, options.test_data or _test_split(options.data)
@@ -81,7 +81,7 @@ def run(options: argparse.Namespace) -> None:
     preset = open_model(options)
     cache = options.cache or options.out / "features"
     for folder in (options.out, cache):
-        require_writable(folder)
+        check_writable(folder)
     # Both are opened before either is read, which may take long.
     sources = open_data(names[0]), open_data(names[1])
     read = [path for name, source in zip(names, sources, strict=True) for path in files_of(name, source)]

@@ -62,7 +62,9 @@ def test_classes_are_evaluated_by_likelihood(capsys, tmp_path, model, pictures):
     found = json.loads(out)["data"]
     assert found["images"] == 3 and round(300 * found["accuracy"]) in (0, 100, 200, 300)
     code, out, err = run(capsys, *line)
-    assert code == 0 and out.startswith(f"data gen: {found['nats_per_token']:.4f} given class: {found['given_nats_per_token']:.4f}")
+    assert code == 0 and out.startswith(
+        f"data gen: {found['nats_per_token']:.4f} given class: {found['given_nats_per_token']:.4f}"
+    )
     code, out, err = run(capsys, *line, "--confusion", "--json")
     table = json.loads(out)["data"]
     assert code == 0 and table["classes"] == ["cat", "dog"] and [sum(row) for row in table["confusion"]] == [2, 1]

@@ -216,6 +216,7 @@ def test_mistakes(capsys, tmp_path, preset, changes, options, code, message):
     found, _, err = run(capsys, "--model", preset, "--data", path, "--out", tmp_path / "out", *options)
     assert found == code, err
     assert message in err.splitlines()[-1] and err.count("\n") == 1, err
+    assert not (tmp_path / "out").exists()
 
 
 def test_without_a_test_split_one_is_to_be_given(capsys, tmp_path, preset):

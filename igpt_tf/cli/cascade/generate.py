@@ -56,11 +56,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Draw, and write the pictures and the figure of the stages."""
-    from igpt_tf.storage.files import check_outputs, require_writable
+    from igpt_tf.storage.files import check_outputs, check_writable
 
     if options.stage is not None and not options.photos:
         raise UsageError("--stage: expected --from with it, got it alone: give pictures, or leave it out")
-    require_writable(options.out)
+    check_writable(options.out)
     load_backend(options.backend)
     from igpt_tf.latent.cascade import Cascade
     from igpt_tf.pictures.writing import grid, write_png

@@ -51,7 +51,5 @@ def test_an_autoencoder_is_trained_and_resumed(tmp_path):
 
 def test_a_run_of_another_identity_is_refused(tmp_path):
     autoencoder(tmp_path)
-    with pytest.raises(
-        UserError, match=r"folder holds, got another \(data was noise and is now stripes\): give its settings"
-    ):
+    with pytest.raises(UserError, match=r"holds, got another \(data was noise and is now stripes\): give its settings"):
         autoencoder(tmp_path, data="stripes")

@@ -23,6 +23,7 @@ _MODULES = {
     "ImageGPTClassifier": "model.classifier",
     "Palette": "pictures.palette",
     "load_palette": "weights.presets",
+    "convert": "weights.convert",
     "load_images": "data.images",
     "save_images": "data.images",
     "grid": "data.images",

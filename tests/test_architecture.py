@@ -155,6 +155,9 @@ def test_nothing_that_is_read_can_run_code():
             if ast.unparse(call.func) in {"np.load", "numpy.load"}:
                 keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
                 assert keywords.get("allow_pickle") == "False", f"{name_of(path)}, line {call.lineno}"
+            if ast.unparse(call.func) == "torch.load":
+                keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+                assert keywords.get("weights_only") == "True", f"{name_of(path)}, line {call.lineno}"
 
 
 @pytest.mark.parametrize("path", FILES, ids=name_of)

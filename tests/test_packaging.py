@@ -21,7 +21,9 @@ def test_requirements_are_those_of_the_package():
 def test_every_import_is_a_dependency():
     """Nothing is left to what another package happens to bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    extras = [line for name in ("tensorflow", "jax") for line in project["optional-dependencies"][name]]
+    extras = [
+        line for name in ("tensorflow", "jax", "torch", "hf-hub") for line in project["optional-dependencies"][name]
+    ]
     needed = {re.match(r"[\w-]+", line)[0] for line in [*project["dependencies"], *extras]}
     imported = set()
     for path in (ROOT / "igpt_tf").rglob("*.py"):

@@ -34,6 +34,7 @@ COMMANDS = {
     "cascade": "larger pictures, drawn from coarse to fine: autoencoder, codebooks and transformers",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
+    "convert": "write a model in another format: a preset folder, Hugging Face's, OpenAI's",
     "download": "fetch OpenAI's checkpoints, palette and data sets; an interrupted download resumes",
 }
 # Commands that have parts, each a module of its own.
@@ -190,7 +191,7 @@ def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Par
     output = group(parser, "output")
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_quiet(output, default=argparse.SUPPRESS)
-    if name not in ("sample", "download"):
+    if name not in ("sample", "convert", "download"):
         text = "end with an error where a picture, file, folder or class would be skipped"
         parser.add_argument("--strict", action="store_true", help=text)
     return parser

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -23,14 +23,19 @@ _DTYPES = {
 Tensor = tuple[str, str, tuple[int, ...], Callable[[], np.ndarray]]
 
 
-def write_tensors(path: Path, tensors: Iterable[Tensor]) -> int:
+def write_tensors(path: Path, tensors: Iterable[Tensor], metadata: Mapping[str, str] | None = None) -> int:
     """Write a safetensors file, whole or not at all, and return its size in bytes.
+
+    Args:
+        path: the file; missing folders are created.
+        tensors: what it holds, in this order.
+        metadata: what other programs want to be told; None: nothing.
 
     Raises:
         UserError: if the file cannot be written.
     """
     tensors = list(tensors)
-    header: dict[str, dict[str, object]] = {}
+    header: dict[str, Mapping[str, object]] = {} if metadata is None else {"__metadata__": metadata}
     end = 0
     for name, dtype, shape, _ in tensors:
         code, item_bytes = _DTYPES[dtype]

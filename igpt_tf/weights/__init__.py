@@ -1,1 +1,1 @@
-"""Weights on disk: OpenAI's checkpoints and preset folders."""
+"""Weights on disk: OpenAI's checkpoints, Hugging Face's folders and preset folders."""

@@ -16,7 +16,7 @@ import numpy as np
 from igpt_tf.errors import UserError
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.files import atomic_write
-from igpt_tf.storage.tensors import write_tensors
+from igpt_tf.storage.tensors import Tensor, write_tensors
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "model.safetensors"
@@ -49,15 +49,21 @@ def write_arrays(
     if dtype not in WRITTEN:
         raise ValueError(f"expected {' or '.join(WRITTEN)} for the weights in the file, got {dtype!r}")
     largest = np.finfo(dtype).max
-    for name, array in arrays.items():
+    tensors: list[Tensor] = []
+    # The arrays may lie on disk: none is kept.
+    for name in arrays:
+        array = arrays[name]
         if (found := np.abs(array).max()) > largest:
             raise UserError(f"expected weights up to {largest:g}, as {dtype} holds them, got {found:g} in {name}")
+        tensors.append((name, dtype, array.shape, partial(_cast, arrays, name, dtype)))
     folder = Path(folder).expanduser()
-    # `partial` and not a lambda, which would see the last array only.
-    tensors = [(name, dtype, array.shape, partial(np.asarray, array, dtype)) for name, array in arrays.items()]
     write_tensors(folder / WEIGHTS_FILE, tensors)
     with atomic_write(folder / config_file) as file:
         file.write((json.dumps(fields, indent=2) + "\n").encode())
+
+
+def _cast(arrays: Mapping[str, np.ndarray], name: str, dtype: str) -> np.ndarray:
+    return np.asarray(arrays[name], dtype)
 
 
 def read_fields(path: Path, what: str) -> dict[str, Any]:

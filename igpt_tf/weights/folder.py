@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def is_folder(path: Path) -> bool:
 def write_preset(
     folder: str | Path,
     fields: dict[str, Any],
-    arrays: dict[str, np.ndarray],
+    arrays: Mapping[str, np.ndarray],
     palette: Palette | None = None,
     dtype: str = "float32",
 ) -> None:
@@ -135,11 +136,6 @@ def parse_fields(path: Path, fields: dict[str, Any]) -> tuple[ImageGPTConfig, in
     fields = dict(fields)
     if "kind" in fields:
         raise UserError(f"{path.parent}: expected an Image GPT, got a {fields['kind']}")
-    if "model_type" in fields or "architectures" in fields:
-        raise UserError(
-            f"{path.parent} is a Hugging Face folder, which cannot be read yet: "
-            "give a preset folder or an OpenAI checkpoint"
-        )
     n_class = fields.pop("n_class", None)
     if n_class is not None and (type(n_class) is not int or n_class < 2):
         raise UserError(f"{path}: expected n_class as an integer from 2 on, got {n_class!r}")

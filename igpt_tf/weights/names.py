@@ -1,4 +1,4 @@
-"""One table between OpenAI's variable names and our Keras variables: names, paths and shapes."""
+"""One table of OpenAI's variables, our Keras variables and Hugging Face's tensors: names, paths and shapes."""
 
 # Keras declares too few types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -21,29 +21,30 @@ if TYPE_CHECKING:
 
 Shape = tuple[int, ...]
 
-# Left the name in OpenAI's graph without its scope `model/`, right the path in our model and the shape in letters:
-# T tokens, V vocabulary, D width, H heads, E head size, F four times the width, S start embeddings. The arrays are the
-# same.
+# Left the name in OpenAI's graph without its scope `model/`; then the path in our model, the shape in letters, and the
+# tensor of Hugging Face's that holds it. T tokens, V vocabulary, D width, H heads, E head size, F four times the width,
+# S start embeddings. OpenAI's arrays and ours are the same.
 _MODEL = {
-    "wpe": ("wpe", "TD"),
-    "wte": ("wte", "VD"),
-    "sos": ("sos", "D"),
-    "wtet": ("wtet", "VD"),
-    "ln_f/g": ("ln_f/scale", "D"),
+    "wpe": ("wpe", "TD", "transformer.wpe.weight"),
+    "wte": ("wte", "VD", "transformer.wte.weight"),
+    "sos": ("sos", "D", "transformer.wte.weight"),
+    "wtet": ("wtet", "VD", "lm_head.weight"),
+    "ln_f/g": ("ln_f/scale", "D", "transformer.ln_f.weight"),
 }
 _BLOCK = {
-    "ln_1/g": ("ln_1/scale", "D"),
-    "attn/q_proj": ("attn/q_proj/kernel", "HED"),
-    "attn/k_proj": ("attn/k_proj/kernel", "HED"),
-    "attn/v_proj": ("attn/v_proj/kernel", "HED"),
-    "attn/c_proj": ("attn/c_proj/kernel", "HED"),
-    "ln_2/g": ("ln_2/scale", "D"),
-    "mlp/c_fc/w": ("mlp/c_fc/kernel", "DF"),
-    "mlp/c_proj/w": ("mlp/c_proj/kernel", "FD"),
+    "ln_1/g": ("ln_1/scale", "D", "ln_1.weight"),
+    "attn/q_proj": ("attn/q_proj/kernel", "HED", "attn.c_attn.weight"),
+    "attn/k_proj": ("attn/k_proj/kernel", "HED", "attn.c_attn.weight"),
+    "attn/v_proj": ("attn/v_proj/kernel", "HED", "attn.c_attn.weight"),
+    "attn/c_proj": ("attn/c_proj/kernel", "HED", "attn.c_proj.weight"),
+    "ln_2/g": ("ln_2/scale", "D", "ln_2.weight"),
+    "mlp/c_fc/w": ("mlp/c_fc/kernel", "DF", "mlp.c_fc.weight"),
+    "mlp/c_proj/w": ("mlp/c_proj/kernel", "FD", "mlp.c_proj.weight"),
 }
 
 # The classifier's head, (n_class, D), has the same name on both sides and belongs to no `ImageGPT`.
 HEAD = "clf/wclf"
+HF_HEAD = "score.weight"
 
 
 def is_weight(name: str) -> bool:
@@ -54,11 +55,23 @@ def is_weight(name: str) -> bool:
 
 def name_table(config: ImageGPTConfig) -> dict[str, tuple[str, str]]:
     """OpenAI's name (without `model/`) to the path within our model and the shape's letters, for every variable."""
-    table = {theirs: ours for theirs, ours in _MODEL.items() if not (config.bert and theirs == "sos")}
+    table = {theirs: row[:2] for theirs, row in _MODEL.items() if not (config.bert and theirs == "sos")}
     if config.n_start > 1:
         table["sos"] = ("sos", "SD")
     for i in range(config.n_layer):
-        table |= {f"h{i}/{theirs}": (f"h{i}/{path}", letters) for theirs, (path, letters) in _BLOCK.items()}
+        table |= {f"h{i}/{theirs}": (f"h{i}/{path}", letters) for theirs, (path, letters, _) in _BLOCK.items()}
+    return table
+
+
+def huggingface_table(config: ImageGPTConfig, head: bool) -> dict[str, list[str]]:
+    """The tensors of Hugging Face's weights to OpenAI's names (without `model/`) of the arrays in them, in order."""
+    table: dict[str, list[str]] = {}
+    rows = [(name, row[2]) for name, row in _MODEL.items()]
+    rows += [
+        (f"h{i}/{name}", f"transformer.h.{i}.{row[2]}") for i in range(config.n_layer) for name, row in _BLOCK.items()
+    ]
+    for name, tensor in rows + ([(HEAD, HF_HEAD)] if head else []):
+        table.setdefault(tensor, []).append(name)
     return table
 
 

@@ -8,14 +8,16 @@ from __future__ import annotations
 import glob
 import math
 import re
+import tempfile
 from collections import defaultdict
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import numpy as np
 
 from igpt_tf.errors import UserError, listed
-from igpt_tf.storage.files import is_unicode
-from igpt_tf.weights.names import is_weight
+from igpt_tf.storage.files import atomic_write, is_unicode, require_writable
+from igpt_tf.weights.names import Shape, is_weight
 
 _SCOPE = "model/"
 # TensorFlow's record of the checkpoints in a folder.
@@ -50,12 +52,7 @@ class OpenAICheckpoint:
                 f"{self.prefix}: expected TensorFlow, whose format it has, got none: "
                 "install tensorflow, or save it as a preset where that is installed"
             ) from error
-        if "[" in str(self.prefix):
-            raise UserError(
-                f"{self.prefix}: expected a path without [, which TensorFlow takes for a pattern: rename it"
-            )
-        if not is_unicode(str(self.prefix)):
-            raise UserError(f"{self.prefix}: expected a path in UTF-8, as TensorFlow opens no other: rename it")
+        check_prefix(self.prefix)
         # A file that ends too early, for one, is an IndexError.
         self._read_errors = (tf.errors.OpError, RuntimeError, ValueError, LookupError, TypeError)
         try:
@@ -98,6 +95,59 @@ class OpenAICheckpoint:
     def _damaged(what: str, error: Exception) -> UserError:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         return UserError(f"{what}: expected a whole checkpoint, got a damaged one ({reason}): download it again")
+
+
+def write_checkpoint(
+    prefix: Path, shapes: Mapping[str, Shape], read: Callable[[str], np.ndarray], n_shards: int
+) -> None:
+    """Write a checkpoint that OpenAI's own graph restores, and TensorFlow's record of it.
+
+    Args:
+        prefix: what TensorFlow calls it; missing folders are created.
+        shapes: OpenAI's names without `model/` to the shapes.
+        read: such a name to the array.
+        n_shards: number of files with arrays, at most the number of arrays.
+
+    Raises:
+        UserError: if it cannot be written, or there is no TensorFlow to write it.
+    """
+    try:
+        import tensorflow as tf
+    except ImportError as error:
+        raise UserError("expected TensorFlow, whose format OpenAI's is, got none: install tensorflow") from error
+    check_prefix(prefix)
+    if not 1 <= n_shards <= len(shapes):
+        raise UserError(f"expected `n_shards` from 1 to {len(shapes)}, got {n_shards}")
+    require_writable(prefix.parent)
+    # The largest first, each into the smallest shard so far.
+    shards: list[list[str]] = [[] for _ in range(n_shards)]
+    sizes = [0] * n_shards
+    for name in sorted(shapes, key=lambda name: -math.prod(shapes[name])):
+        smallest = sizes.index(min(sizes))
+        shards[smallest].append(name)
+        sizes[smallest] += math.prod(shapes[name])
+    with tempfile.TemporaryDirectory(prefix=".igpt-", dir=prefix.parent) as folder:
+        parts = [f"{folder}/part-{i}" for i in range(n_shards)]
+        try:
+            for part, names in zip(parts, shards, strict=True):
+                arrays = [tf.constant(read(name), tf.float32) for name in names]
+                full_names = [_SCOPE + name for name in names]
+                tf.raw_ops.SaveV2(
+                    prefix=part, tensor_names=full_names, shape_and_slices=[""] * len(names), tensors=arrays
+                )
+            tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
+        except tf.errors.OpError as error:
+            raise UserError(f"cannot write {prefix}: {str(error).splitlines()[0]}") from error
+    with atomic_write(prefix.with_name(STATE_FILE)) as file:
+        file.write(f'model_checkpoint_path: "{prefix.name}"\nall_model_checkpoint_paths: "{prefix.name}"\n'.encode())
+
+
+def check_prefix(prefix: Path) -> None:
+    """Refuse a path that TensorFlow opens no files under."""
+    if "[" in str(prefix):
+        raise UserError(f"{prefix}: expected a path without [, which TensorFlow takes for a pattern: rename it")
+    if not is_unicode(str(prefix)):
+        raise UserError(f"{prefix}: expected a path in UTF-8, as TensorFlow opens no other: rename it")
 
 
 def find_prefix(path: str | Path) -> Path:

@@ -1,4 +1,4 @@
-"""The one front door to weights: bundled names, official names, preset folders and OpenAI's checkpoints."""
+"""The one front door to weights: names, preset folders, Hugging Face's folders and OpenAI's checkpoints."""
 
 # Keras declares too few types.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportUnknownVariableType=false, reportUnknownArgumentType=false
@@ -20,6 +20,8 @@ from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.places import checkpoint_folders
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, parse_fields
+from igpt_tf.weights.huggingface import PALETTE_FILES, HuggingFaceFolder, is_huggingface, read_palette
+from igpt_tf.weights.huggingface_files import TORCH_FILE, fetch_hub
 from igpt_tf.weights.names import HEAD, Shape, check_shapes, infer_config, shape_table
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 from igpt_tf.weights.runs import RunReader, is_open_run
@@ -29,6 +31,8 @@ if TYPE_CHECKING:
 
 OFFICIAL_PALETTE = "kmeans_centers.npy"
 
+# A model's name on the Hugging Face hub, where there is no folder of its owner's name.
+_HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
 _OFFICIAL = re.compile(r"igpt-(?P<size>[sml])(?P<bert>-bert)?")
 
 
@@ -81,10 +85,9 @@ class Preset:
     def palette(self) -> Palette | None:
         """The palette beside the weights; None if there is none of n_vocab colours."""
         for path in self.palette_paths:
-            if path.is_file():
-                palette = Palette.load(path, ours=path.name == PALETTE_FILE)
-                if len(palette) == self.config.n_vocab:
-                    return palette
+            palette = _palette_in(path)
+            if palette is not None and len(palette) == self.config.n_vocab:
+                return palette
         return None
 
 
@@ -92,9 +95,10 @@ def open_preset(preset: str | Path | Preset) -> Preset:
     """Find the weights that a name or path means and read their shapes, not yet their values.
 
     Args:
-        preset: a bundled name ("nano-cifar10"), an official one ("igpt-s", once downloaded), a preset folder, or
-            an OpenAI checkpoint: its prefix (".../model.ckpt-1000000"), one of its files, or a folder with only one.
-            An open `Preset` is returned as it is.
+        preset: a bundled name ("nano-cifar10"), an official one ("igpt-s", once downloaded), one of the Hugging Face
+            hub ("openai/imagegpt-small"), a preset folder, a folder of Hugging Face's, or an OpenAI checkpoint: its
+            prefix (".../model.ckpt-1000000"), one of its files, or a folder with only one. An open `Preset` is
+            returned as it is.
 
     Raises:
         UserError: if there is no such thing, or it is incomplete, damaged or of another kind.
@@ -103,7 +107,7 @@ def open_preset(preset: str | Path | Preset) -> Preset:
         return preset
     try:
         path = _find(str(preset))
-        if path.name in (CONFIG_FILE, WEIGHTS_FILE) and path.is_file():
+        if path.name in (CONFIG_FILE, WEIGHTS_FILE, TORCH_FILE) and path.is_file():
             path = path.parent
         return next(open_it for is_ours, open_it in FORMATS if is_ours(path))(path)
     except OSError as error:
@@ -121,7 +125,8 @@ def load_palette(preset: str | Path | Preset) -> Palette:
     opened = open_preset(preset)
     palette = opened.palette()
     if palette is None:
-        found = [f"{len(Palette.load(path))} in {path}" for path in opened.palette_paths if path.is_file()]
+        there = [(path, _palette_in(path)) for path in opened.palette_paths]
+        found = [f"{len(palette)} in {path}" for path, palette in there if palette is not None]
         looked = ", ".join(dict.fromkeys(str(path) for path in opened.palette_paths))
         raise UserError(
             f"{opened.source}: expected a palette of {opened.config.n_vocab} colours beside it, got "
@@ -130,6 +135,12 @@ def load_palette(preset: str | Path | Preset) -> Palette:
             "palette",
         )
     return palette
+
+
+def _palette_in(path: Path) -> Palette | None:
+    if not path.is_file():
+        return None
+    return read_palette(path) if path.name in PALETTE_FILES else Palette.load(path, ours=path.name == PALETTE_FILE)
 
 
 def _bytes_of(array: np.ndarray) -> np.ndarray:
@@ -141,6 +152,14 @@ def _open_folder(path: Path) -> Preset:
     _check(path / WEIGHTS_FILE, folder.shapes, folder.config)
     palettes = [path / PALETTE_FILE]
     return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes, folder.start_classes)
+
+
+def _open_huggingface(path: Path) -> Preset:
+    folder = HuggingFaceFolder(path)
+    if not folder.has_logits:
+        warnings.warn(f"{path}: has features alone: without lm_head.weight, all logits are 0", Notice, stacklevel=2)
+    palettes = [path / name for name in PALETTE_FILES]
+    return Preset(str(path), folder.config, folder.n_class, folder.read, palettes, folder.classes)
 
 
 def _open_checkpoint(path: Path) -> Preset:
@@ -181,6 +200,8 @@ def _find(preset: str) -> Path:
         raise UserError(f"{preset}: expected a folder, got nothing ({error})") from error
     if not preset:
         raise UserError(_unknown_name(preset))
+    if _HUB.fullmatch(preset) and not path.parent.exists():
+        return fetch_hub(preset)
     if len(path.parts) > 1 or path.exists() or ".ckpt" in preset or Path(f"{path}.index").exists():
         return path
     for folder in (root / path for root in checkpoint_folders()):
@@ -209,6 +230,7 @@ def _unknown_name(name: str) -> str:
 # takes whatever no other does, and reports what is missing.
 FORMATS: list[tuple[Callable[[Path], bool], Callable[[Path], Preset]]] = [
     (is_open_run, _open_run),
+    (is_huggingface, _open_huggingface),
     (is_folder, _open_folder),
     (lambda path: True, _open_checkpoint),
 ]

@@ -543,12 +543,9 @@ def test_a_palette_of_a_wrong_size(tmp_path, folder, tiny_model):
     assert_same_weights(ImageGPT.from_preset(folder), tiny_model)
 
 
-def test_a_hugging_face_folder(tmp_path):
-    for fields in ({"model_type": "imagegpt", "n_embd": 512}, {"architectures": ["ImageGPTForCausalImageModeling"]}):
-        (tmp_path / "config.json").write_text(json.dumps(fields))
-        refused(load_model, tmp_path, match="is a Hugging Face folder, which cannot be read yet")
-    (tmp_path / "model.safetensors").touch()
-    refused(load_model, tmp_path, match="is a Hugging Face folder")
+def test_a_folder_of_another_model_of_hugging_face(tmp_path):
+    (tmp_path / "config.json").write_text('{"model_type": "gpt2"}')
+    refused(load_model, tmp_path, match='expected model_type "imagegpt", as Image GPT has it, got "gpt2"')
 
 
 def test_nothing_that_is_read_can_run_code(folder):

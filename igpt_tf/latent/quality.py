@@ -81,13 +81,17 @@ def quality_metrics() -> list[keras.metrics.Metric]:
 
 def _blur(images: Any) -> Any:
     """Means (B, height - 10, width - 10, C) under a Gaussian window, by two passes."""
-    for axis in (1, 2):
-        size = min(WINDOW, images.shape[axis])
-        window = np.exp(-np.square(np.arange(size) - (size - 1) / 2) / (2 * SIGMA**2))
-        shape = (size, 1) if axis == 1 else (1, size)
-        kernel = np.tile((window / window.sum()).reshape(*shape, 1, 1), (1, 1, images.shape[3], 1))
-        images = ops.depthwise_conv(images, ops.convert_to_tensor(kernel.astype("float32")))
-    return images
+    # Products with matrices: faster than convolutions with one filter for all channels.
+    down, across = (ops.convert_to_tensor(_windows(size)) for size in images.shape[1:3])
+    return ops.einsum("bhwc,ih,jw->bijc", images, down, across)
+
+
+def _windows(size: int) -> np.ndarray:
+    """The window at each of its places on a line of pixels, (places, size) float32."""
+    width = min(WINDOW, size)
+    window = np.exp(-np.square(np.arange(width) - (width - 1) / 2) / (2 * SIGMA**2))
+    windows = [np.pad(window / window.sum(), (i, size - width - i)) for i in range(size - width + 1)]
+    return np.stack(windows).astype("float32")
 
 
 def _compare(function: Any, images: np.ndarray, others: np.ndarray) -> np.ndarray:

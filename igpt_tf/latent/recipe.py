@@ -21,6 +21,7 @@ class CascadeRecipe:
         autoencoder: its shape.
         autoencoder_settings: of its training.
         codebooks: from coarse to fine; the patches of the first are whole maps.
+        adapt_settings: of training the autoencoder and its finest codebook together; None: they are not.
         base: shape of the model of stage 1.
         base_settings: of its training.
         refiners: shapes of the models of stages 2 and on.
@@ -37,6 +38,7 @@ class CascadeRecipe:
     base_settings: BaseSettings
     refiners: tuple[RefinerShape, ...]
     refiner_settings: tuple[RunSettings, ...]
+    adapt_settings: AutoencoderSettings | None = None
     flip: bool = True
 
 

@@ -73,18 +73,33 @@ def train_autoencoder(
             process is training, or the loss becomes NaN.
         UsageError: if the settings do not fit each other or the devices.
     """
+    return train_on_images(model, model, images, settings, folder, validation, callbacks, n_px, {})
+
+
+def train_on_images(
+    model: keras.Model,
+    autoencoder: Autoencoder,
+    images: np.ndarray | Source | ImageRows,
+    settings: AutoencoderSettings,
+    folder: RunFolder | str | Path,
+    validation: np.ndarray | None,
+    callbacks: list[keras.callbacks.Callback] | None,
+    n_px: int | None,
+    begun: dict[str, str],
+) -> list[Logs]:
+    """`train_autoencoder` of a model that has the autoencoder in it; `begun` says what it begins with."""
     rows = images if isinstance(images, ImageRows) else ImageRows(images, n_px)
-    model.check_images((None, *rows.size, 3))
+    autoencoder.check_images((None, *rows.size, 3))
     held: Validation | None = None
-    identity = {**model.config.to_dict(), "n_images": len(rows), "data": rows.fingerprint, "validation": None}
+    config = autoencoder.config
+    identity = {**config.to_dict(), "n_images": len(rows), "data": rows.fingerprint, "validation": None, **begun}
     if validation is not None:
         checked = ImageRows(validation)
-        model.check_images((None, *checked.size, 3))
+        autoencoder.check_images((None, *checked.size, 3))
         inputs = to_inputs(checked[:])
         held = inputs, inputs, np.ones(len(inputs), "float32")
         identity["validation"] = checked.fingerprint
-
-    map_shape = (*model.config.map_size(*rows.size), model.config.latent_channel)
+    map_shape = (*config.map_size(*rows.size), config.latent_channel)
 
     def prepare(examples: Examples) -> tuple[Any, np.ndarray]:
         batch = to_inputs(rows[examples.rows])

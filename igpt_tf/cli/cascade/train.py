@@ -26,7 +26,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
     add("--validation", help="images that are not trained on")
     add("--out", type=Path, required=True, help="folder of the cascade; parts/ in it keeps what is trained")
-    add("--mixed_precision", action="store_true", help="compute the transformers in bfloat16")
+    add("--mixed_precision", action="store_true", help="train in bfloat16; weights and losses stay float32")
     add("--time_limit", type=duration, help="stop at a checkpoint before this much time has passed, such as 170m")
     add("--threads", type=positive, help="processor cores to compute on (all)")
 

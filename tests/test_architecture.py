@@ -24,6 +24,7 @@ ORDER = [
     {"sampling", "probing"},
     {"training"},
     {"latent"},
+    {"studio"},
     {"cli"},
 ]
 # What works on pictures and files knows nothing of the model.

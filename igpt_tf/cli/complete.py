@@ -104,6 +104,7 @@ def run(options: argparse.Namespace) -> None:
     outputs = [*paths, *pasted, grid_path, *film_paths]
     refuse_series_names(outputs)
     replaced = existing(options, outputs, [*sources, *([options.mask] if options.mask else [])])
+    from igpt_tf.sampling.keys import candidate_seeds
     from igpt_tf.sampling.region import is_prefix
 
     known = np.stack([region.known for region in regions])
@@ -122,7 +123,7 @@ def run(options: argparse.Namespace) -> None:
         known.repeat(n, axis=0),
         controls,
         classes=_classes(options.classes, len(tokens), n),
-        seed=seeds_of(options.seed, len(tokens), n),
+        seed=candidate_seeds(options.seed, len(tokens), n),
         batch_size=batch_size,
         method=options.method,
         n_particles=options.particles,
@@ -257,14 +258,3 @@ def _paste(
         photo, _ = read_picture(source, read_url)
         for path, drawn in zip(paths[i], completions[i], strict=True):
             write_png(path, photos[i].paste(photo, drawn, regions[i].known, regions[i].box))
-
-
-def seeds_of(seed: int, n_pictures: int, n: int) -> list[int]:
-    """A seed for each completion: completion k of a picture is the same however many are asked for."""
-    import numpy as np
-
-    return [
-        int(np.random.SeedSequence((seed, picture, k)).generate_state(1, np.uint64)[0])
-        for picture in range(n_pictures)
-        for k in range(n)
-    ]

@@ -32,6 +32,7 @@ COMMANDS = {
     "classify": "name the classes of pictures, with a fine-tuned model or one of classes",
     "probe": "measure a model's features by linear classifiers, layer by layer",
     "cascade": "larger pictures, drawn from coarse to fine: autoencoder, codebooks and transformers",
+    "studio": "a page in the browser to complete and draw pictures with",
     "palette": "choose the colours that images are reduced to: palette fit",
     "tokenize": "turn images into a token store for training",
     "convert": "write a model in another format: a preset folder, Hugging Face's, OpenAI's",
@@ -191,7 +192,7 @@ def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Par
     output = group(parser, "output")
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_quiet(output, default=argparse.SUPPRESS)
-    if name not in ("sample", "convert", "download"):
+    if name not in ("sample", "convert", "download", "studio"):
         text = "end with an error where a picture, file, folder or class would be skipped"
         parser.add_argument("--strict", action="store_true", help=text)
     return parser

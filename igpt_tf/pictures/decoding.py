@@ -39,33 +39,41 @@ ON_THE_SIDE = tuple(TURNS[number] for number in (5, 6, 7, 8))
 PNG_START, JPEG_START = b"\x89PNG\r\n\x1a\n", b"\xff\xd8"
 
 
-def decode(data: bytes) -> Image.Image:
+def decode(data: bytes, most_pixels: int | None = None) -> Image.Image:
     """Decode the bytes of an image file to an image of mode RGB, or RGBA if it has transparency.
 
     Its `info["size"]` is the width and height of the whole picture, where this is decoded at a fraction of its size.
 
     Not with imageio: it drops transparency, clips 16-bit grey, and does not say what is wrong with a file.
 
+    Args:
+        data: the file.
+        most_pixels: an image of more is refused before it is decoded; None: only if memory is short.
+
     Raises:
-        UserError: if it needs too much memory.
+        UserError: if it needs too much memory, or has too many pixels.
         Exception: whatever the decoder of a file raises that is not whole.
     """
     try:
-        return _decode(data)
+        return _decode(data, most_pixels)
     except (UserError, UnidentifiedImageError, MemoryError):
         raise
     except Exception as error:
         for leaner in _with_less_metadata(data):
             try:
-                return _decode(leaner)
+                return _decode(leaner, most_pixels)
             except Exception:
                 continue
         raise error
 
 
-def _decode(data: bytes) -> Image.Image:
+def _decode(data: bytes, most_pixels: int | None) -> Image.Image:
     with _open(data) as opened:
         width, height = opened.size
+        if most_pixels is not None and width * height > most_pixels:
+            raise UserError(
+                f"expected an image of at most {most_pixels:,} pixels, got {width:,} x {height:,}: shrink it"
+            )
         _reduce(opened)
         is_16_bit = opened.mode.startswith("I;16") or (opened.mode == "I" and opened.format in ("PNG", "PPM"))
         if opened.mode in ("I", "F") and not is_16_bit:

@@ -40,29 +40,33 @@ def read_image(source: str | os.PathLike[str] | bytes) -> np.ndarray:
     return read_with_size(source)[0]
 
 
-def read_with_size(source: str | os.PathLike[str] | bytes) -> tuple[np.ndarray, tuple[int, int]]:
+def read_with_size(
+    source: str | os.PathLike[str] | bytes, most_pixels: int | None = None
+) -> tuple[np.ndarray, tuple[int, int]]:
     """Read an image as `read_image` does, and the width and height that it has in its file.
 
     Args:
         source: a path, or the bytes of a file.
+        most_pixels: an image of more is refused before it is decoded; None: only if memory is short.
     """
-    image = _read(source)
+    image = _read(source, most_pixels)
     size = image.info["size"]
     if image.mode == "RGBA":
         image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
     return np.array(image.convert("RGB")), size
 
 
-def read_with_alpha(source: str | os.PathLike[str] | bytes) -> np.ndarray:
+def read_with_alpha(source: str | os.PathLike[str] | bytes, most_pixels: int | None = None) -> np.ndarray:
     """Read an image as `read_image` does, (height, width, 4) uint8, its transparency as the fourth channel.
 
     Args:
         source: a path, or the bytes of a file.
+        most_pixels: an image of more is refused before it is decoded; None: only if memory is short.
     """
-    return np.array(_read(source).convert("RGBA"))
+    return np.array(_read(source, most_pixels).convert("RGBA"))
 
 
-def _read(source: str | os.PathLike[str] | bytes) -> Image.Image:
+def _read(source: str | os.PathLike[str] | bytes, most_pixels: int | None = None) -> Image.Image:
     """An image in mode RGB, or RGBA if it has transparency."""
     name = "the bytes given as an image" if isinstance(source, bytes) else str(source)
     try:
@@ -76,7 +80,7 @@ def _read(source: str | os.PathLike[str] | bytes) -> Image.Image:
     if not data:
         raise UserError(f"{name}: expected an image file, got an empty one")
     try:
-        return decode(data)
+        return decode(data, most_pixels)
     except UserError as error:
         raise UserError(f"{name}: {error}") from None
     except UnidentifiedImageError:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from collections.abc import Sequence
 from typing import cast
@@ -64,9 +65,22 @@ def write_png(path: str | os.PathLike[str], image: np.ndarray, scale: int = 1) -
     Raises:
         UserError: if the array is no such image, or the file cannot be written.
     """
-    data = iio.imwrite("<bytes>", _enlarge(_as_rgb(image), scale), plugin="pillow", extension=".png")
+    data = encode_png(image, scale)
     with atomic_write(path) as file:
         file.write(data)
+
+
+def encode_png(image: np.ndarray, scale: int = 1) -> bytes:
+    """The bytes of the file that `write_png` writes.
+
+    Args:
+        image: (height, width, 3), or grey (height, width, 1) or (height, width), uint8.
+        scale: every pixel becomes scale x scale.
+
+    Raises:
+        UserError: if the array is no such image.
+    """
+    return iio.imwrite("<bytes>", _enlarge(_as_rgb(image), scale), plugin="pillow", extension=".png")
 
 
 def write_gif(
@@ -91,6 +105,22 @@ def write_gif(
     Raises:
         UserError: if there is no frame, they differ in size, or the file cannot be written.
     """
+    with atomic_write(path) as file:
+        file.write(encode_gif(frames, duration_ms, hold_ms, scale))
+
+
+def encode_gif(frames: Sequence[np.ndarray], duration_ms: int = 100, hold_ms: int = 2000, scale: int = 1) -> bytes:
+    """The bytes of the file that `write_gif` writes.
+
+    Args:
+        frames: (height, width, 3) or grey (height, width, 1) uint8 images.
+        duration_ms: how long each frame stays, in milliseconds.
+        hold_ms: how long the last frame stays, in milliseconds.
+        scale: every pixel becomes scale x scale.
+
+    Raises:
+        UserError: if there is no frame, or they differ in size.
+    """
     frames = [_as_rgb(frame) for frame in frames]
     sizes = sorted({frame.shape[:2] for frame in frames})
     if len(sizes) != 1:
@@ -105,8 +135,9 @@ def write_gif(
     for image in images:
         image.putpalette(palette)
     durations = [duration_ms] * (len(images) - 1) + [hold_ms]
-    with atomic_write(path) as file:
-        images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)
+    file = io.BytesIO()
+    images[0].save(file, "GIF", save_all=True, append_images=images[1:], duration=durations, loop=0, optimize=True)
+    return file.getvalue()
 
 
 def _as_rgb(image: np.ndarray) -> np.ndarray:

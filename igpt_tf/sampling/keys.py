@@ -27,6 +27,15 @@ def image_keys(seed: int | Sequence[int], n_images: int) -> list[Key]:
     return keys
 
 
+def candidate_seeds(seed: int, n_pictures: int, n: int) -> list[int]:
+    """A seed for each of n completions of each picture: completion k is the same however many are asked for."""
+    return [
+        int(np.random.SeedSequence((seed, picture, k)).generate_state(1, np.uint64)[0])
+        for picture in range(n_pictures)
+        for k in range(n)
+    ]
+
+
 def draw_uniforms(keys: Iterable[Key], n_tokens: int) -> np.ndarray:
     """Numbers in [0, 1), one per token: float32 (keys, n_tokens), always the same for the same key.
 

@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 
 CHECKPOINTS = Path("checkpoints")
+PHOTOS = Path("examples/photos")
 _PACKAGE = Path(__file__).parents[1]
 
 
@@ -17,6 +18,11 @@ def checkpoint_folders() -> list[Path]:
     """
     folders = [CHECKPOINTS, _PACKAGE.parent / CHECKPOINTS, _PACKAGE / CHECKPOINTS, _home(), _cache()]
     return [folder for folder in folders if folder is not None]
+
+
+def photo_folder() -> Path:
+    """The folder of photographs to try: `examples/photos` beside the package, or inside it when installed."""
+    return next((folder for folder in (_PACKAGE.parent / PHOTOS, _PACKAGE / PHOTOS) if folder.is_dir()), PHOTOS)
 
 
 def download_folder() -> Path:

@@ -18,13 +18,13 @@ import igpt_tf as igpt
 from examples import run as run_line
 from examples import write_preset
 from igpt_tf.cli import complete
-from igpt_tf.cli.complete import seeds_of
 from igpt_tf.cli.pictures import SHOWN
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures import writing
 from igpt_tf.pictures.figures import BLANK
 from igpt_tf.pictures.palette import Palette
+from igpt_tf.sampling.keys import candidate_seeds
 from igpt_tf.sampling.sampler import Drawn
 from igpt_tf.storage.files import held
 
@@ -352,7 +352,7 @@ def test_completions_of_rows_are_those_of_the_library(run, preset, pictures, pal
     """In parts, so that what is finished can be kept, and yet with the same numbers."""
     images = np.stack([imageio.imread(path) for path in sorted(pictures.iterdir())])
     tokens = palette.quantize(images).repeat(3, axis=0)
-    seeds = seeds_of(5, 3, 3)
+    seeds = candidate_seeds(5, 3, 3)
     expected = igpt.complete(ImageGPT.from_preset(preset), tokens, igpt.known_rows(8, 4), seed=seeds, top_k=9)
     found = completions(run, preset, pictures, tmp_path, "--seed", 5, "--top_k", 9, "--n_sub_batch", 4)
     np.testing.assert_array_equal(found, palette.dequantize(expected))

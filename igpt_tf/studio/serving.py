@@ -1,0 +1,101 @@
+"""Where the studio listens, and until when."""
+
+from __future__ import annotations
+
+import ipaddress
+import secrets
+import socket
+from dataclasses import dataclass
+from types import FrameType
+
+import uvicorn
+
+from igpt_tf.errors import UserError
+from igpt_tf.studio.server import Studio, make_app
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where the studio listens.
+
+    Attributes:
+        sockets: open ones, of one port.
+        address: what to type into a browser.
+        hosts: values of `Host` that are answered; None: any.
+        token: part of the address, where other machines may reach it; None: none.
+    """
+
+    sockets: list[socket.socket]
+    address: str
+    hosts: frozenset[str] | None
+    token: str | None
+
+
+def open_place(host: str, port: int) -> Place:
+    """Begin to listen.
+
+    Args:
+        host: name or number of one of this machine's addresses.
+        port: of it; 0: any that is free.
+
+    Raises:
+        UserError: if there is no such address, or the port is taken.
+    """
+    try:
+        family, _, _, _, place = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.create_server(place[:2], family=family)
+    except OSError as error:
+        taken = f"expected a free `port`, got {port} ({error.strerror or error}): give another, or 0 for any"
+        raise UserError(taken, "port") from None
+    except (UnicodeError, OverflowError) as error:
+        raise UserError(f"expected `host` and `port` of this machine, got {host}:{port} ({error})") from None
+    port = listening.getsockname()[1]
+    shown = f"[{host}]" if ":" in host else host
+    if is_loopback(host):
+        names = {f"{name}:{port}" for name in (shown.lower(), "127.0.0.1", "localhost", "[::1]")}
+        return Place([listening], f"http://{shown}:{port}/", frozenset(names), None)
+    token = secrets.token_urlsafe(16)
+    return Place([listening], f"http://{shown}:{port}/?token={token}", None, token)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only programs on this machine reach an address.
+
+    Args:
+        host: its name or number.
+    """
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def serve(studio: Studio, place: Place) -> None:
+    """Answer requests until Ctrl-C, which ends drawings, too.
+
+    Args:
+        studio: what is served.
+        place: where.
+
+    Raises:
+        KeyboardInterrupt: at Ctrl-C.
+    """
+    config = uvicorn.Config(
+        make_app(studio, place.hosts, place.token),
+        log_config=None,
+        access_log=False,
+        lifespan="off",
+        ws="none",
+        server_header=False,
+    )
+    studio.warm_up()
+    _Server(config).run(place.sockets)
+
+
+class _Server(uvicorn.Server):
+    """A server that does not wait for drawings when it is to end."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """Called at Ctrl-C."""
+        self.force_exit = True
+        super().handle_exit(sig, frame)

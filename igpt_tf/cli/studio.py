@@ -9,7 +9,7 @@ import threading
 import webbrowser
 from typing import TYPE_CHECKING, Any
 
-from igpt_tf.cli.backends import choose_backend
+from igpt_tf.cli.backends import choose_backend, load_backend
 from igpt_tf.cli.console import remark, report, warn
 from igpt_tf.cli.opening import load_model, open_named_preset
 from igpt_tf.cli.parser import INTERRUPTED, group, non_negative, positive
@@ -17,6 +17,9 @@ from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from igpt_tf.studio.drawer import Drawer
     from igpt_tf.weights.presets import Preset
 
 EXAMPLES = ("", "--model nano-cifar10 --model nano-imagenet32 --port 8080")
@@ -32,8 +35,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="append",
         dest="models",
         metavar="NAME",
-        help="a model to offer, as for complete; several times for several, of which the first is loaded at once "
-        f"(default: {', '.join(MODELS)})",
+        help="a model to offer, as for complete, or a cascade; several times for several, of which the first is "
+        f"loaded at once (default: {', '.join(MODELS)})",
     )
     add(
         "--host", default="127.0.0.1", help="this machine's address to serve at; by default no other machine reaches it"
@@ -48,6 +51,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the address, and serve the page until Ctrl-C."""
     try:
+        from igpt_tf.studio.cascades import CascadeModel, find_cascade
         from igpt_tf.studio.models import StudioModel
         from igpt_tf.studio.server import Studio
         from igpt_tf.studio.serving import open_place, serve
@@ -62,8 +66,20 @@ def run(options: argparse.Namespace) -> None:
         how = argparse.Namespace(backend=options.backend, n_gpu=options.n_gpu, n_sub_batch=1)
         return load_model(how, preset, with_head=preset.n_class is not None)[0]
 
+    def load_cascade(folder: Path) -> Any:
+        load_backend(options.backend)
+        from igpt_tf.latent.cascade import Cascade
+
+        return Cascade.from_preset(folder)
+
+    def open_model(name: str) -> Drawer:
+        folder = find_cascade(name)
+        if folder is not None:
+            return CascadeModel(name, folder, load_cascade)
+        return StudioModel(name, open_named_preset(name), load)
+
     names = dict.fromkeys(options.models or MODELS)
-    studio = Studio([StudioModel(name, open_named_preset(name), load) for name in names], command("").strip())
+    studio = Studio([open_model(name) for name in names], command("").strip())
     place = open_place(options.host, options.port)
     if place.token is not None:
         warn(f"--host {options.host}: everybody who has the whole address, with its token, can use this machine")

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+import math
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,7 @@ from igpt_tf.latent.cascade_folder import read_parts, write_parts
 from igpt_tf.latent.codebook import Codebook
 from igpt_tf.latent.reconstruct import decode_maps, encode_images
 from igpt_tf.latent.refiner import Refiner
-from igpt_tf.latent.stages import check_models, draw_first, known_codes
+from igpt_tf.latent.stages import check_models, draw_first, fill_mean, known_codes
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling.api import sampler_of
 from igpt_tf.sampling.controls import Controls
@@ -172,7 +173,7 @@ class Cascade:
             codes.append(draw_first(self.counts, of_stages[0], seed, range(first, first + n)))
         for stage in range(len(codes), self.n_stages):
             sampler = sampler_of(self.models[stage - 1])
-            tokens = np.zeros((n, self._n_codes(stage)), np.int32)
+            tokens = np.zeros((n, math.prod(self.grids[stage])), np.int32)
             codes.append(
                 sampler.complete(
                     tokens,
@@ -218,12 +219,7 @@ class Cascade:
             UserError: if sizes do not fit, nothing is known, or a number is invalid.
         """
         known = np.broadcast_to(known, images.shape[:3])
-        if not known.any(axis=(1, 2)).all():
-            raise UserError("expected some known pixels in every image, got none: draw new images instead")
-        filled = images.copy()
-        for image, there in zip(filled, known, strict=True):
-            image[~there] = np.round(image[there].mean(axis=0)).astype(np.uint8)
-        own = self.encode(filled)
+        own = self.encode(fill_mean(images, known))
         of_stages = self._of_stages("controls", controls)
         codes = own[0]
         for stage in range(1, self.n_stages):
@@ -239,6 +235,40 @@ class Cascade:
                 progress=progress,
             )
         return np.where(known[..., None], images, self.decode(codes))
+
+    def stream(
+        self,
+        images: np.ndarray,
+        known: np.ndarray,
+        *,
+        controls: Controls = UNFILTERED,
+        method: str = "auto",
+        n_particles: int = 32,
+        seed: int = 0,
+        first: int = 0,
+    ) -> Iterator[tuple[int, int, np.ndarray]]:
+        """Draw as `draw`, where nothing is known, or else as `complete`, all images at once.
+
+        Yields:
+            The stage, how many rows of its codes are final, and these codes (N, T), after each row.
+        """
+        known = np.broadcast_to(known, images.shape[:3])
+        numbers = range(first, first + len(images))
+        own = self.encode(fill_mean(images, known)) if known.any() else []
+        codes = own[0] if own else draw_first(self.counts, controls, seed, numbers)
+        yield 0, 1, codes
+        for stage in range(1, self.n_stages):
+            steps = sampler_of(self.models[stage - 1]).stream(
+                own[stage] if own else np.zeros((len(images), math.prod(self.grids[stage])), np.int32),
+                known_codes(known, self.map_size, self.grids[stage]),
+                controls,
+                classes=self._condition(stage, codes),
+                seed=self._seeds(seed, stage, numbers),
+                method=method,
+                n_particles=n_particles,
+            )
+            for rows, codes in steps:
+                yield stage, rows, codes
 
     @classmethod
     def from_preset(cls, folder: str | Path) -> Cascade:
@@ -275,10 +305,6 @@ class Cascade:
             raise UserError(f"expected `stage` from 0 to {self.n_stages - 1}, got {stage}", "stage")
         return stage
 
-    def _n_codes(self, stage: int) -> int:
-        rows, columns = self.grids[stage]
-        return rows * columns
-
     def _of_stages(self, name: str, values: Any) -> list[Any]:
         """A value for each stage."""
         if not isinstance(values, Sequence):
@@ -288,7 +314,7 @@ class Cascade:
         return list(values)
 
     def _given(self, stage: int, n: int, codes: np.ndarray) -> np.ndarray:
-        shape = n, self._n_codes(self._stage(stage))
+        shape = n, math.prod(self.grids[self._stage(stage)])
         if np.shape(codes) != shape:
             raise UserError(f"expected given codes of shape {shape} in stage {stage}, got {np.shape(codes)}", "given")
         check_values(codes, len(self.codebooks[stage]), "codebook")

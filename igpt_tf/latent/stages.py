@@ -73,6 +73,24 @@ def draw_first(counts: np.ndarray, controls: Controls, seed: int, numbers: Seque
     return np.minimum(np.searchsorted(edges, draws, side="right"), len(edges) - 1).astype(np.int32)[:, None]
 
 
+def fill_mean(images: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Images (N, height, width, 3) uint8 with the mean of their known pixels in place of unknown ones.
+
+    Args:
+        images: of which unknown pixels do not matter.
+        known: booleans (N, height, width).
+
+    Raises:
+        UserError: if nothing is known of an image.
+    """
+    if not known.any(axis=(1, 2)).all():
+        raise UserError("expected some known pixels in every image, got none: draw new images instead")
+    filled = images.copy()
+    for image, there in zip(filled, known, strict=True):
+        image[~there] = np.round(image[there].mean(axis=0)).astype(np.uint8)
+    return filled
+
+
 def known_codes(known: np.ndarray, map_size: Grid, grid: Grid) -> np.ndarray:
     """Which codes (N, T) are given, as their patches lie more than `MARGIN` positions away from unknown pixels.
 

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from igpt_tf.sampling.controls import Controls
 from igpt_tf.studio.orders import Order
 
 MASK_FILE = "mask.png"
@@ -25,16 +26,28 @@ def command_of(order: Order, n_px: int, is_smc: bool, at_once: int, program: str
     """
     picture = f"./{order.picture}" if order.picture.startswith("-") else order.picture
     region = [] if order.known is None else _region(order.known, n_px)
-    words = ["sample"] if order.tokens is None else ["complete", picture, *region, "--method", order.method]
+    method = [] if order.method == "auto" else ["--method", order.method]
+    words = ["sample"] if order.tokens is None else ["complete", picture, *region, *method]
     words += ["--particles", order.particles] if is_smc else []
     words += ["--model", order.model, "--n", order.n, "--seed", order.seed, "--n_sub_batch", at_once]
-    for name, default in DEFAULTS.items():
-        value = getattr(order.controls, name)
-        if value != default:
-            words += [f"--{name}", f"{value:g}" if float(f"{value:g}") == value else repr(value)]
+    words += options_of(order.controls)
     if order.class_name is not None:
         words += ["--class_name", order.class_name]
     return f"{program} {_quoted(words)}"
+
+
+def options_of(controls: Controls) -> list[str]:
+    """The options of temperature, filters and guidance that are not as usual.
+
+    Args:
+        controls: the values.
+    """
+    words = []
+    for name, default in DEFAULTS.items():
+        value = getattr(controls, name)
+        if value != default:
+            words += [f"--{name}", f"{value:g}" if float(f"{value:g}") == value else repr(value)]
+    return words
 
 
 def _region(known: np.ndarray, n_px: int) -> list[str]:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import threading
 import warnings
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -18,7 +20,7 @@ from igpt_tf.pictures.imaging import read_with_alpha, read_with_size
 from igpt_tf.pictures.photograph import Photograph
 from igpt_tf.pictures.writing import encode_gif, encode_png, grid
 from igpt_tf.sampling.region import known_by_mask
-from igpt_tf.studio.models import StudioModel
+from igpt_tf.studio.drawer import Drawer
 
 # Pixels of a picture: a file of a few kilobytes may claim to have more than fit into memory.
 MOST_PIXELS = 100_000_000
@@ -30,7 +32,7 @@ _decoding = threading.Lock()
 Crop = tuple[int, int, int]
 
 
-def open_picture(data: bytes, model: StudioModel, crop: Crop | None) -> dict[str, Any]:
+def open_picture(data: bytes, model: Drawer, crop: Crop | None) -> dict[str, Any]:
     """What the model sees of a picture's file.
 
     Args:
@@ -44,7 +46,7 @@ def open_picture(data: bytes, model: StudioModel, crop: Crop | None) -> dict[str
     Raises:
         UserError: if it cannot be read, or the square is not inside the picture.
     """
-    with _decoding:
+    with _decoding, _of_a_file():
         picture, (width, height) = read_with_size(data, MOST_PIXELS)
     central = Photograph("", width, height)
     left, top, side = crop or (central.left, central.top, central.side)
@@ -75,13 +77,13 @@ def open_mask(data: bytes, n_px: int) -> dict[str, Any]:
     Raises:
         UserError: if it is no mask.
     """
-    with _decoding, warnings.catch_warnings(record=True) as caught:
+    with _decoding, _of_a_file(), warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always", Notice)
         known = known_by_mask(read_with_alpha(data, MOST_PIXELS), n_px)
     return {"known": known.astype(int).tolist(), "notice": "; ".join(str(one.message) for one in caught)}
 
 
-def png_of(model: StudioModel, images: np.ndarray, scale: int) -> bytes:
+def png_of(model: Drawer, images: np.ndarray, scale: int) -> bytes:
     """A PNG file of an image, or of the grid of several.
 
     Args:
@@ -89,13 +91,13 @@ def png_of(model: StudioModel, images: np.ndarray, scale: int) -> bytes:
         images: (N, T) tokens.
         scale: every pixel becomes scale x scale.
     """
-    pictures = model.palette.dequantize(images)
+    pictures = model.pictures(images)
     if len(pictures) == 1:
         return encode_png(pictures[0], scale)
     return encode_png(grid(in_rows(pictures, _columns(len(pictures))), scale=scale))
 
 
-def gif_of(model: StudioModel, images: np.ndarray, known: np.ndarray, scale: int) -> bytes:
+def gif_of(model: Drawer, images: np.ndarray, known: np.ndarray, scale: int) -> bytes:
     """A GIF file that shows images being drawn, pixel by pixel.
 
     Args:
@@ -105,7 +107,7 @@ def gif_of(model: StudioModel, images: np.ndarray, known: np.ndarray, scale: int
         scale: every pixel becomes scale x scale.
     """
     layout = in_rows(range(len(images)), _columns(len(images)))
-    return encode_gif(film(model.palette.dequantize(images), known, layout), scale=scale)
+    return encode_gif(film(model.pictures(images), known, layout), scale=scale)
 
 
 def mask_png(known: np.ndarray) -> bytes:
@@ -116,6 +118,15 @@ def mask_png(known: np.ndarray) -> bytes:
     """
     side = round(len(known) ** 0.5)
     return encode_png(np.where(known, np.uint8(0), np.uint8(255)).reshape(side, side))
+
+
+@contextlib.contextmanager
+def _of_a_file() -> Iterator[None]:
+    """Messages of errors without the name that bytes have there."""
+    try:
+        yield
+    except UserError as error:
+        raise UserError(str(error).removeprefix("the bytes given as an image: ")) from error
 
 
 def _columns(n: int) -> int:

@@ -24,9 +24,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from igpt_tf.errors import UserError, listed
 from igpt_tf.storage.places import photo_folder
 from igpt_tf.studio import pictures
+from igpt_tf.studio.drawer import Drawer
 from igpt_tf.studio.guard import OWN_HEADER, Guard
 from igpt_tf.studio.line import FullError, Line
-from igpt_tf.studio.models import StudioModel
 from igpt_tf.studio.orders import MOST_SCALE, Order, image_arrays, known_array, order_of, parse, whole
 from igpt_tf.studio.worker import Worker
 
@@ -49,13 +49,13 @@ class Studio:
         worker: computes.
     """
 
-    def __init__(self, models: Sequence[StudioModel], program: str = "igpt") -> None:
+    def __init__(self, models: Sequence[Drawer], program: str = "igpt") -> None:
         self.models = {model.name: model for model in models}
         self.program = program
         self.photos = {path.name: path for path in sorted(photo_folder().glob("*.jpg"))}
         self.line, self.worker = Line(), Worker()
 
-    def model(self, name: Any) -> StudioModel:
+    def model(self, name: Any) -> Drawer:
         """The model of a name.
 
         Args:
@@ -80,7 +80,7 @@ class Studio:
         """Load the first model, and compile what a first drawing needs."""
         self.warm(next(iter(self.models.values())))
 
-    def warm(self, model: StudioModel) -> None:
+    def warm(self, model: Drawer) -> None:
         """Load a model and compile its programs, row by row, so that others are not kept waiting.
 
         Args:
@@ -185,7 +185,7 @@ class _Rows(StreamingResponse):
             await super().__call__(scope, receive, send)
 
 
-async def _rows(studio: Studio, model: StudioModel, order: Order, client: str) -> AsyncGenerator[str]:
+async def _rows(studio: Studio, model: Drawer, order: Order, client: str) -> AsyncGenerator[str]:
     """A line of JSON for each event; when the browser is gone, the drawing ends after its row."""
     steps, ticket = None, studio.line.join(client)
     try:
@@ -243,7 +243,7 @@ async def _mask_png(studio: Studio, request: Request) -> Response:
     return Response(pictures.mask_png(known_array(fields.get("known"), model.n_tokens)), media_type="image/png")
 
 
-def _figure(studio: Studio, body: bytes) -> tuple[StudioModel, np.ndarray, int, np.ndarray]:
+def _figure(studio: Studio, body: bytes) -> tuple[Drawer, np.ndarray, int, np.ndarray]:
     """The model, the images (N, T), the scale and the known tokens (T,) of a request for a file."""
     fields = parse(body)
     model = studio.model(fields.get("model"))

@@ -143,3 +143,22 @@ def test_what_cannot_be_asked_for(cascade):
     one_line_error(lambda: cascade.draw(2, given=[np.zeros((1, 1), int)]), match="given codes of shape")
     one_line_error(lambda: cascade.draw(1, given=[np.full((1, 1), 9)]), match="from 0 to 2, got 9")
     one_line_error(lambda: cascade.complete(IMAGES, np.zeros((16, 16), bool)), match="some known pixels")
+
+
+@pytest.mark.parametrize("rows", [0, 8])
+def test_what_is_streamed_is_what_is_drawn_or_completed(cascade, rows):
+    known = np.arange(16)[:, None] < np.full(16, rows)
+    how = {"controls": Controls(0.8), "seed": 4}
+    steps = list(cascade.stream(IMAGES, known, n_particles=3, **how))
+    assert [(stage, row) for stage, row, _ in steps if stage < 2][-1] == (1, 2)
+    assert {stage for stage, _, _ in steps} == {0, 1, 2}
+    codes = steps[-1][2]
+    if rows:
+        drawn = cascade.complete(IMAGES, known, n_particles=3, **how)
+        np.testing.assert_array_equal(np.where(known[..., None], IMAGES, cascade.decode(codes)), drawn)
+    else:
+        for stage, expected in enumerate(cascade.draw(3, **how)):
+            np.testing.assert_array_equal([step for step in steps if step[0] == stage][-1][2], expected)
+    np.testing.assert_array_equal(
+        list(cascade.stream(IMAGES[1:], known, first=1, n_particles=3, **how))[-1][2], codes[1:]
+    )

@@ -9,10 +9,14 @@ import threading
 import imageio.v3 as imageio
 import numpy as np
 import pytest
+from latent_examples import tiny_cascade
 from studio_serving import load, served, studio_of
 
 from examples import ROOT, run
+from igpt_tf.latent.cascade import Cascade
 from igpt_tf.sampling import known_outside_box
+from igpt_tf.studio.cascades import CascadeModel
+from igpt_tf.studio.server import Studio
 
 CHROMIUM = next((path for path in map(shutil.which, ("chromium", "chromium-browser", "google-chrome")) if path), None)
 
@@ -280,6 +284,28 @@ def test_several_browsers_see_their_places(chromium, preset):
         for page in pages:
             assert page.problems == []
             page.close()
+
+
+def test_a_cascade_shows_its_stages(chromium, tmp_path):
+    tiny_cascade().save_to_preset(tmp_path)
+    model = CascadeModel(str(tmp_path), tmp_path, Cascade.from_preset)
+    with served(Studio([model])) as address:
+        page = open_page(chromium, address)
+        page.evaluate("""() => {
+            window.stages = [];
+            new MutationObserver(() => window.stages.push(document.querySelector('#progress-text').textContent))
+                .observe(document.querySelector('#progress-text'), {childList: true});
+        }""")
+        page.click("#nothing")
+        draw(page)
+        stages = [text[:12] for text in page.evaluate("stages") if text.startswith("stage")]
+        assert list(dict.fromkeys(stages)) == ["stage 1 of 3", "stage 2 of 3", "stage 3 of 3"]
+        page.click(".card .picture >> nth=0")
+        page.click("#viewer button:has-text('Keep and go on')")
+        page.wait_for_selector("#nothing[aria-pressed=false]")
+        assert draw(page)["known"] == [1] * 128 + [0] * 128
+        assert page.is_hidden("#copy") and page.is_hidden("#surprise") and page.problems == []
+        page.close()
 
 
 @pytest.mark.parametrize("width", [360, 640, 1024])

@@ -82,7 +82,7 @@ def test_rows_arrive_one_after_another_and_are_those_of_the_sampler(client, fiel
     np.testing.assert_array_equal(rows[-1]["tokens"], expected)
     nats = score(load(open_preset(preset)), expected)
     np.testing.assert_allclose(events[-1]["nats"], nats, atol=1e-3)
-    assert events[-1]["command"].startswith("igpt complete picture.png --rows 4 --method auto")
+    assert events[-1]["command"].startswith("igpt complete picture.png --rows 4 --model")
 
 
 def test_a_hole_is_drawn_by_smc_whose_rows_are_provisional(client, fields, sampler):
@@ -97,7 +97,7 @@ def test_a_hole_is_drawn_by_smc_whose_rows_are_provisional(client, fields, sampl
     expected = sampler.complete(tokens, known, seed=seeds, n_particles=20, method="smc")
     drawn = [event["tokens"][0] for event in rows if not event["provisional"]]
     np.testing.assert_array_equal(drawn, expected)
-    assert "--box 2,2,3,3 --method auto --particles 20" in events[-1]["command"]
+    assert "--box 2,2,3,3 --particles 20" in events[-1]["command"]
 
 
 def test_images_from_nothing_are_those_of_sample(client, fields, sampler):

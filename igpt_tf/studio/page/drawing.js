@@ -54,13 +54,14 @@ export class Drawing {
       // Compiling is over when the first row is there.
       if (event.progress > 0) this.begun ??= [performance.now(), event.progress];
       this.report(event.progress, event.progress > 0 ? this.left(event) : $("progress-text").textContent);
-    } else if (event.nats) this.report(1, "done");
+    } else if (event.command !== undefined) this.report(1, "done");
   }
 
   left(event) {
     const [start, first] = this.begun;
     const seconds = (performance.now() - start) / 1000;
-    const rows = `row ${event.row}${event.provisional ? ", provisional" : ""}`;
+    const rows = event.stages ? `stage ${event.stage} of ${event.stages}`
+      : `row ${event.row}${event.provisional ? ", provisional" : ""}`;
     if (event.progress <= first) return rows;
     const left = (seconds / (event.progress - first)) * (1 - event.progress);
     return `${rows}, ${left < 1.5 ? "about a second" : `about ${Math.round(left)} s`} left`;

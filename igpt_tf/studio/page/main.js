@@ -76,6 +76,7 @@ async function chooseModel(name) {
   model = models.find((one) => one.name === name);
   showModel();
   $("classify").hidden = !model.can_classify;
+  $("surprise").hidden = !model.has_likelihood;
   $("class-fields").hidden = !model.classes.length;
   const options = model.classes.map((one) => make("option", { value: one }, one));
   $("class").replaceChildren(make("option", { value: "" }, "any"), ...options);
@@ -186,10 +187,11 @@ function showCommand(run) {
   $("command").showModal();
 }
 
-async function saveAll(path, name, more) {
-  const { run } = results;
+// Saves all candidates in one file, each about `side` pixels wide.
+async function saveAll(path, name, side) {
+  const { run } = results, scale = Math.min(32, Math.max(1, Math.floor(side / run.model.n_px)));
   const images = run.candidates.map((candidate) => candidate.tokens);
-  const fields = { model: run.model.name, images, known: run.known.map(Number), ...more };
+  const fields = { model: run.model.name, images, known: run.known.map(Number), scale };
   try { save(await getFile(path, fields), name); } catch (error) { complain(error); }
 }
 
@@ -242,8 +244,8 @@ function connect() {
     $("seed").value = fields.seed + 1;
     draw({ ...fields, seed: fields.seed + 1 }, before, of);
   });
-  $("save-grid").addEventListener("click", () => saveAll("png", "studio-grid.png", { scale: 8 }));
-  $("save-gif").addEventListener("click", () => saveAll("gif", "studio.gif", { scale: 6 }));
+  $("save-grid").addEventListener("click", () => saveAll("png", "studio-grid.png", 256));
+  $("save-gif").addEventListener("click", () => saveAll("gif", "studio.gif", 192));
   $("copy").addEventListener("click", () => showCommand(results.run));
   connectKeys({ editor, source, drawing, chooseTool, loadMask });
 }

@@ -5,6 +5,10 @@ const VEIL_SHARE = 0.8;
 // From no surprise to much: dark violet, red, yellow; brighter all the way.
 const HEAT = [[13, 8, 45], [84, 15, 109], [187, 55, 84], [249, 142, 9], [252, 255, 164]];
 
+// Red, green and blue of a token, which is a number of the palette's, or is a colour itself.
+export const colorOf = (model, token) =>
+  model.palette ? model.palette[token] : [token >> 16, (token >> 8) & 255, token & 255];
+
 const share = (from, to, part) => from.map((value, i) => Math.round(value + (to[i] - value) * part));
 
 // Paints tokens on a canvas; where `shown` is 0, the pixel is left blank.
@@ -14,7 +18,7 @@ export function paint(canvas, tokens, model, shown = null) {
   const image = new ImageData(n, n);
   for (let i = 0; i < n * n; i++) {
     const isShown = shown === null || shown[i];
-    image.data.set(isShown ? model.palette[tokens[i]] : VEIL, 4 * i);
+    image.data.set(isShown ? colorOf(model, tokens[i]) : VEIL, 4 * i);
     image.data[4 * i + 3] = isShown ? 255 : 60;
   }
   canvas.getContext("2d").putImageData(image, 0, 0);
@@ -25,7 +29,7 @@ export function veiled(tokens, known, model) {
   const n = model.n_px;
   const image = new ImageData(n, n);
   for (let i = 0; i < n * n; i++) {
-    const color = tokens ? model.palette[tokens[i]] : VEIL;
+    const color = tokens ? colorOf(model, tokens[i]) : VEIL;
     image.data.set(known[i] ? color : share(color, VEIL, VEIL_SHARE), 4 * i);
     image.data[4 * i + 3] = 255;
   }

@@ -64,8 +64,8 @@ export class Results {
         card.box.classList.toggle("provisional", event.provisional);
         card.box.classList.toggle("drawn", event.row >= run.model.n_px);
       });
-    } else if (event.nats) {
-      event.nats.forEach((nats, i) => { run.candidates[i].nats = nats; });
+    } else if (event.command !== undefined) {
+      event.nats?.forEach((nats, i) => { run.candidates[i].nats = nats; });
       run.command = event.command;
       this.finish();
     }
@@ -74,10 +74,12 @@ export class Results {
   finish() {
     const { run } = this;
     run.isDone = true;
-    const best = Math.max(...run.candidates.map(likelihood));
+    const best = run.model.has_likelihood ? Math.max(...run.candidates.map(likelihood)) : null;
     for (const { box, button, text, keep, candidate } of this.cards) {
-      const number = likelihood(candidate);
       button.disabled = keep.disabled = false;
+      button.setAttribute("aria-label", `${nameOf(run, candidate)}: open`);
+      if (best === null) continue;
+      const number = likelihood(candidate);
       button.setAttribute("aria-label", `${nameOf(run, candidate)}, log-likelihood ${Math.round(number)} nats: open`);
       text.textContent = `${run.fields.seed} \u00b7 ${candidate.number + 1}`;
       const isBest = number === best && run.candidates.length > 1;
@@ -87,6 +89,7 @@ export class Results {
       box.classList.toggle("best", isBest);
     }
     $("results-tools").hidden = false;
+    $("copy").hidden = !run.command;
     this.addToGallery(run);
   }
 

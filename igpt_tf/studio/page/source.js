@@ -87,6 +87,7 @@ export class Source {
     if (!isGiven) return;
     paint($("seen"), this.tokens, model);
     $("crop-text").textContent = `${this.cropper.width} \u00d7 ${this.cropper.height}: move or scale the crop`;
-    $("seen-text").textContent = `what the model sees: ${model.n_px} \u00d7 ${model.n_px}, ${model.n_vocab} colours`;
+    $("seen-text").textContent = `what the model sees: ${model.n_px} \u00d7 ${model.n_px}, ${
+      model.palette ? model.n_vocab : "all"} colours`;
   }
 }

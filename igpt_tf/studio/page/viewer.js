@@ -5,7 +5,8 @@ import { $, complain, make, save, thousands } from "./dom.js";
 import { heatColor, paint, paintHeat, sum } from "./pixels.js";
 import { likelihood, nameOf } from "./results.js";
 
-const ENLARGED = 16;
+// Times that a picture is enlarged, as `igpt complete` does; larger ones to about this many pixels.
+const TIMES = 16, ENLARGED = 512;
 
 export function bars(classes) {
   return classes.map(({ name, probability }) => {
@@ -31,16 +32,15 @@ export class Viewer {
   showCandidate(run, candidate) {
     const isDrawn = (i) => !run.known[i];
     const n = sum(run.known.map((x) => 1 - x));
-    const facts = [
-      ["Model", run.model.name],
-      ["Seed", `${run.fields.seed}, no. ${candidate.number + 1}`],
-      ["Log-likelihood", `${thousands(likelihood(candidate))} nats`],
-      ["Drawn pixels", `${n}, ${(sum(candidate.nats, isDrawn) / n).toFixed(2)} nats each`],
-    ];
-    const actions = [
-      this.action("Keep and go on", () => { this.dialog.close(); this.keep(run, candidate); }, "primary"),
-      this.action("Copy command", () => this.copy(run)),
-    ];
+    const facts = [["Model", run.model.name], ["Seed", `${run.fields.seed}, no. ${candidate.number + 1}`]];
+    if (candidate.nats) {
+      const each = (sum(candidate.nats, isDrawn) / n).toFixed(2);
+      facts.push(["Log-likelihood", `${thousands(likelihood(candidate))} nats`]);
+      facts.push(["Drawn pixels", `${n}, ${each} nats each`]);
+    }
+    const keep = () => { this.dialog.close(); this.keep(run, candidate); };
+    const actions = [this.action("Keep and go on", keep, "primary")];
+    if (run.command) actions.push(this.action("Copy command", () => this.copy(run)));
     const name = `studio-${run.fields.seed}-${candidate.number + 1}`;
     this.show(run.model, candidate.tokens, { title: "Candidate", facts, actions, before: run.before, name });
     this.nats = candidate.nats;
@@ -69,17 +69,18 @@ export class Viewer {
     });
     this.legend = make("p", { className: "note legend", hidden: true });
     this.tabs = make("div", { className: "segments", role: "group", "aria-label": "View" });
-    const views = { picture: "Picture", ...(before && { compare: "Before and after" }), surprise: "Surprise" };
+    const views = { picture: "Picture", ...(before && { compare: "Before and after" }), ...(model.has_likelihood && { surprise: "Surprise" }) };
     for (const [view, label] of Object.entries(views)) {
       const button = make("button", { type: "button", "aria-pressed": "false", onclick: () => this.look(view) }, label);
       button.dataset.view = view;
       this.tabs.append(button);
     }
+    const times = model.palette ? TIMES : Math.max(1, Math.floor(ENLARGED / model.n_px));
     const found = make("div", { className: "bars", "aria-live": "polite" });
     const more = [
       ...actions,
       this.action(`Save PNG, ${model.n_px} px`, () => savePng(model, tokens, 1, name)),
-      this.action(`Save PNG, ${model.n_px * ENLARGED} px`, () => savePng(model, tokens, ENLARGED, name)),
+      this.action(`Save PNG, ${model.n_px * times} px`, () => savePng(model, tokens, times, name)),
     ];
     if (model.can_classify) {
       more.push(this.action("Name it", async () => {

@@ -64,6 +64,7 @@ bench: $(VENV)/.installed-dev $(VENV)/.installed-hf
 	$(BIN)/python -m benchmarks.store
 	$(BIN)/python -m benchmarks.training
 	$(BIN)/python -m benchmarks.features --images 16
+	$(BIN)/python -m benchmarks.studio --seconds 60
 
 clean:
 	rm -rf out $(OLDEST) .pytest_cache .ruff_cache

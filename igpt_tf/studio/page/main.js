@@ -227,6 +227,7 @@ function connect() {
     button.addEventListener("click", () => chooseTool(button.dataset.tool));
   }
   $("rows").addEventListener("pointerdown", () => editor.remember());
+  $("rows").addEventListener("keydown", (event) => { if (event.key !== "Tab") editor.remember(); });
   $("rows").addEventListener("input", () => editor.setRows(Number($("rows").value)));
   $("size").addEventListener("input", () => editor.setSize(Number($("size").value)));
   for (const name of ["undo", "redo", "invert", "clear"]) $(name).addEventListener("click", () => editor[name]());

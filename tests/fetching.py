@@ -9,12 +9,14 @@ from pathlib import Path
 
 from http_server import Remote, cut
 
-from igpt_tf.download.batch import RemoteFile, fetch_all, summarize
-from igpt_tf.download.connection import Patience
+from igpt_tf.cli.download import summarize
+from igpt_tf.download import RemoteFile
+from igpt_tf.download.files import fetch_all
+from igpt_tf.download.http import Patience
 from igpt_tf.download.openai import checkpoint_files
 
 ROOT = Path(__file__).parents[1]
-HASTY = Patience(retries=3, connect_s=2.0, read_s=2.0, delay=lambda failures: 0.0)
+HASTY = Patience(retries=3, connect_s=2.0, read_s=2.0, backoff_s=0.0)
 DATA = random.Random(0).randbytes(200_000)
 PALETTE = "/color-clusters/kmeans_centers.npy"
 PAGE = b"\n<!DOCTYPE html><html><body>Please log in</body></html>"
@@ -35,10 +37,9 @@ def fetch(server, tmp_path, *names, patience=HASTY, **options):
 
 def fails(server, tmp_path, **options):
     """Fetch `/x`, which must fail alone, and return the one line about it."""
-    outcome = fetch(server, tmp_path, **options)
-    assert not outcome.arrivals
+    (download,) = fetch(server, tmp_path, **options)
     assert not (tmp_path / "x").exists()
-    (line,) = summarize(outcome.failures)
+    (line,) = summarize([download.error])
     assert "\n" not in line
     return line
 

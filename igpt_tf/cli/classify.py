@@ -25,7 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Classify every picture and print a line for each."""
     preset = open_model(options)
-    from igpt_tf.download.single import read_url
+    from igpt_tf.download.http import read_url
     from igpt_tf.pictures.palette import quantize
     from igpt_tf.pictures.reading import read_pictures
 

@@ -164,7 +164,7 @@ def _read(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], 
     """Paths or addresses, sizes, and central squares (N, n_px, n_px, 3) of the photographs."""
     import numpy as np
 
-    from igpt_tf.download.single import read_url
+    from igpt_tf.download.http import read_url
     from igpt_tf.pictures.crop import resize_and_crop
     from igpt_tf.pictures.photograph import Photograph
     from igpt_tf.pictures.reading import each_picture
@@ -249,7 +249,7 @@ def _paste(
     paths: list[list[Path]],
 ) -> None:
     """Write every photograph with what was drawn in its place."""
-    from igpt_tf.download.single import read_url
+    from igpt_tf.download.http import read_url
     from igpt_tf.pictures.reading import read_picture
     from igpt_tf.pictures.writing import write_png
 

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
 import os
 import shlex
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,11 +14,11 @@ from igpt_tf.cli.console import remark, report, warn
 from igpt_tf.cli.parser import DONE, FAILED, non_negative, positive
 from igpt_tf.cli.program import command, program
 from igpt_tf.errors import UsageError, UserError
-from igpt_tf.progress import ProgressBar, is_watched
+from igpt_tf.progress import ProgressBar
 from igpt_tf.storage.places import CHECKPOINTS, download_folder
 
 if TYPE_CHECKING:
-    from igpt_tf.download.transfer import Meter
+    from igpt_tf.download.http import FetchError
 
 # What the library advises, and the flag for it.
 FLAGS = {"another folder": "--download_dir", "another mirror": "--base_url"}
@@ -82,8 +81,9 @@ def run(options: argparse.Namespace) -> int:
 
 
 def _download(options: argparse.Namespace) -> int:
-    from igpt_tf.download.batch import fetch_all, summarize
-    from igpt_tf.download.connection import Patience
+    from igpt_tf.download.disk import size_of
+    from igpt_tf.download.files import fetch_all
+    from igpt_tf.download.http import Patience
     from igpt_tf.download.openai import STEPS, checkpoint_files, dataset_files, palette_file
 
     options.ckpt = options.ckpt or STEPS[-1]
@@ -94,31 +94,35 @@ def _download(options: argparse.Namespace) -> int:
         files.append(palette_file(options.download_dir, root))
     if options.dataset:
         files += dataset_files(options.dataset, options.download_dir, root)
-    with contextlib.closing(_Bar()) as bar:
-        outcome = fetch_all(
-            files,
-            options.base_url,
-            jobs=options.jobs,
-            patience=Patience(retries=options.retries),
-            progress=bar.show,
-            notify=bar.say,
-        )
+    with ProgressBar(unit="B", unit_scale=True, leave=True) as bar:
+        found = fetch_all(files, options.base_url, options.jobs, Patience(retries=options.retries), bar)
+    there = [(str(one.file.path), size_of(one.file.path), one.fetched) for one in found if not one.error]
+    failures = [one.error for one in found if one.error]
     result = {
-        "files": [{"path": str(one.path), "bytes": one.bytes, "fetched": one.fetched} for one in outcome.arrivals],
-        "failed": [{"url": one.url, "reason": one.reason} for one in outcome.failures],
+        "files": [{"path": path, "bytes": size, "fetched": fetched} for path, size, fetched in there],
+        "failed": [{"url": one.url, "reason": one.reason} for one in failures],
     }
-    if outcome.arrivals or options.json:
-        report(options, result, *(str(one.path) for one in outcome.arrivals))
-    for line in summarize(outcome.failures):
+    if there or options.json:
+        report(options, result, *(path for path, _, _ in there))
+    for line in summarize(failures):
         warn(_with_flags(line))
-    if outcome.failures:
-        count = f"{len(outcome.arrivals)} of {len(files)} files are in place, {len(outcome.failures)} are not"
+    if failures:
+        count = f"{len(there)} of {len(files)} files are in place, {len(failures)} are not"
         warn(f"Not complete: {count}; what was fetched is kept.")
         return FAILED
-    kept = sum(not arrival.fetched for arrival in outcome.arrivals)
-    remark(f"Done: {len(files) - kept} downloaded, {kept} there before.")
+    fetched = sum(fetched for _, _, fetched in there)
+    remark(f"Done: {fetched} downloaded, {len(files) - fetched} there before.")
     remark(f"Next: {_next_step(options)}")
     return DONE
+
+
+def summarize(failures: Sequence[FetchError]) -> list[str]:
+    """One line for each way in which files failed, however many did."""
+    groups: dict[str, list[FetchError]] = {}
+    for failure in failures:
+        groups.setdefault(failure.reason, []).append(failure)
+    others = {reason: f" (and {len(group) - 1} more files)" if group[1:] else "" for reason, group in groups.items()}
+    return [f"{group[0].url}{others[reason]}: {reason}." for reason, group in groups.items()]
 
 
 def _with_flags(line: str) -> str:
@@ -141,33 +145,3 @@ def _next_step(options: argparse.Namespace) -> str:
     # A BERT model cannot draw pixels one after another.
     task = "eval --data_path FOLDER_OF_PICTURES" if options.bert else "sample"
     return command(f"{task} --model {shlex.quote(str(prefix))} --palette {shlex.quote(str(palette))}")
-
-
-class _Bar:
-    """One bar for all bytes, on stderr, made when the first of them are expected."""
-
-    def __init__(self) -> None:
-        self._bar: ProgressBar | None = None
-        self._patient = is_watched()
-
-    def close(self) -> None:
-        """End the bar, if there is one."""
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, meter: Meter) -> None:
-        """Draw the progress."""
-        if self._bar is None and meter.total:
-            self._bar = ProgressBar(total=meter.total, initial=meter.done, unit="B", unit_scale=True, leave=True)
-        if self._bar is not None:
-            self._bar.total = meter.total
-            self._bar.set_postfix_str(f"waiting: {meter.trouble}" if meter.trouble else "", refresh=False)
-            self._bar.update(meter.done - self._bar.n)
-        elif meter.trouble and self._patient:
-            # Before there is a bar, somebody who looks at a terminal wants to know why nothing happens.
-            self._patient = False
-            remark(f"Waiting for the server: {meter.trouble}.")
-
-    def say(self, line: str) -> None:
-        """Print a line, above the bar if there is one."""
-        ProgressBar.write(line, file=sys.stderr)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.download.single import read_url
+from igpt_tf.download.http import read_url
 from igpt_tf.errors import UserError
 from igpt_tf.pictures import writing
 from igpt_tf.pictures.figures import in_rows

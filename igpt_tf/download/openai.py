@@ -5,7 +5,7 @@ The scheme of the addresses is that of `download.py` in https://github.com/opena
 
 from pathlib import Path
 
-from igpt_tf.download.remote import RemoteFile
+from igpt_tf.download import RemoteFile
 from igpt_tf.storage.places import CHECKPOINTS
 
 BASE_URL = "https://openaipublic.blob.core.windows.net/image-gpt"

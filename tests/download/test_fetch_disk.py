@@ -12,9 +12,12 @@ import pytest
 from fetching import DATA, PALETTE, fetch, half_done, names, offer, run, running, wait_for
 from http_server import stall
 
-from igpt_tf.download import partial
-from igpt_tf.download.batch import readable
+from igpt_tf.download import RemoteFile
+from igpt_tf.download import files as partial
+from igpt_tf.download.disk import readable
+from igpt_tf.download.http import Connection, Patience
 from igpt_tf.errors import UserError
+from igpt_tf.progress import ProgressBar
 
 
 def test_disk_without_room(server, tmp_path, monkeypatch):
@@ -31,7 +34,7 @@ def test_room_is_needed_only_for_what_is_missing(server, tmp_path, monkeypatch):
     half_done(server, tmp_path)
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=150_000))
-    assert fetch(server, tmp_path).arrivals
+    assert fetch(server, tmp_path)[0].fetched
 
 
 def test_readable():
@@ -69,10 +72,14 @@ def test_full_disk_keeps_what_was_fetched(server, tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_device_that_is_full(tmp_path):
-    part = partial.Part(tmp_path / "x")
-    part.path.symlink_to("/dev/full")
-    with part.appending() as append, pytest.raises(UserError, match=r"the disk is full, cannot write .*x\.part"):
-        append(DATA)
+    origins = partial.Origins(tmp_path)
+    bar = partial.Bar(ProgressBar())
+    download = partial.Download(
+        RemoteFile("x", tmp_path / "x"), "http://127.0.0.1", Connection(Patience()), origins, bar
+    )
+    download.part.symlink_to("/dev/full")
+    with pytest.raises(UserError, match=r"x\.part: the disk is full"):
+        download._append([DATA], 0)
 
 
 def test_limit_of_file_size(server, tmp_path):
@@ -121,7 +128,7 @@ def test_second_downloader_in_the_same_folder(server, tmp_path):
 def test_lock_of_a_dead_process_holds_nobody_up(server, tmp_path):
     offer(server)
     (tmp_path / ".igpt-download.lock").write_text("")
-    assert fetch(server, tmp_path).arrivals
+    assert fetch(server, tmp_path)[0].fetched
     assert not (tmp_path / ".igpt-download.lock").exists()
 
 

@@ -8,9 +8,12 @@ import pytest
 from fetching import DATA, HASTY, NEW, PAGE, fails, fetch, half_done, names, offer, offer_checkpoint, run
 from http_server import answer, cut, md5, serving, stall
 
-from igpt_tf.download.batch import RemoteFile, fetch_all
-from igpt_tf.download.connection import Patience, backoff
+from igpt_tf.download import RemoteFile
+from igpt_tf.download.files import fetch_all
+from igpt_tf.download.http import Patience
 from igpt_tf.errors import UserError
+
+pytestmark = pytest.mark.filterwarnings("ignore::igpt_tf.errors.Notice")
 
 
 def test_bytes_damaged_on_the_way_are_fetched_again_once(server, tmp_path):
@@ -43,7 +46,7 @@ def test_azure_tells_the_md5_of_the_whole_under_its_own_name(server, tmp_path):
 
 def test_nonsense_in_content_md5_is_no_checksum(server, tmp_path):
     offer(server, md5="d41d8cd98f00b204e9800998ecf8427e")
-    assert fetch(server, tmp_path).arrivals
+    assert fetch(server, tmp_path)[0].fetched
 
 
 def test_more_bytes_than_announced(server, tmp_path):
@@ -115,13 +118,13 @@ def test_compression_is_not_asked_for_and_refused(server, tmp_path):
 @pytest.mark.parametrize("status", [429, 500, 502, 503, 504])
 def test_errors_that_pass(server, tmp_path, status):
     offer(server).faults = [answer(status)] * 3
-    assert fetch(server, tmp_path).arrivals
+    assert fetch(server, tmp_path)[0].fetched
 
 
 def test_retry_after(server, tmp_path):
     offer(server).faults = [answer(429, {"Retry-After": "1"})]
     started = time.monotonic()
-    assert fetch(server, tmp_path).arrivals
+    assert fetch(server, tmp_path)[0].fetched
     assert time.monotonic() - started >= 1
     (tmp_path / "x").unlink()
     server.files["/x"].faults = [answer(503, {"Retry-After": "Fri, 01 Jan 2100 00:00:00 GMT"})]
@@ -129,8 +132,13 @@ def test_retry_after(server, tmp_path):
 
 
 def test_backoff_doubles_up_to_half_a_minute():
-    assert [round(backoff(failures) / 2 ** (failures - 1)) for failures in (1, 2, 3, 4, 5)] == [1] * 5
-    assert 20 < backoff(12) <= 36
+    retry, waits = Patience(retries=9).begin(), []
+    for _ in range(9):
+        retry = retry.increment("GET", "/", error=OSError())
+        waits.append(retry.get_backoff_time())
+    assert waits[0] == 0, "the first failure is made good at once"
+    for wait, expected in zip(waits[1:], [2, 4, 8, 16, 30, 30, 30, 30], strict=True):
+        assert expected <= wait <= expected + 0.2 and wait <= 30
 
 
 @pytest.mark.parametrize("status", [403, 404, 410, 451])
@@ -207,11 +215,11 @@ def test_silence(server, tmp_path):
     assert (tmp_path / "x.part").exists()
 
 
-@pytest.mark.parametrize("content, reason", [(None, "No such file"), ("no certificate", "no certificates")])
-def test_certificates_that_are_not_there(tmp_path, monkeypatch, content, reason):
+@pytest.mark.parametrize("content, reason", [(None, "invalid path"), ("no certificate", "NO_CERTIFICATE")])
+def test_certificates_that_are_not_there(server, tmp_path, monkeypatch, content, reason):
     place = tmp_path / "bundle.pem"
     if content:
         place.write_text(content)
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", str(place))
     with pytest.raises(UserError, match=f"REQUESTS_CA_BUNDLE: expected a file of certificates.*{reason}"):
-        fetch_all([RemoteFile("x", tmp_path / "x")], "https://127.0.0.1:9", patience=HASTY)
+        fetch_all([RemoteFile("x", tmp_path / "x")], server.url.replace("http:", "https:"), patience=HASTY)

@@ -112,7 +112,7 @@ def _of_stages(flag: str, values: list[Any], n_stages: int) -> list[Any]:
 
 def _photographs(options: argparse.Namespace, cascade: Cascade) -> tuple[list[str], list[np.ndarray]]:
     """The names of the photographs, and their codes (n, T) of the first stages, each as often as it is varied."""
-    from igpt_tf.download.single import read_url
+    from igpt_tf.download.http import read_url
     from igpt_tf.pictures.reading import names_of, read_pictures
 
     last = cascade.n_stages - 2 if options.stage is None else options.stage

@@ -17,7 +17,7 @@ from typing import IO, cast
 import numpy as np
 
 from igpt_tf.data.sources.arrays import read_npz
-from igpt_tf.download.single import fetch_file
+from igpt_tf.download.files import fetch_file
 from igpt_tf.errors import UserError
 
 DIGITS = tuple("0123456789")

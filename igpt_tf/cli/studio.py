@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.backends import choose_backend, load_backend
 from igpt_tf.cli.console import remark, report, warn
+from igpt_tf.cli.memory import bytes_to_draw, require_memory
 from igpt_tf.cli.opening import load_model, open_named_preset
 from igpt_tf.cli.parser import INTERRUPTED, group, non_negative, positive
 from igpt_tf.cli.program import command
@@ -76,7 +77,12 @@ def run(options: argparse.Namespace) -> None:
         folder = find_cascade(name)
         if folder is not None:
             return CascadeModel(name, folder, load_cascade)
-        return StudioModel(name, open_named_preset(name), load)
+        preset = open_named_preset(name)
+
+        def require(what: str, n: int, guided: bool, n_given: int) -> None:
+            require_memory(n, bytes_to_draw(preset.config, guided, n_given), what)
+
+        return StudioModel(name, preset, load, require)
 
     names = dict.fromkeys(options.models or MODELS)
     studio = Studio([open_model(name) for name in names], command("").strip())

@@ -22,19 +22,27 @@ class StudioModel(Drawer):
         name: what the user called it.
         preset: its weights, not read yet.
         load: makes the model of the preset.
+        require: is called with what limits a drawing, "candidates" or "particles", how many images are drawn at once,
+            whether guided, and how many tokens are given; raises a `UserError` if they do not fit into memory.
 
     Raises:
         UserError: if it is a BERT model, which cannot draw, or has no palette.
     """
 
-    def __init__(self, name: str, preset: Preset, load: Callable[[Preset], Any]) -> None:
+    def __init__(
+        self,
+        name: str,
+        preset: Preset,
+        load: Callable[[Preset], Any],
+        require: Callable[[str, int, bool, int], None] = lambda *_: None,
+    ) -> None:
         config = preset.config
         if config.bert:
             raise UserError(f"{preset.source}: expected an autoregressive model, got a BERT model, which cannot draw")
         classes = _names(preset.start_classes, config.n_start - 1)
         super().__init__(name, config.n_px, config.n_vocab, classes, lambda: load(preset))
         self._palette: Palette = load_palette(preset)
-        self._preset = preset
+        self._preset, self._require = preset, require
         self.can_classify = preset.n_class is not None or bool(classes)
 
     def colors(self) -> list[list[int]]:
@@ -56,8 +64,10 @@ class StudioModel(Drawer):
         is_smc = self.is_smc(order)
         step = max(1, AT_ONCE // order.particles) if is_smc else order.n
         size = min(step, order.n)
-        drawn = np.zeros((order.n, self.n_tokens), "int32")
+        at_once = size * (order.particles if is_smc else 1)
         top, bottom = self._rows(order, is_smc)
+        self._require("particles" if is_smc else "candidates", at_once, order.controls.guidance != 1, top * self.n_px)
+        drawn = np.zeros((order.n, self.n_tokens), "int32")
         for first in range(0, order.n, size):
             end = min(first + size, order.n)
             # The last ones are padded, because another size would be compiled anew.
@@ -77,7 +87,7 @@ class StudioModel(Drawer):
         nats = self.score(drawn, order.class_name)
         yield {
             "nats": [[round(x, 3) for x in row] for row in nats.tolist()],
-            "command": command_of(order, self.n_px, is_smc, size * (order.particles if is_smc else 1), program),
+            "command": command_of(order, self.n_px, is_smc, at_once, program),
         }
 
     def score(self, tokens: np.ndarray, class_name: int | str | None = None) -> np.ndarray:

@@ -8,10 +8,14 @@ import httpx
 import imageio.v3 as imageio
 import numpy as np
 import pytest
-from studio_serving import HEADERS, client_of, events_of, served, studio_of
+from studio_serving import HEADERS, client_of, events_of, load, served, studio_of
 
 from examples import TINY, random_image
+from igpt_tf.errors import UserError
 from igpt_tf.studio.guard import MOST_BYTES
+from igpt_tf.studio.models import StudioModel
+from igpt_tf.studio.server import Studio
+from igpt_tf.weights.presets import open_preset
 
 TOKENS = [0] * TINY.n_tokens
 KNOWN = [1] * 32 + [0] * 32
@@ -185,6 +189,20 @@ def test_a_token_is_needed_where_others_reach_the_server(preset):
             refused(client.get(path), 403, "token")
         assert client.get("/?token=secret").status_code == 200
         assert client.get("/api/state", headers={"x-igpt-token": "secret"}).status_code == 200
+
+
+def test_a_drawing_that_needs_too_much_memory_is_refused(preset, name):
+    def require(*what):
+        asked.append(what)
+        raise UserError("candidates: expected about 3 images at once, got 16: give candidates 3")
+
+    asked = []
+    studio = Studio([StudioModel(name, open_preset(preset), load, require)])
+    with served(studio) as address, client_of(address) as client:
+        fields = {"model": name, "tokens": TOKENS, "known": KNOWN, "n": 16}
+        assert list(events_of(client, fields))[-1]["error"].startswith("candidates: expected about 3")
+        list(events_of(client, fields | {"known": KNOWN[::-1], "particles": 20}))
+    assert asked == [("candidates", 16, False, 32), ("particles", 20, False, 0)]
 
 
 def test_many_at_once_get_an_answer_each(client, name):

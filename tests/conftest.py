@@ -39,6 +39,13 @@ gc.freeze()
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_terminal_summary(terminalreporter):
+    """Say what is not tested at all, because something is not installed."""
+    reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])}
+    for reason in sorted(reason for reason in reasons if "NOT" in reason):
+        terminalreporter.write_line(reason, yellow=True)
+
+
 @pytest.fixture(scope="session")
 def tiny_model():
     """An autoregressive model of 8x8 images, 2 layers and 16 wide."""

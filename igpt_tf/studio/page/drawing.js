@@ -49,7 +49,7 @@ export class Drawing {
     if (event.place) {
       this.report(0, event.place === 1 ? "1 drawing before yours" : `${event.place} drawings before yours`);
     } else if (event.compiling) {
-      this.report(0, "first drawing of this kind: compiling, which takes a while");
+      this.report(0, "first drawing of this kind: compiling, which takes some seconds");
     } else if (event.progress !== undefined) {
       // Compiling is over when the first row is there.
       if (event.progress > 0) this.begun ??= [performance.now(), event.progress];

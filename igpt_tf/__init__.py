@@ -24,6 +24,7 @@ _MODULES = {
     "Palette": "pictures.palette",
     "load_palette": "weights.presets",
     "convert": "weights.convert",
+    "allow_downloads": "download.consent",
     "load_images": "data.images",
     "save_images": "data.images",
     "grid": "data.images",

@@ -87,19 +87,23 @@ class Handler(BaseHTTPRequestHandler):
         """The right answer, the connection being cut after `stop` bytes of its body."""
         size = len(remote.data)
         offset = self.offset(remote)
-        if self.headers.get("Range") == "bytes=0-0" and remote.ranges:
-            self.reply(206, remote.tags() | {"Content-Range": f"bytes 0-0/{size}"}, remote.data[:1])
-        elif offset >= size:
+        end = self.limit(remote)
+        if offset >= size:
             self.reply(416, {"Content-Range": f"bytes */{size}"})
-        elif offset:
-            headers = remote.tags() | {"Content-Range": f"bytes {offset}-{size - 1}/{size}"}
-            self.reply(206, headers, remote.data[offset:], stop)
+        elif offset or end < size or (remote.ranges and (self.headers.get("Range") or "").startswith("bytes=0-")):
+            headers = remote.tags() | {"Content-Range": f"bytes {offset}-{end - 1}/{size}"}
+            self.reply(206, headers, remote.data[offset:end], stop)
         else:
             checksum = {"Content-MD5": remote.md5} if remote.md5 else {}
             if remote.lengths:
                 self.reply(200, remote.tags() | checksum, remote.data, stop)
             else:
                 self.chunked(remote.data, remote.tags() | checksum, stop)
+
+    def limit(self, remote: Remote) -> int:
+        """The byte behind the last one of the requested range."""
+        last = (self.headers.get("Range") or "").partition("-")[2]
+        return min(int(last) + 1, len(remote.data)) if last and remote.ranges else len(remote.data)
 
     def reply(
         self,
@@ -120,6 +124,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
         self.end_headers()
         self.wfile.write(body[:stop])
+        self.server.sent += len(body[:stop])
         self.close_connection = self.close_connection or close or stop is not None
 
     def chunked(self, body: bytes, headers: dict[str, str], stop: int | None = None) -> None:
@@ -163,6 +168,7 @@ class Server(ThreadingHTTPServer):
         self.files: dict[str, Remote] = {}
         self.requests: list[tuple[str, str, dict[str, str]]] = []
         self.over = threading.Event()
+        self.sent = 0
         self.url = f"http://127.0.0.1:{self.server_port}"
 
     def handle_error(self, *arguments: object) -> None:

@@ -32,7 +32,7 @@ def test_every_import_is_a_dependency():
                 imported |= {alias.name.split(".")[0] for alias in node.names}
             elif isinstance(node, ast.ImportFrom):
                 imported.add(node.module.split(".")[0])
-    called = {"sklearn": "scikit-learn", "PIL": "pillow", "jaxlib": "jax"}
+    called = {"sklearn": "scikit-learn", "PIL": "pillow", "google_crc32c": "google-crc32c", "jaxlib": "jax"}
     foreign = imported - set(sys.stdlib_module_names) - {"igpt_tf"}
     assert {called.get(name, name) for name in foreign} == needed
 

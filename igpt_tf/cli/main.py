@@ -21,6 +21,7 @@ from igpt_tf.cli.parser import DONE, FAILED, INTERRUPTED, WRONG_USE, Parser, gro
 from igpt_tf.cli.program import command as command_line
 from igpt_tf.cli.program import program
 from igpt_tf.cli.streams import safe_streams
+from igpt_tf.download.consent import allow_downloads
 from igpt_tf.errors import UsageError, UserError
 
 COMMANDS = {
@@ -165,6 +166,7 @@ def _run(arguments: list[str], command: str | None) -> int:
             _command_parser(name, summary, partial(parsers.add_parser, name, help=summary))
     options = parser.parse_args(arguments)
     set_quiet(getattr(options, "quiet", False))
+    allow_downloads(getattr(options, "yes", False))
     with printed_notices(getattr(options, "strict", False)):
         name = command or options.command
         return _module(f"{name}.{options.action}" if name in PARTS else name).run(options) or DONE
@@ -189,6 +191,8 @@ def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Par
     group(parser, "computing").add_argument(
         "--backend", choices=tuple(BACKENDS), help="Keras' backend (default: KERAS_BACKEND, or what is installed)"
     )
+    if name != "download":
+        parser.add_argument("--yes", action="store_true", help="download a model of OpenAI's by name without asking")
     output = group(parser, "output")
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_quiet(output, default=argparse.SUPPRESS)

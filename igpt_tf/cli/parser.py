@@ -107,7 +107,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--model",
         "--ckpt_path",
         default="nano-cifar10",
-        help="a bundled name, igpt-s|m|l once downloaded, a name of the Hugging Face hub, a folder of weights, or the "
+        help="a bundled name, igpt-s|m|l (downloaded), a name of the Hugging Face hub, a folder of weights, or the "
         "prefix of an OpenAI checkpoint",
     )
     shape = group(parser, "model", "its shape is read from the checkpoint; what is typed must agree with it")

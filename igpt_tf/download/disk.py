@@ -8,6 +8,7 @@ import errno
 import hashlib
 import math
 import threading
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -80,6 +81,17 @@ def locked(folder: Path) -> Iterator[None]:
             ours = stack.enter_context(held(folder / ".igpt-download.lock"))
         if not ours:
             raise UserError(f"another download into {folder} is running: wait for it, or use another folder")
+        yield
+
+
+@contextlib.contextmanager
+def waiting_lock(folder: Path) -> Iterator[None]:
+    """Make a folder and hold it; where another process does, wait for its end."""
+    with contextlib.ExitStack() as stack:
+        with explained(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            while not stack.enter_context(held(folder / ".igpt-weights.lock")):
+                time.sleep(0.2)
         yield
 
 

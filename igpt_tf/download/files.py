@@ -12,6 +12,7 @@ import warnings
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
+from typing import Protocol, TypeVar
 
 import requests
 
@@ -23,6 +24,15 @@ from igpt_tf.progress import ProgressBar
 
 # Once stopped, a thread that waits for the network notices only when something comes or the wait times out.
 GRACE_S = 1.0
+
+
+class Fallible(Protocol):
+    """What may fail alone."""
+
+    error: FetchError | None
+
+
+Task = TypeVar("Task", bound=Fallible)
 HELD_BACK = "held back, so that nobody takes this checkpoint, which lacks other files, for a whole one"
 
 
@@ -259,12 +269,12 @@ def fetch_file(url: str, path: Path) -> None:
         raise download.error
 
 
-def together(work: Callable[[Download], None], downloads: Sequence[Download], jobs: int, stop: threading.Event) -> None:
+def together(work: Callable[[Task], None], tasks: Sequence[Task], jobs: int, stop: threading.Event) -> None:
     """Call `work` for all, `jobs` at a time; any exception but a `FetchError` sets `stop` and is raised here."""
     slots = threading.Semaphore(jobs)
     broken: list[BaseException] = []
 
-    def run(one: Download) -> None:
+    def run(one: Task) -> None:
         try:
             with slots:
                 if not stop.is_set():
@@ -276,7 +286,7 @@ def together(work: Callable[[Download], None], downloads: Sequence[Download], jo
             stop.set()
 
     # Daemons: the interpreter joins any other thread, and the threads of an executor, before it ends.
-    threads = [threading.Thread(target=run, args=(one,), daemon=True) for one in downloads]
+    threads = [threading.Thread(target=run, args=(one,), daemon=True) for one in tasks]
     try:
         for thread in threads:
             thread.start()

@@ -35,16 +35,24 @@ def write_tensors(path: Path, tensors: Iterable[Tensor], metadata: Mapping[str, 
         UserError: if the file cannot be written.
     """
     tensors = list(tensors)
+    header, end = header_of([tensor[:3] for tensor in tensors], metadata)
+    with atomic_write(path) as file:
+        file.write(header)
+        for _, _, _, make in tensors:
+            file.write(np.ascontiguousarray(make()).tobytes())
+    return len(header) + end
+
+
+def header_of(
+    tensors: Iterable[tuple[str, str, tuple[int, ...]]], metadata: Mapping[str, str] | None = None
+) -> tuple[bytes, int]:
+    """What a safetensors file begins with, and the bytes of the arrays that follow; arguments as in `write_tensors`."""
     header: dict[str, Mapping[str, object]] = {} if metadata is None else {"__metadata__": metadata}
     end = 0
-    for name, dtype, shape, _ in tensors:
+    for name, dtype, shape in tensors:
         code, item_bytes = _DTYPES[dtype]
         start, end = end, end + item_bytes * int(np.prod(shape))
         header[name] = {"dtype": code, "shape": list(shape), "data_offsets": [start, end]}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    with atomic_write(path) as file:
-        file.write(len(text).to_bytes(8, "little") + text)
-        for _, _, _, make in tensors:
-            file.write(np.ascontiguousarray(make()).tobytes())
-    return 8 + len(text) + end
+    return len(text).to_bytes(8, "little") + text, end

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import warnings
 from collections.abc import Callable, Mapping
@@ -14,15 +15,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from igpt_tf.config import ImageGPTConfig
+from igpt_tf.config import SIZES, ImageGPTConfig
+from igpt_tf.download.consent import may_download
 from igpt_tf.errors import Notice, UserError, meant, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
-from igpt_tf.storage.places import checkpoint_folders
+from igpt_tf.storage.places import checkpoint_folders, download_folder
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, parse_fields
 from igpt_tf.weights.huggingface import PALETTE_FILES, HuggingFaceFolder, is_huggingface, read_palette
 from igpt_tf.weights.huggingface_files import TORCH_FILE, fetch_hub
 from igpt_tf.weights.names import HEAD, Shape, check_shapes, infer_config, shape_table
+from igpt_tf.weights.official import fetch_official
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
 from igpt_tf.weights.runs import RunReader, is_open_run
 
@@ -33,7 +36,7 @@ OFFICIAL_PALETTE = "kmeans_centers.npy"
 
 # A model's name on the Hugging Face hub, where there is no folder of its owner's name.
 _HUB = re.compile(r"\w[\w.-]*/\w[\w.-]*", re.ASCII)
-_OFFICIAL = re.compile(r"igpt-(?P<size>[sml])(?P<bert>-bert)?")
+_OFFICIAL = re.compile(r"igpt-(?P<size>[sml])(?P<bert>-bert)?(@(?P<step>131000|262000|524000|1000000))?")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -208,7 +211,25 @@ def _find(preset: str) -> Path:
         # A folder with neither is a download that has not come to its end.
         if (folder / CONFIG_FILE).is_file() or checkpoints_in(folder):
             return folder
+    if official := _OFFICIAL.fullmatch(preset):
+        return _find_official(official)
     raise UserError(_unknown_name(str(path)))
+
+
+def _find_official(name: re.Match[str]) -> Path:
+    """Where one of OpenAI's models is, of a step or downloaded now, where that is allowed."""
+    model, step = name[0].partition("@")[0], name["step"] or "1000000"
+    for root in checkpoint_folders():
+        if (prefix := root / model / f"model.ckpt-{step}").with_name(f"{prefix.name}.index").is_file():
+            return prefix
+        if step == "1000000" and (root / model / CONFIG_FILE).is_file():
+            return root / model
+    size = SIZES[name["size"]]
+    if not may_download(name[0], 4 * sum(math.prod(shape) for shape in shape_table(size).values())):
+        raise UserError(_unknown_name(name[0]))
+    folder = download_folder() / (model if step == "1000000" else f"{model}@{step}")
+    fetch_official(name["size"], int(step), name["bert"] is not None, folder)
+    return folder
 
 
 def _unknown_name(name: str) -> str:
@@ -216,8 +237,11 @@ def _unknown_name(name: str) -> str:
     looked = ", ".join(dict.fromkeys(str(folder) for folder in checkpoint_folders()))
     if official:
         bert = " --bert" if official["bert"] else ""
-        how = f"`igpt download --model {official['size']} --ckpt 1000000{bert} --clusters`"
-        return f"{name}: expected a downloaded checkpoint, got none, or part of one, in {looked}: fetch it with {how}"
+        how = f"`igpt download --model {official['size']} --ckpt {official['step'] or 1000000}{bert} --clusters`"
+        return (
+            f"{name}: expected a downloaded checkpoint, got none, or part of one, in {looked}: fetch it with {how}, or "
+            "its weights alone with `yes`"
+        )
     there = {path.parent.name for root in checkpoint_folders() for path in root.glob(f"*/{CONFIG_FILE}")}
     known = [*sorted(there), "igpt-s", "igpt-m", "igpt-l"]
     return (

@@ -346,7 +346,7 @@ def test_official_names(at_home, name, command):
         ImageGPT.from_preset,
         name,
         match=f"{name}: expected a downloaded checkpoint, got none, or part of one, in checkpoints, .*cache/igpt: "
-        f"fetch it with `igpt download {command}`$",
+        f"fetch it with `igpt download {command}`, or its weights alone with `yes`$",
     )
     (at_home / "checkpoints" / name).mkdir(parents=True)
     (at_home / "checkpoints" / name / ".model.ckpt-1000000.data-00000-of-00032.part").touch()

@@ -34,7 +34,7 @@ function showPicture() {
 function showMask() {
   const { n_px } = model, mask = editor.mask, n = mask.reduce((total, x) => total + 1 - x, 0);
   const isRows = editor.tool === "rows";
-  $("rows-field").hidden = !isRows;
+  $("rows-field").hidden = !isRows || !editor.enabled;
   $("size-field").hidden = editor.tool !== "brush" && editor.tool !== "eraser";
   $("rows").max = n_px - 1;
   if (editor.rows !== null) $("rows").value = $("rows-out").value = editor.rows;

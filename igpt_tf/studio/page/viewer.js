@@ -69,7 +69,7 @@ export class Viewer {
     });
     this.legend = make("p", { className: "note legend", hidden: true });
     this.tabs = make("div", { className: "segments", role: "group", "aria-label": "View" });
-    const views = { picture: "Picture", ...(before && { compare: "Before and after" }), ...(model.has_likelihood && { surprise: "Surprise" }) };
+    const views = { picture: "Picture", ...(before && { compare: "Before / after" }), ...(model.has_likelihood && { surprise: "Surprise" }) };
     for (const [view, label] of Object.entries(views)) {
       const button = make("button", { type: "button", "aria-pressed": "false", onclick: () => this.look(view) }, label);
       button.dataset.view = view;

@@ -1,0 +1,55 @@
+"""How well do likelihoods tell images that a bundled model was trained on from others (Serrà et al., 2020)?
+
+    python -m benchmarks.outliers --images 1000
+
+MNIST against Fashion-MNIST and inverted digits with `nano-mnist`; CIFAR-10 against a folder of other pictures, such as
+Tiny ImageNet (`--pictures FOLDER`), with `nano-cifar10`, and the other way round with `nano-imagenet32`. Prints one
+JSON line for each pair.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+
+import numpy as np
+
+import igpt_tf as igpt
+from igpt_tf.data.open import open_data, read_tokens
+from igpt_tf.scoring.likelihood import image_scores, roc_area
+
+
+def tokens_of(source: str, palette: igpt.Palette, n_px: int, limit: int) -> np.ndarray:
+    return np.asarray(read_tokens(open_data(source), n_px, palette)[:limit])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--images", type=int, default=1000, help="images of each set")
+    parser.add_argument("--pictures", help="a folder of photographs that are not CIFAR-10's, such as Tiny ImageNet's")
+    parser.add_argument("--cifar10", default="cifar10:test", help="CIFAR-10's test images")
+    parser.add_argument("--mnist", default="mnist:test", help="MNIST's test images")
+    parser.add_argument("--fashion", default="fashion_mnist:test", help="Fashion-MNIST's test images")
+    parser.add_argument("--n_sub_batch", type=int, default=16)
+    options = parser.parse_args()
+    pairs = [("nano-mnist", options.mnist, options.fashion), ("nano-mnist", options.mnist, "inverted")]
+    if options.pictures:
+        pairs += [
+            ("nano-cifar10", options.cifar10, options.pictures),
+            ("nano-imagenet32", options.pictures, options.cifar10),
+        ]
+    for name, source, other in pairs:
+        model, palette = igpt.ImageGPT.from_preset(name), igpt.load_palette(name)
+        inside = tokens_of(source, palette, model.config.n_px, options.images)
+        if other == "inverted":
+            outside = palette.quantize(255 - palette.dequantize(inside))
+        else:
+            outside = tokens_of(other, palette, model.config.n_px, options.images)
+        scores = [image_scores(model, one, palette, options.n_sub_batch, progress=True) for one in (inside, outside)]
+        areas = [round(roc_area(one, two), 4) for one, two in zip(*scores, strict=True)]
+        row = {"model": name, "inside": source, "outside": other, "images": [len(inside), len(outside)]}
+        print(json.dumps(row | {"auroc_likelihood": areas[0], "auroc_likelihood_minus_png": areas[1]}), flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from igpt_tf.weights.presets import Preset
 
 EXAMPLES = ("photo.jpg --map maps", "--data cifar10:test --against mnist:test --histogram both.png")
-COLUMNS = ("image", "nats_per_token", "bits_per_token", "bits_per_dimension")
+COLUMNS: tuple[str, ...] = ("image", "nats_per_token", "bits_per_token", "bits_per_dimension")
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
@@ -112,7 +112,7 @@ def _score(
         if options.csv is not None:
             text = io.TextIOWrapper(stack.enter_context(atomic_write(options.csv)), "utf-8", newline="")
             stack.callback(text.detach)
-            table = csv.DictWriter(text, COLUMNS, lineterminator="\n")
+            table = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
             table.writeheader()
         done = 0
         for part, nats in stream_nats(model, tokens, batch_size, progress=True):

@@ -69,8 +69,8 @@ def image_scores(
         progress: as in `stream_nats`.
 
     Returns:
-        -log2 p (N,), and the same minus the bits of the image's PNG, (N,): a model gives simple images a high likelihood
-        whatever they show. Source: Serrà et al., "Input complexity and out-of-distribution detection", 2020.
+        -log2 p (N,), and the same minus the bits of the image's PNG, (N,): a model gives simple images a high
+        likelihood whatever they show. Source: Serrà et al., "Input complexity and out-of-distribution detection", 2020.
     """
     bits: list[np.ndarray] = []
     files: list[np.ndarray] = []

@@ -41,7 +41,8 @@ def draw_histograms(path: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarra
         names: of the groups.
     """
     figure = Figure(figsize=(5 * len(panels), 3), layout="constrained")
-    for axes, (title, groups) in zip(np.atleast_1d(cast("Any", figure.subplots(1, len(panels)))), panels.items()):
+    row = np.atleast_1d(cast("Any", figure.subplots(1, len(panels))))
+    for axes, (title, groups) in zip(row, panels.items(), strict=True):
         bins = np.histogram_bin_edges(np.concatenate(groups), 40)
         for scores, name in zip(groups, names, strict=True):
             axes.hist(scores, bins, density=True, alpha=0.6, label=name)

@@ -28,8 +28,8 @@ def test_a_line_for_each_picture_and_the_mean(capsys, preset, pictures, expected
     for line, name, nats in zip(lines, "abc", expected, strict=False):
         bits = nats / np.log(2)
         assert line == (
-            f"{pictures / name}.png: {nats:.4f} nats/token, {bits:.4f} bits/token, {bits / 3:.4f} bits/dimension of the "
-            "quantised picture"
+            f"{pictures / name}.png: {nats:.4f} nats/token, {bits:.4f} bits/token, "
+            f"{bits / 3:.4f} bits/dimension of the quantised picture"
         )
     assert lines[-1].startswith(f"mean of 3 images: {expected.mean():.4f} nats/token")
 

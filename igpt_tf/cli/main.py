@@ -32,6 +32,7 @@ COMMANDS = {
     "finetune": "train a classifier, starting from a model",
     "classify": "name the classes of pictures, with a fine-tuned model or one of classes",
     "score": "likelihoods of images, maps of surprise, and how well they tell two sets of images apart",
+    "neighbours": "the images of a data set that are nearest to pictures, by a model's features",
     "probe": "measure a model's features by linear classifiers, layer by layer",
     "cascade": "larger pictures, drawn from coarse to fine: autoencoder, codebooks and transformers",
     "studio": "a page in the browser to complete and draw pictures with",

@@ -53,8 +53,8 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(
             "--model: expected an autoregressive model, got a BERT model, which gives images no likelihood"
         )
-    names, tokens, palette = _read(options, preset, options.data)
-    others = None if options.against is None else _read(options, preset, options.against)[1]
+    names, tokens, palette = read_images(options, preset, options.data)
+    others = None if options.against is None else read_images(options, preset, options.against)[1]
     model, batch_size = load_model(options, preset)
     require_memory(min(batch_size, len(tokens)), bytes_to_predict(preset.config), "--n_sub_batch")
     if others is not None:
@@ -63,10 +63,16 @@ def run(options: argparse.Namespace) -> None:
         _score(options, model, batch_size, names, tokens, palette)
 
 
-def _read(
+def read_images(
     options: argparse.Namespace, preset: Preset, data: str | None
 ) -> tuple[list[str] | None, Tokens, Palette | None]:
-    """The names of pictures, None for other data; their tokens; and the palette, where there is one."""
+    """The paths of pictures, None for images that have none; their tokens; and the palette, where there is one.
+
+    Args:
+        options: those of the command: pictures, limit, palette.
+        preset: the model that reads the images.
+        data: a source; None: the pictures.
+    """
     import numpy as np
 
     if data is None:
@@ -83,9 +89,12 @@ def _read(
     images = open_data(data)
     palette = resolve_palette(options, preset, images)
     tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
+    items = getattr(images, "items", None)
+    # Where some could not be read, their names would belong to others.
+    paths = [str(path) for path in items] if isinstance(items, list) and len(items) == len(tokens) else None
     if options.limit is not None:
         tokens = TokenRows(tokens, np.arange(len(tokens))[: options.limit])
-    return None, tokens, palette
+    return paths, tokens, palette
 
 
 def _score(
@@ -119,7 +128,7 @@ def _score(
             for i, (row, surprise) in enumerate(zip(part, nats, strict=True), done):
                 found = _fields(names[i] if names else str(i), surprise, n_channels)
                 total += found["nats_per_token"]
-                if names:
+                if options.pictures:
                     rows.append(found)
                 if table is not None:
                     table.writerow(found)
@@ -131,9 +140,9 @@ def _score(
     mean = total / len(tokens)
     result = {"images": len(tokens), **_numbers(mean, n_channels)}
     lines = [_line(one["image"], one) for one in rows]
-    if not names or len(names) > 1:
+    if len(rows) != 1:
         lines.append(_line(f"mean of {len(tokens)} images", result))
-    report(options, {**result, "scores": rows} if names else result, *lines)
+    report(options, {**result, "scores": rows} if options.pictures else result, *lines)
 
 
 def _numbers(nats: float, n_channels: int) -> dict[str, float]:

@@ -13,6 +13,7 @@ from igpt_tf.cli.opening import load_model, open_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.cli.score import read_images
 from igpt_tf.errors import UsageError
+from igpt_tf.storage.files import check_outputs
 
 EXAMPLES = ("photo.jpg --data cifar10", "out/samples --data photos.tokens --n 8 --out nearest.png")
 
@@ -36,6 +37,7 @@ def run(options: argparse.Namespace) -> None:
     layer = preset.config.n_layer // 2 if options.layer is None else options.layer
     if layer > preset.config.n_layer:
         raise UsageError(f"--layer: expected a number from 0 to {preset.config.n_layer}, got {layer}")
+    check_outputs([options.out], options.pictures)
     paths, pictures, palette = read_images(options, preset, None)
     names, tokens, _ = read_images(options, preset, options.data)
     model, batch_size = load_model(options, preset)
@@ -53,12 +55,8 @@ def run(options: argparse.Namespace) -> None:
         [{"image": names[i] if names else int(i), "similarity": float(one)} for i, one in zip(row, values, strict=True)]
         for row, values in zip(nearest, similarity, strict=True)
     ]
-    # One by one, because stores on disk want rows in order.
-    rows = [
-        [own, *(np.asarray(tokens[i : i + 1])[0] for i in map(int, row))]
-        for own, row in zip(np.asarray(pictures), nearest, strict=True)
-    ]
-    images = [list(palette.dequantize(np.stack(row))) for row in rows]
+    shown = [np.concatenate([pictures[i : i + 1], tokens[row]]) for i, row in enumerate(nearest)]
+    images = [list(palette.dequantize(row)) for row in shown]
     cells = [[Path(path).name, *(f"{one:.3f}" for one in row)] for path, row in zip(paths, similarity, strict=True)]
     scale = max(1, 128 // preset.config.n_px)
     write_png(options.out, name_cells(grid(images, scale=scale), cells))

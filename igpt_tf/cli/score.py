@@ -13,7 +13,9 @@ from igpt_tf.cli.console import report
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, open_palette, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
+from igpt_tf.cli.source import refuse_inside
 from igpt_tf.errors import UsageError
+from igpt_tf.storage.files import check_outputs
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,6 +55,9 @@ def run(options: argparse.Namespace) -> None:
         raise UsageError(
             "--model: expected an autoregressive model, got a BERT model, which gives images no likelihood"
         )
+    check_outputs([path for path in (options.csv, options.histogram) if path is not None], options.pictures)
+    if options.map is not None:
+        refuse_inside(options.map, options.data, *options.pictures, option="--map")
     names, tokens, palette = read_images(options, preset, options.data)
     others = None if options.against is None else read_images(options, preset, options.against)[1]
     model, batch_size = load_model(options, preset)

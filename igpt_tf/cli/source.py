@@ -56,14 +56,14 @@ def files_of(name: str, source: Source | TokenStore, data_file: Path | None = No
     return [name, prefix, *([data_file] if data_file else []), *beside, *images]
 
 
-def refuse_inside(out: Path, *sources: str | None) -> None:
-    """Raise a `UsageError` if figures in --out would be read as pictures of a folder the next time."""
+def refuse_inside(out: Path, *sources: str | None, option: str = "--out") -> None:
+    """Raise a `UsageError` if figures in an option's folder would be read as pictures of a source the next time."""
     from igpt_tf.data.sources.open import STORE
 
     for source in filter(None, sources):
         is_folder = Path(source).is_dir() and not (Path(source) / STORE).exists()
         if is_folder and out.resolve().is_relative_to(Path(source).resolve()):
             raise UsageError(
-                f"--out: expected a folder outside of {source}, as its figures would be taken for pictures of the "
+                f"{option}: expected a folder outside of {source}, as its figures would be taken for pictures of the "
                 f"data, got {out}: give another one"
             )

@@ -39,6 +39,14 @@ def test_a_layer_that_is_not_there(capsys, preset, pictures):
     assert code == 2 and "--layer: expected a number from 0 to 2, got 3" in err
 
 
+def test_a_picture_is_not_overwritten(capsys, preset, pictures):
+    before = (pictures / "a.png").read_bytes()
+    arguments = [pictures / "a.png", "--data", pictures, "--model", preset, "--out", pictures / "a.png"]
+    code, _, err = run(capsys, "neighbours", *arguments)
+    assert code == 2 and "expected a new file to write, got one that is read" in err
+    assert (pictures / "a.png").read_bytes() == before
+
+
 def test_directions_are_seen_from_the_mean():
     features = np.array([[11, 10], [9, 10], [10, 12], [10, 8]], "float32")
     nearest, similarity = nearest_images(features, np.array([[10, 11], [10.5, 10]], "float32"), 9)

@@ -96,3 +96,9 @@ def test_simple_images_are_small_files_and_areas_are_exact(tiny_model, preset):
     np.testing.assert_allclose(likelihood, score(tiny_model, tokens).sum(axis=1) / np.log(2), rtol=1e-5)
     np.testing.assert_allclose(likelihood - corrected, sizes)
     assert roc_area(np.array([1, 2, 3]), np.array([2.5, 4])) == 5 / 6
+
+
+def test_maps_do_not_go_among_the_pictures(capsys, preset, pictures):
+    code, _, err = run(capsys, "score", pictures, "--model", preset, "--map", pictures / "maps")
+    assert code == 2 and "--map: expected a folder outside of" in err
+    assert not (pictures / "maps").exists()

@@ -46,6 +46,8 @@ def run(options: argparse.Namespace) -> None:
     """Score every image and print a line for each picture, or for all data."""
     if bool(options.pictures) == (options.data is not None):
         raise UsageError("expected pictures or --data, got " + ("both" if options.pictures else "neither"))
+    if options.limit is not None and options.data is None and options.against is None:
+        raise UsageError("--limit: expected --data with it, got pictures alone: leave it out")
     if options.histogram is not None and options.against is None:
         raise UsageError("--histogram: expected --against with it, got none: name the other images")
     if options.against is not None and (options.csv or options.map):

@@ -71,6 +71,7 @@ def test_two_sets_of_images(capsys, tmp_path, preset, pictures):
     [
         ([], "expected pictures or --data, got neither"),
         (["x.png", "--data", "y"], "expected pictures or --data, got both"),
+        (["x.png", "--limit", "2"], "--limit: expected --data"),
         (["x.png", "--histogram", "h.png"], "--histogram: expected --against"),
         (["x.png", "--against", "y", "--csv", "t.csv"], "--against: expected it without --csv"),
     ],

@@ -2,9 +2,9 @@
 
     python -m benchmarks.outliers --images 1000
 
-MNIST against Fashion-MNIST and inverted digits with `nano-mnist`; CIFAR-10 against a folder of other pictures, such as
-Tiny ImageNet (`--pictures FOLDER`), with `nano-cifar10`, and the other way round with `nano-imagenet32`. Prints one
-JSON line for each pair.
+With `nano-mnist`, MNIST against inverted digits and, with `--fashion fashion_mnist:test`, Fashion-MNIST. With
+`--pictures`, photographs such as Tiny ImageNet's: CIFAR-10 against these with `nano-cifar10`, and the other way round
+with `nano-imagenet32`. Prints one JSON line for each pair.
 """
 
 from __future__ import annotations
@@ -29,10 +29,12 @@ def main() -> None:
     parser.add_argument("--pictures", help="a folder of photographs that are not CIFAR-10's, such as Tiny ImageNet's")
     parser.add_argument("--cifar10", default="cifar10:test", help="CIFAR-10's test images")
     parser.add_argument("--mnist", default="mnist:test", help="MNIST's test images")
-    parser.add_argument("--fashion", default="fashion_mnist:test", help="Fashion-MNIST's test images")
+    parser.add_argument("--fashion", help="Fashion-MNIST's test images, fashion_mnist:test")
     parser.add_argument("--n_sub_batch", type=int, default=16)
     options = parser.parse_args()
-    pairs = [("nano-mnist", options.mnist, options.fashion), ("nano-mnist", options.mnist, "inverted")]
+    pairs = [("nano-mnist", options.mnist, "inverted")]
+    if options.fashion:
+        pairs.append(("nano-mnist", options.mnist, options.fashion))
     if options.pictures:
         pairs += [
             ("nano-cifar10", options.cifar10, options.pictures),

@@ -164,4 +164,4 @@ def test_palettes_of_other_projects_are_refused(capsys, tmp_path, preset, pictur
 def test_strictness_is_for_commands_that_read_pictures(capsys):
     for command in (name for name in COMMANDS if name not in PARTS):
         code, out, _ = run(capsys, command, "--help")
-        assert code == 0 and ("--strict" in out) == (command not in ("sample", "download"))
+        assert code == 0 and ("--strict" in out) == (command not in ("sample", "studio", "convert", "download"))

@@ -8,7 +8,6 @@ import itertools
 from collections.abc import Generator
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, urlsplit
 
 from igpt_tf.cli.console import remark, tell_replaced
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
@@ -25,7 +24,7 @@ from igpt_tf.cli.pictures import (
     largest_scale,
     open_drawing,
 )
-from igpt_tf.cli.region import Region, add_region_options, regions_of
+from igpt_tf.cli.region import Region, add_region_options, read_squares, regions_of, tell_regions
 from igpt_tf.cli.series import refuse_series_names
 from igpt_tf.errors import UsageError, listed
 
@@ -94,7 +93,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.pictures.writing import grid
 
     n, n_px = options.n, preset.config.n_px
-    sources, photos, originals = _read(options.pictures, n_px)
+    sources, photos, originals = read_squares(options.pictures, n_px)
     regions = regions_of(options, photos, n_px)
     names = names_of(sources)
     paths = [options.out / f"{name}_{k}.png" for name in names for k in range(n)]
@@ -130,7 +129,7 @@ def run(options: argparse.Namespace) -> None:
         best_of=options.best_of,
         progress=True,
     )
-    _tell(options, photos, regions)
+    tell_regions(options, photos, regions)
     tell_replaced(replaced)
     if left := _left(options, names, outputs):
         remark(f"kept from an earlier run, as this one does not draw them anew: {listed(left)}")
@@ -160,24 +159,6 @@ def _take_back(options: argparse.Namespace) -> None:
         raise UsageError("expected pictures to complete, got none: name files, folders or http(s) addresses")
 
 
-def _read(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], np.ndarray]:
-    """Paths or addresses, sizes, and central squares (N, n_px, n_px, 3) of the photographs."""
-    import numpy as np
-
-    from igpt_tf.download.http import read_url
-    from igpt_tf.pictures.crop import resize_and_crop
-    from igpt_tf.pictures.photograph import Photograph
-    from igpt_tf.pictures.reading import each_picture
-
-    sources, photos, squares = [], [], []
-    for source, photo, (width, height) in each_picture(pictures, read_url):
-        sources.append(source)
-        name = Path(unquote(urlsplit(source).path) if "://" in source else source).name
-        photos.append(Photograph(name, width, height))
-        squares.append(resize_and_crop(photo, n_px))
-    return sources, photos, np.stack(squares)
-
-
 def _film_paths(options: argparse.Namespace, names: list[str]) -> list[Path]:
     """A film for each picture, named after it unless the user names the only one."""
     if not options.gif:
@@ -197,16 +178,6 @@ def _left(options: argparse.Namespace, names: list[str], outputs: list[Path]) ->
         likely += [options.out / f"{name}_{k}_pasted.png" for k in range(options.n)]
         likely.append(options.out / f"{name}_{FILM}")
     return [path for path in likely if path not in written and path.exists()]
-
-
-def _tell(options: argparse.Namespace, photos: list[Photograph], regions: list[Region]) -> None:
-    """Say how measures were understood, and what was cropped from photographs."""
-    understood = list(dict.fromkeys(region.understood for region in regions if region.understood))
-    if understood:
-        remark(f"{'--rows' if options.box is None else '--box'}: {listed(understood, 3)}")
-    cropped = [photo.cropped for photo in photos if photo.cropped]
-    if cropped:
-        remark(f"cropped to the central square, which the model sees: {listed(cropped, 3)}")
 
 
 def _classes(classes: list[int | str] | None, n_pictures: int, n: int) -> list[int | str] | None:

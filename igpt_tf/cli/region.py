@@ -7,8 +7,10 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
+from urllib.parse import unquote, urlsplit
 
-from igpt_tf.errors import UsageError, naming
+from igpt_tf.cli.console import remark
+from igpt_tf.errors import UsageError, listed, naming
 
 if TYPE_CHECKING:
     import numpy as np
@@ -165,3 +167,31 @@ def _unit(lengths: Lengths, photo: Photograph) -> str:
     """What numbers were taken for."""
     kind = "per cents" if lengths.unit == PER_CENT else "pixels"
     return f"{lengths.text} are {kind} of {photo.name} ({photo.width} x {photo.height})"
+
+
+def read_squares(pictures: list[str], n_px: int) -> tuple[list[str], list[Photograph], np.ndarray]:
+    """Paths or addresses, sizes, and central squares (N, n_px, n_px, 3) of the photographs."""
+    import numpy as np
+
+    from igpt_tf.download.http import read_url
+    from igpt_tf.pictures.crop import resize_and_crop
+    from igpt_tf.pictures.photograph import Photograph
+    from igpt_tf.pictures.reading import each_picture
+
+    sources, photos, squares = [], [], []
+    for source, photo, (width, height) in each_picture(pictures, read_url):
+        sources.append(source)
+        name = Path(unquote(urlsplit(source).path) if "://" in source else source).name
+        photos.append(Photograph(name, width, height))
+        squares.append(resize_and_crop(photo, n_px))
+    return sources, photos, np.stack(squares)
+
+
+def tell_regions(options: argparse.Namespace, photos: list[Photograph], regions: list[Region]) -> None:
+    """Say how measures were understood, and what was cropped from photographs."""
+    understood = list(dict.fromkeys(region.understood for region in regions if region.understood))
+    if understood:
+        remark(f"{'--rows' if options.box is None else '--box'}: {listed(understood, 3)}")
+    cropped = [photo.cropped for photo in photos if photo.cropped]
+    if cropped:
+        remark(f"cropped to the central square, which the model sees: {listed(cropped, 3)}")

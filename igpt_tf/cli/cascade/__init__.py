@@ -7,9 +7,11 @@ EXAMPLES = (
 PARTS = {
     "train": "train a whole cascade by a recipe; the same command resumes",
     "generate": "draw pictures from coarse to fine, or variations of photographs",
+    "complete": "fill in the missing part of pictures",
     "autoencoder": "train an autoencoder of images",
     "encode": "encode images to a store of maps",
     "codebook": "train a codebook of maps",
+    "adapt": "train an autoencoder and its finest codebook together",
     "prune": "leave out the units of a codebook that are rarely used",
     "base": "train the model of the coarse codes",
     "refine": "train a model of finer codes given coarser ones",

@@ -10,6 +10,7 @@ from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
     add_part_options,
     add_run_options,
+    encode_stores,
     load_pair,
     read_config,
     settings_of,
@@ -29,7 +30,7 @@ EXAMPLES = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--maps", type=Path, required=True, help="store of maps to train on")
+    add("--maps", type=Path, nargs="+", required=True, help="stores of maps to train on, such as mirrored ones too")
     add("--validation_maps", type=Path, help="store of maps of other images")
     add("--codebooks", type=Path, nargs=2, required=True, help="folders: that of whole maps, and that of stage 1")
     add_part_options(parser, BaseShape, BaseSettings)
@@ -49,10 +50,10 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.training.pretrain import new_model, pretrain
 
     before, own = load_pair(options.codebooks)
-    maps = MapStore.open(options.maps)
+    stores = [MapStore.open(path) for path in options.maps]
     others = None if options.validation_maps is None else MapStore.open(options.validation_maps)
-    config = shape.config(len(before), own.code_grid(*maps.shape[1:3]), len(own))
-    labels, tokens = before.encode_store(maps)[:, 0], own.encode_store(maps)
+    config = shape.config(len(before), own.code_grid(*stores[0].shape[1:3]), len(own))
+    labels, tokens = encode_stores(before, stores)[:, 0], encode_stores(own, stores)
     held = None if others is None else own.encode_store(others)
     keras.utils.set_random_seed(settings.seed)
     model = new_model(config, options.mixed_precision)

@@ -22,6 +22,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
     add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
     add("--out", "--out_dir", type=Path, required=True, help="folder of the store")
+    add("--flip", action="store_true", help="mirror every image left to right: a second store to train models on")
     add("--n_sub_batch", "--batch_size", type=positive, default=64, help="images per batch")
 
 
@@ -35,7 +36,8 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.latent.maps import encode_source
 
     autoencoder = Autoencoder.from_preset(options.model)
-    store = encode_source(autoencoder, source, options.out, options.n_px, batch_size=options.n_sub_batch, progress=True)
+    how = {"flip": options.flip, "batch_size": options.n_sub_batch, "progress": True}
+    store = encode_source(autoencoder, source, options.out, options.n_px, **how)
     n, height, width, channels = store.shape
     fields = {"store": str(options.out), "images": n, "map": [height, width, channels], "skipped": store.skipped}
     report(options, fields, f"{options.out}: maps of {n} images, {height} x {width} x {channels}")

@@ -40,6 +40,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--scale", type=positive, default=1, help="times that the pictures are enlarged")
     add("--n_sub_batch", "--batch_size", type=positive, default=16, help="images per batch")
+    each = add_stage_options(parser)
+    each.add_argument("--num_beam", type=positive, nargs="+", default=[1], help="draw this many, keep the likeliest")
+
+
+def add_stage_options(parser: argparse.ArgumentParser) -> Any:
+    """Declare how the codes of each stage are drawn; returns the group."""
     each = parser.add_argument_group("drawing", "one value for all stages, or one for each from coarse to fine")
     each.add_argument("--temperature", type=number, nargs="+", default=[1.0], help="below 1 favours likely codes")
     each.add_argument("--top_k", type=positive, nargs="+", help="draw only from the k likeliest codes")
@@ -51,7 +57,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         help="search for the likeliest codes with this many beams; 0: draw",
     )
-    each.add_argument("--num_beam", type=positive, nargs="+", default=[1], help="draw this many, keep the likeliest")
+    return each
 
 
 def run(options: argparse.Namespace) -> None:

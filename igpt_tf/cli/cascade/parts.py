@@ -22,7 +22,10 @@ from igpt_tf.storage.files import require_writable
 
 if TYPE_CHECKING:
     import keras
+    import numpy as np
 
+    from igpt_tf.latent.codebook import Codebook
+    from igpt_tf.latent.maps import MapStore
     from igpt_tf.training.best import Logs
     from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.settings import RunSettings
@@ -43,7 +46,11 @@ def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, 
             text = f"{about.get(field.name, field.name)} ({str(field.default).lower()})"
             kind = {"int": positive, "bool": _true_or_false}.get(str(field.type), str)
             group.add_argument(f"--{field.name}", type=kind, default=UNSET, help=text)
-    add_settings(parser.add_argument_group("settings", "defaults in brackets"), settings_class)
+    group = parser.add_argument_group("settings", "defaults in brackets")
+    add_settings(group, settings_class)
+    for twin, name in TWINS.items():
+        if name in {field.name for field in dataclasses.fields(settings_class)}:
+            group.add_argument(f"--{twin}", dest=name, type=float, default=UNSET, help=f"as --{name}")
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -163,3 +170,10 @@ def load_pair(paths: Sequence[Path]) -> list[Any]:
     from igpt_tf.latent.codebook import Codebook
 
     return [Codebook.load(path) for path in paths]
+
+
+def encode_stores(codebook: Codebook, stores: Sequence[MapStore]) -> np.ndarray:
+    """The codes (N, T) of all maps of the stores."""
+    import numpy as np
+
+    return np.concatenate([codebook.encode_store(store) for store in stores])

@@ -10,6 +10,7 @@ from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
     add_part_options,
     add_run_options,
+    encode_stores,
     load_pair,
     read_config,
     settings_of,
@@ -29,7 +30,7 @@ EXAMPLES = (
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--maps", type=Path, required=True, help="store of maps to train on")
+    add("--maps", type=Path, nargs="+", required=True, help="stores of maps to train on, such as mirrored ones too")
     add("--validation_maps", type=Path, help="store of maps of other images")
     add("--codebooks", type=Path, nargs=2, required=True, help="folders: that of the coarser and of the finer codes")
     add_part_options(parser, RefinerShape, RunSettings)
@@ -49,11 +50,11 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.latent.train_refiner import new_refiner, train_refiner
 
     pair = load_pair(options.codebooks)
-    maps = MapStore.open(options.maps)
+    stores = [MapStore.open(path) for path in options.maps]
     others = None if options.validation_maps is None else MapStore.open(options.validation_maps)
-    grids = [codebook.code_grid(*maps.shape[1:3]) for codebook in pair]
+    grids = [codebook.code_grid(*stores[0].shape[1:3]) for codebook in pair]
     config = shape.config(grids[0], len(pair[0]), grids[1], len(pair[1]))
-    coarse, tokens = (codebook.encode_store(maps) for codebook in pair)
+    coarse, tokens = (encode_stores(codebook, stores) for codebook in pair)
     held = None if others is None else (pair[0].encode_store(others), pair[1].encode_store(others))
     keras.utils.set_random_seed(settings.seed)
     model = new_refiner(config, (pair[0].digest(), pair[1].digest()), options.mixed_precision)

@@ -127,6 +127,13 @@ def test_every_part_by_its_own_command(capsys, tmp_path, images):
     parts = ["--autoencoder", at["ae"], "--models", at["base"], at["refiner"], "--maps", at["maps"], "--out", at["all"]]
     assert "16 x 16 pixels in 3 stages" in typed("assemble", *parts, "--codebooks", at["c0"], at["c1"], at["c2"])
     assert "sample_0.png" in typed("generate", "--model", at["all"], "--n", 1, "--out", tmp_path / "out")
+    picture = random_image(16, 16, 3)
+    imageio.imwrite(tmp_path / "cat.png", picture)
+    typed("complete", tmp_path / "cat.png", "--model", at["all"], "--n", 1, "--scale", 1, "--out", tmp_path / "out")
+    np.testing.assert_array_equal(imageio.imread(tmp_path / "out/cat_0.png")[:8], picture[:8])
+    adapt = ["--autoencoder", at["ae"], "--codebook", at["c2"], *data, "--steps", 2, "--batch_size", 4]
+    typed("adapt", *adapt, "--out", tmp_path / "adapted")
+    assert (tmp_path / "adapted/codebook/codebook.json").exists()
     wrong = ["assemble", *parts, "--codebooks", at["c0"], at["c1"], at["c1"]]
     code, _, err = run(capsys, "cascade", *wrong)
     assert code == 1 and "of others" in err and len(err.splitlines()) == 1

@@ -40,7 +40,7 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_terminal_summary(terminalreporter):
-    """Say what is not tested at all, because something is not installed."""
+    """Name the tests that are skipped because a program they need is not installed."""
     reasons = {str(report.longrepr[2]) for report in terminalreporter.stats.get("skipped", [])}
     for reason in sorted(reason for reason in reasons if "NOT" in reason):
         terminalreporter.write_line(reason, yellow=True)

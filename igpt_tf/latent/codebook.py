@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -239,3 +240,8 @@ class Codebook:
 def row_by_row(n_units: int, grid: tuple[int, int]) -> np.ndarray:
     """The positions (K, 2) int32 of units that fill a grid row by row."""
     return np.stack(np.divmod(np.arange(n_units), grid[1]), axis=1).astype(np.int32)
+
+
+def encode_stores(codebook: Codebook, stores: Sequence[MapStore]) -> np.ndarray:
+    """The codes (N, T) int32 of all maps of some stores, one after another; errors as in `Codebook.encode_store`."""
+    return np.concatenate([codebook.encode_store(store) for store in stores])

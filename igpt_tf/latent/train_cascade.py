@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from igpt_tf.errors import UserError
 from igpt_tf.latent.adapt import adapt
 from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.cascade import Cascade
-from igpt_tf.latent.codebook import CODEBOOK_FILE, Codebook
+from igpt_tf.latent.codebook import CODEBOOK_FILE, Codebook, encode_stores
 from igpt_tf.latent.codebook_report import count_codes
 from igpt_tf.latent.maps import MapStore, encode_source
 from igpt_tf.latent.recipe import CascadeRecipe
@@ -86,7 +86,7 @@ class CascadeTraining:
         settings = recipe.codebooks[: -1 if finest else None]
         codebooks = [self._codebook(f"codebook-{i}", f"stage {i}", stores[0], one) for i, one in enumerate(settings)]
         codebooks += finest
-        codes = [np.concatenate([codes_of(codebook, store) for store in stores]) for codebook in codebooks]
+        codes = [codes_of(codebook, stores) for codebook in codebooks]
         others = None if held is None else [codebook.encode(held[:HELD]) for codebook in codebooks]
         models = [self._model(stage, codebooks, codes, others) for stage in range(1, len(codebooks))]
         size = recipe.n_px, recipe.n_px
@@ -187,6 +187,6 @@ class CascadeTraining:
         return self.recipe.autoencoder.map_size(self.recipe.n_px, self.recipe.n_px)
 
 
-def codes_of(codebook: Codebook, maps: MapStore) -> np.ndarray:
-    """The codes (N, T) of a store of maps, in the smallest type of integers that holds them."""
-    return codebook.encode_store(maps).astype(np.min_scalar_type(len(codebook) - 1))
+def codes_of(codebook: Codebook, stores: Sequence[MapStore]) -> np.ndarray:
+    """The codes (N, T) of stores of maps, in the smallest type of integers that holds them."""
+    return encode_stores(codebook, stores).astype(np.min_scalar_type(len(codebook) - 1))

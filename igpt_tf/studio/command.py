@@ -51,7 +51,7 @@ def options_of(controls: Controls) -> list[str]:
 
 
 def _region(known: np.ndarray, n_px: int) -> list[str]:
-    """The options that say what is given."""
+    """The options for the known pixels."""
     rows, grid = int(known.sum()) // n_px, known.reshape(n_px, n_px)
     if known[: rows * n_px].all() and not known[rows * n_px :].any():
         return ["--rows", str(rows)]

@@ -159,7 +159,7 @@ class Drawer(abc.ABC):
             raise UserError("expected a class to guide towards, got `guidance` alone: choose one")
 
     def is_smc(self, order: Order) -> bool:
-        """Whether something is given below what is drawn, so that particles are drawn.
+        """Whether known pixels follow missing ones, so that particles are drawn.
 
         Args:
             order: the drawing.

@@ -7,8 +7,16 @@ import time
 from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.cascade.parts import add_part_options, add_run_options, read_config, settings_of, train_part
-from igpt_tf.cli.parser import positive
+from igpt_tf.cli.cascade.parts import (
+    add_image_options,
+    add_part_options,
+    add_run_options,
+    open_images,
+    read_config,
+    rows_of,
+    settings_of,
+    train_part,
+)
 from igpt_tf.latent.settings import AutoencoderSettings
 from igpt_tf.storage.files import check_writable
 
@@ -25,9 +33,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--autoencoder", type=Path, required=True, help="folder of the autoencoder to begin with")
     add("--codebook", type=Path, required=True, help="folder of a codebook of single positions of its maps")
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
-    add("--validation", help="images that are not trained on")
-    add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
+    add_image_options(parser)
     add_part_options(parser, None, AutoencoderSettings)
     add_run_options(parser)
 
@@ -35,21 +41,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or resume, and write both: the autoencoder, and codebook/ in its folder."""
     began = time.monotonic()
-    from igpt_tf.data.sources.open import open_source
-
     read_config(options, AutoencoderSettings)
     settings = settings_of(options, AutoencoderSettings)
-    images = open_source(options.data)
-    others = None if options.validation is None else open_source(options.validation)
+    images = open_images(options)
     check_writable(options.out)
     load_backend(options.backend, threads=options.threads)
-    from igpt_tf.data.image_rows import ImageRows, held_images
     from igpt_tf.latent.adapt import adapt
     from igpt_tf.latent.autoencoder import Autoencoder
     from igpt_tf.latent.codebook import Codebook
 
-    rows = ImageRows(images, options.n_px, progress=True)
-    held = None if others is None else held_images(others, options.n_px)
+    rows, held = rows_of(options, *images)
     model = Autoencoder.from_preset(options.autoencoder, dtype="mixed_bfloat16" if options.mixed_precision else None)
     codebook = Codebook.load(options.codebook)
 

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
-    from igpt_tf.latent.codebook import Codebook
-    from igpt_tf.latent.maps import MapStore
+    from igpt_tf.data.image_rows import ImageRows
+    from igpt_tf.data.sources.open import Source
     from igpt_tf.training.best import Logs
     from igpt_tf.training.checkpoint import RunFolder
     from igpt_tf.training.settings import RunSettings
@@ -51,6 +51,37 @@ def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, 
     for twin, name in TWINS.items():
         if name in {field.name for field in dataclasses.fields(settings_class)}:
             group.add_argument(f"--{twin}", dest=name, type=float, default=UNSET, help=f"as --{name}")
+
+
+def add_image_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the images to train on and to evaluate on."""
+    add = parser.add_argument
+    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
+    add("--validation", help="images that are not trained on")
+    add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
+
+
+def open_images(options: argparse.Namespace) -> tuple[Source, Source | None]:
+    """The sources to train on and to evaluate on, of which no image is read yet."""
+    from igpt_tf.data.sources.open import open_source
+
+    return open_source(options.data), None if options.validation is None else open_source(options.validation)
+
+
+def rows_of(options: argparse.Namespace, images: Source, others: Source | None) -> tuple[ImageRows, np.ndarray | None]:
+    """The images of sources at the size of --n_px: those to train on, and some of those to evaluate on."""
+    from igpt_tf.data.image_rows import ImageRows, held_images
+
+    rows = ImageRows(images, options.n_px, progress=True)
+    return rows, None if others is None else held_images(others, options.n_px)
+
+
+def add_code_options(parser: argparse.ArgumentParser, codebooks: str) -> None:
+    """Declare the maps and codebooks that a model of a stage is trained on; `codebooks` describes the latter."""
+    add = parser.add_argument
+    add("--maps", type=Path, nargs="+", required=True, help="stores of maps to train on, such as mirrored ones too")
+    add("--validation_maps", type=Path, help="store of maps of other images")
+    add("--codebooks", type=Path, nargs=2, required=True, help=codebooks)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
@@ -170,10 +201,3 @@ def load_pair(paths: Sequence[Path]) -> list[Any]:
     from igpt_tf.latent.codebook import Codebook
 
     return [Codebook.load(path) for path in paths]
-
-
-def encode_stores(codebook: Codebook, stores: Sequence[MapStore]) -> np.ndarray:
-    """The codes (N, T) of all maps of the stores."""
-    import numpy as np
-
-    return np.concatenate([codebook.encode_store(store) for store in stores])

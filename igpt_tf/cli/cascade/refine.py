@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import time
-from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.cascade.parts import (
+    add_code_options,
     add_part_options,
     add_run_options,
-    encode_stores,
     load_pair,
     read_config,
     settings_of,
@@ -29,10 +28,7 @@ EXAMPLES = (
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    add = parser.add_argument
-    add("--maps", type=Path, nargs="+", required=True, help="stores of maps to train on, such as mirrored ones too")
-    add("--validation_maps", type=Path, help="store of maps of other images")
-    add("--codebooks", type=Path, nargs=2, required=True, help="folders: that of the coarser and of the finer codes")
+    add_code_options(parser, "folders: that of the coarser and of the finer codes")
     add_part_options(parser, RefinerShape, RunSettings)
     add_run_options(parser)
 
@@ -46,6 +42,7 @@ def run(options: argparse.Namespace) -> None:
     load_backend(options.backend, threads=options.threads)
     import keras
 
+    from igpt_tf.latent.codebook import encode_stores
     from igpt_tf.latent.maps import MapStore
     from igpt_tf.latent.train_refiner import new_refiner, train_refiner
 

@@ -16,6 +16,8 @@ from igpt_tf.cli.opening import load_model, open_named_preset
 from igpt_tf.cli.parser import INTERRUPTED, group, non_negative, positive
 from igpt_tf.cli.program import command
 from igpt_tf.errors import UserError
+from igpt_tf.storage.places import named_folder
+from igpt_tf.weights.arrays import CASCADE_FILE
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -52,7 +54,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Print the address, and serve the page until Ctrl-C."""
     try:
-        from igpt_tf.studio.cascades import CascadeModel, find_cascade
+        from igpt_tf.studio.cascades import CascadeModel
         from igpt_tf.studio.models import StudioModel
         from igpt_tf.studio.server import Studio
         from igpt_tf.studio.serving import open_place, serve
@@ -74,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
         return Cascade.from_preset(folder)
 
     def open_model(name: str) -> Drawer:
-        folder = find_cascade(name)
+        folder = named_folder(name, CASCADE_FILE)
         if folder is not None:
             return CascadeModel(name, folder, load_cascade)
         preset = open_named_preset(name)

@@ -275,7 +275,7 @@ class Cascade:
         """The cascade of a folder that `save_to_preset` wrote.
 
         Args:
-            folder: the folder.
+            folder: the folder, or a bundled cascade's name ("nano-cascade").
 
         Raises:
             UserError: if there is none, or it is incomplete, damaged, or its parts do not fit each other.

@@ -13,10 +13,10 @@ from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.codebook import Codebook
 from igpt_tf.latent.refiner import KIND, Refiner
 from igpt_tf.model.image_gpt import ImageGPT
+from igpt_tf.storage.places import named_folder
 from igpt_tf.storage.records import write_record
-from igpt_tf.weights.arrays import CONFIG_FILE, read_fields
+from igpt_tf.weights.arrays import CASCADE_FILE, CONFIG_FILE, read_fields
 
-CASCADE_FILE = "cascade.json"
 AUTOENCODER, CODEBOOK, MODEL = "autoencoder", "codebook-{}", "model-{}"
 Models = list[ImageGPT | Refiner]
 
@@ -67,11 +67,12 @@ def read_parts(folder: Path) -> tuple[Autoencoder, list[Codebook], Models, np.nd
     """What `write_parts` wrote: the attributes of a `Cascade`.
 
     Args:
-        folder: the folder.
+        folder: the folder, or its name where models are kept.
 
     Raises:
         UserError: if something is missing, damaged, or of another cascade.
     """
+    folder = named_folder(folder, CASCADE_FILE) or folder
     path = folder / CASCADE_FILE
     fields = read_fields(path, "a cascade's stages")
     try:

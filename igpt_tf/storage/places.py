@@ -20,6 +20,12 @@ def checkpoint_folders() -> list[Path]:
     return [folder for folder in folders if folder is not None]
 
 
+def named_folder(name: str | Path, file: str) -> Path | None:
+    """The folder of a name that has a file, here or where names are looked up; None if there is none."""
+    places = [Path(name).expanduser(), *(folder / name for folder in checkpoint_folders())]
+    return next((place for place in places if (place / file).is_file()), None)
+
+
 def photo_folder() -> Path:
     """The folder of photographs to try: `examples/photos` beside the package, or inside it when installed."""
     return next((folder for folder in (_PACKAGE.parent / PHOTOS, _PACKAGE / PHOTOS) if folder.is_dir()), PHOTOS)

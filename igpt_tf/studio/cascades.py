@@ -10,26 +10,14 @@ from typing import Any
 import numpy as np
 
 from igpt_tf.errors import UserError
-from igpt_tf.storage.places import checkpoint_folders
 from igpt_tf.studio.command import options_of
 from igpt_tf.studio.drawer import AT_ONCE, Drawer
 from igpt_tf.studio.orders import Order
-from igpt_tf.weights.arrays import read_fields
+from igpt_tf.weights.arrays import CASCADE_FILE, read_fields
 
-CASCADE_FILE = "cascade.json"
 N_COLORS = 2**24
 # To and from a number of a colour.
 SHIFTS = np.array([16, 8, 0])
-
-
-def find_cascade(name: str) -> Path | None:
-    """The folder of a cascade; None if the name means none.
-
-    Args:
-        name: of a folder, here or where models are kept.
-    """
-    places = [Path(name).expanduser(), *(folder / name for folder in checkpoint_folders())]
-    return next((place for place in places if (place / CASCADE_FILE).is_file()), None)
 
 
 class CascadeModel(Drawer):

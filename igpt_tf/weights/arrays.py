@@ -19,6 +19,8 @@ from igpt_tf.storage.files import atomic_write
 from igpt_tf.storage.tensors import Tensor, write_tensors
 
 CONFIG_FILE = "config.json"
+# Of a cascade, whose parts are presets in folders of it.
+CASCADE_FILE = "cascade.json"
 WEIGHTS_FILE = "model.safetensors"
 # What NumPy can read of the formats of floats in safetensors.
 FLOATS = ("F16", "F32", "F64")

@@ -21,6 +21,7 @@ from igpt_tf.errors import Notice, UserError, meant, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.storage.digests import Digest
 from igpt_tf.storage.places import checkpoint_folders, download_folder
+from igpt_tf.weights.arrays import CASCADE_FILE
 from igpt_tf.weights.folder import CONFIG_FILE, PALETTE_FILE, WEIGHTS_FILE, PresetFolder, is_folder, parse_fields
 from igpt_tf.weights.huggingface import PALETTE_FILES, HuggingFaceFolder, is_huggingface, read_palette
 from igpt_tf.weights.huggingface_files import TORCH_FILE, fetch_hub
@@ -187,6 +188,13 @@ def _open_run(path: Path) -> Preset:
     return Preset(str(path), config, n_class, run.read, run.palette_paths, classes, start_classes)
 
 
+def _refuse_cascade(path: Path) -> Preset:
+    raise UserError(
+        f"{path}: expected a model, got a cascade of several: `igpt cascade generate` draws with it, and "
+        "`Cascade.from_preset` loads it"
+    )
+
+
 def _check(source: Path, shapes: Mapping[str, Shape], config: ImageGPTConfig) -> None:
     """`check_shapes`, with a `Notice` of what is left out."""
     with naming(source):
@@ -209,7 +217,7 @@ def _find(preset: str) -> Path:
         return path
     for folder in (root / path for root in checkpoint_folders()):
         # A folder with neither is a download that has not come to its end.
-        if (folder / CONFIG_FILE).is_file() or checkpoints_in(folder):
+        if (folder / CONFIG_FILE).is_file() or (folder / CASCADE_FILE).is_file() or checkpoints_in(folder):
             return folder
     if official := _OFFICIAL.fullmatch(preset):
         return _find_official(official)
@@ -256,5 +264,6 @@ FORMATS: list[tuple[Callable[[Path], bool], Callable[[Path], Preset]]] = [
     (is_open_run, _open_run),
     (is_huggingface, _open_huggingface),
     (is_folder, _open_folder),
+    (lambda path: (path / CASCADE_FILE).is_file(), _refuse_cascade),
     (lambda path: True, _open_checkpoint),
 ]

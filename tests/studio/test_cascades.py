@@ -9,7 +9,7 @@ from studio_serving import client_of, events_of, served
 from examples import random_image
 from igpt_tf.latent.cascade import Cascade
 from igpt_tf.sampling import Controls
-from igpt_tf.studio.cascades import CascadeModel, find_cascade
+from igpt_tf.studio.cascades import CascadeModel
 from igpt_tf.studio.server import Studio
 
 
@@ -22,7 +22,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def client(folder):
-    model = CascadeModel(str(folder), find_cascade(str(folder)), Cascade.from_preset)
+    model = CascadeModel(str(folder), folder, Cascade.from_preset)
     with served(Studio([model])) as address, client_of(address) as client:
         yield client
 

@@ -2,7 +2,7 @@
 
 EXAMPLES = (
     "train nano-cascade --data photos --out my-cascade",
-    "generate --model my-cascade --n 16",
+    "generate --n 16",
 )
 PARTS = {
     "train": "train a whole cascade by a recipe; the same command resumes",

@@ -6,14 +6,14 @@ import argparse
 from pathlib import Path
 
 from igpt_tf.cli.backends import load_backend
-from igpt_tf.cli.cascade.generate import add_stage_options, controls_of_stages
+from igpt_tf.cli.cascade.generate import BUNDLED, add_stage_options, controls_of_stages
 from igpt_tf.cli.console import doing, report, tell_replaced
 from igpt_tf.cli.parser import non_negative, positive
 from igpt_tf.cli.region import add_region_options, read_squares, regions_of, tell_regions
 from igpt_tf.errors import UsageError
 
 EXAMPLES = (
-    "photo.jpg --model my-cascade --rows 50%",
+    "photo.jpg --rows 50%",
     "photo.jpg --model my-cascade --box 20,20,24,24 --n 4",
 )
 # The figure of what was given, drawn and true.
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
-    add("--model", type=Path, required=True, help="folder of a cascade")
+    add("--model", type=Path, default=BUNDLED, help="folder of a cascade, or a bundled one's name (%(default)s)")
     add_region_options(parser)
     add("--n", "--num_images", type=positive, default=4, help="completions of each picture")
     add(

@@ -17,8 +17,10 @@ if TYPE_CHECKING:
     from igpt_tf.latent.cascade import Cascade
     from igpt_tf.sampling.controls import Controls
 
+# The cascade that everybody has.
+BUNDLED = Path("nano-cascade")
 EXAMPLES = (
-    "--model my-cascade --n 16 --temperature 1 0.9 0.9",
+    "--n 16 --temperature 1 0.9 0.9",
     "--model my-cascade --from photo.jpg --stage 1 --n 4",
 )
 # The figure with a column for each stage, and how many pictures it shows.
@@ -28,7 +30,7 @@ STAGES, SHOWN = "stages.png", 16
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
-    add("--model", type=Path, required=True, help="folder of a cascade")
+    add("--model", type=Path, default=BUNDLED, help="folder of a cascade, or a bundled one's name (%(default)s)")
     add("--n", "--num_images", type=positive, default=16, help="pictures to draw, or variations of each photograph")
     add("--out", "--out_dir", type=Path, default=Path("out"), help="folder for the pictures")
     add("--seed", type=non_negative, default=42, help="seed of the random numbers")

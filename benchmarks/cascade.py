@@ -4,6 +4,8 @@
     python -m benchmarks.cascade codebooks --data train.npz --test_data test.npz
     python -m benchmarks.cascade drawing
     python -m benchmarks.cascade distances --data train.npz --test_data test.npz --images 2000
+    python -m benchmarks.cascade neighbours --data train.npz --out neighbours.png
+    python -m benchmarks.cascade reconstructions --test_data test.npz --out reconstructions.png
     python -m benchmarks.cascade tokenizer --data cifar10/train --test_data cifar10/test
 
 - `stages`: PSNR and SSIM of test images through the autoencoder and through the codes of each stage, how many codes are
@@ -12,6 +14,8 @@
 - `drawing`: seconds for 64 pictures, in the first call and after it.
 - `distances`: Fréchet distances between sets of pictures in the features of `nano-cifar10`, at 32x32 pixels. That is
   not FID, which has the features of another network.
+- `neighbours`: a picture of eight samples, each beside the four training images whose maps are the nearest to its own.
+- `reconstructions`: a picture of eight test images through the codes of each stage and through the autoencoder alone.
 - `tokenizer`: an autoencoder of 8x8 maps with 64 channels and 512 codes, trained from nothing on images of 32x32.
 
 One JSON line a row.
@@ -48,6 +52,7 @@ from igpt_tf.latent.settings import METHODS, AutoencoderSettings, CodebookSettin
 from igpt_tf.latent.train import train_autoencoder
 from igpt_tf.latent.train_codebook import train_codebook
 from igpt_tf.pictures.crop import resize_and_crop
+from igpt_tf.pictures.writing import grid, write_png
 
 # The fifth block is where a linear probe of `nano-cifar10` reads best.
 FEATURES, LAYER, FEATURES_PX = "nano-cifar10", 5, 32
@@ -131,6 +136,28 @@ def distances(cascade: igpt.Cascade, options: argparse.Namespace) -> None:
         compare(f"samples up to stage {stage}", cascade.decode(drawn[stage], stage))
 
 
+def neighbours(cascade: igpt.Cascade, options: argparse.Namespace) -> None:
+    samples = cascade.generate(8, seed=options.seed)
+    rows = ImageRows(open_source(options.data), cascade.height)
+    of_samples = encode_images(cascade.autoencoder, samples).reshape(8, -1)
+    distances = []
+    for start in range(0, len(rows), 1000):
+        maps = encode_images(cascade.autoencoder, rows[start : start + 1000])
+        maps = maps.reshape(len(maps), -1)
+        distances.append(np.square(maps).sum(axis=1) - 2 * of_samples @ maps.T)
+    nearest = np.argsort(np.concatenate(distances, axis=1), axis=1)[:, :4]
+    write_png(options.out, grid([[one, *rows[near]] for one, near in zip(samples, nearest, strict=True)]))
+    emit(what="neighbours", images=len(rows), nearest=nearest[:, 0].tolist(), picture=options.out)
+
+
+def reconstructions(cascade: igpt.Cascade, options: argparse.Namespace) -> None:
+    images = held_images(open_source(options.test_data), cascade.height, 8)
+    columns = [cascade.reconstruct(images, stage) for stage in range(cascade.n_stages)]
+    columns += [reconstruct(cascade.autoencoder, images), images]
+    write_png(options.out, grid([list(row) for row in zip(*columns, strict=True)]))
+    emit(what="reconstructions", columns="each stage, the autoencoder, the images", picture=options.out)
+
+
 def tokenizer(cascade: igpt.Cascade | None, options: argparse.Namespace) -> None:
     images = held_images(open_source(options.test_data), 32, options.images)
     config = AutoencoderConfig(min_channel=64, num_layers=2, latent_channel=64, num_res_blocks=2)
@@ -184,7 +211,10 @@ def mean(values: np.ndarray) -> float:
     return float(np.mean(values, dtype="float64"))
 
 
-QUESTIONS = {function.__name__: function for function in (stages, codebooks, drawing, distances, tokenizer)}
+QUESTIONS = {
+    function.__name__: function
+    for function in (stages, codebooks, drawing, distances, neighbours, reconstructions, tokenizer)
+}
 
 
 def main() -> None:
@@ -199,7 +229,8 @@ def main() -> None:
     parser.add_argument("--epochs", type=float, default=4, help="tokenizer: of the autoencoder alone")
     parser.add_argument("--adapt_epochs", type=float, default=4, help="tokenizer: of autoencoder and codes together")
     parser.add_argument("--mixed_precision", action="store_true", help="tokenizer: train in bfloat16")
-    parser.add_argument("--out", help="tokenizer: keep the runs here, and resume them")
+    parser.add_argument("--out", help="where a picture goes; tokenizer: where the runs are kept")
+    parser.add_argument("--seed", type=int, default=1, help="neighbours: of the samples")
     options = parser.parse_args()
     cascade = None if options.question == "tokenizer" else igpt.Cascade.from_preset(options.model)
     QUESTIONS[options.question](cascade, options)

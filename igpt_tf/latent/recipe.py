@@ -42,20 +42,23 @@ class CascadeRecipe:
     flip: bool = True
 
 
+MODELS = {"batch_size": 128, "optimizer": "muon", "learning_rate": 5e-3, "save_every": 1000}
+# For 50,000 images, as the bundled one; checkpoints/nano-cascade/README.md says what it cost and how good it is.
 NANO = CascadeRecipe(
     summary="64x64 pixels in 16x16 maps: one code, then 4x4, then 16x16",
     n_px=64,
     autoencoder=AutoencoderConfig(min_channel=64, num_res_blocks=3),
-    autoencoder_settings=AutoencoderSettings(epochs=40, batch_size=64, noise=0.2, save_every=2000),
+    autoencoder_settings=AutoencoderSettings(epochs=23, batch_size=128, noise=0.1, save_every=2000),
+    adapt_settings=AutoencoderSettings(epochs=9, batch_size=128, learning_rate=2e-3, save_every=1000),
     codebooks=(
         CodebookSettings(num_embeddings=64, patch_H=16, patch_W=16),
         CodebookSettings(num_embeddings=512, patch_H=4, patch_W=4),
-        CodebookSettings(num_embeddings=512, steps=2000),
+        CodebookSettings(num_embeddings=512),
     ),
-    base=BaseShape(),
-    base_settings=BaseSettings(epochs=20, batch_size=128, optimizer="muon", learning_rate=5e-3, save_every=1000),
-    refiners=(RefinerShape(),),
-    refiner_settings=(RunSettings(epochs=6, batch_size=64, optimizer="muon", learning_rate=5e-3, save_every=1000),),
+    base=BaseShape(n_layer=4, n_embd=192),
+    base_settings=BaseSettings(epochs=4, class_dropout=0.1, **MODELS),
+    refiners=(RefinerShape(num_enc_layers=2, num_dec_layers=6, hidden_dim=192),),
+    refiner_settings=(RunSettings(epochs=6, **MODELS),),
 )
 CASCADES = {"nano-cascade": NANO}
 

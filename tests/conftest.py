@@ -7,8 +7,9 @@ import signal
 import tempfile
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-# Two CPU devices stand for two GPUs under JAX; for TensorFlow the fixtures below split the CPU.
-os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2")
+# Two CPU devices stand for two GPUs under JAX; for TensorFlow the fixtures below split the CPU. Programs of tiny models
+# are run a few times each: to optimise them takes longer than it saves.
+os.environ.setdefault("XLA_FLAGS", "--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0")
 # Many tests make the same tiny model anew: JAX need not compile it each time.
 os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", tempfile.mkdtemp(prefix="igpt-tests-"))
 os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
@@ -32,11 +33,15 @@ from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.scoring.predict import BATCHES_A_CHUNK
 
-# Keras collects garbage for each layer that it quantises: what was imported need not be searched every time.
-gc.freeze()
-
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture(scope="module", autouse=True)
+def frozen():
+    """What was imported and compiled up to now: searching it for garbage, again and again, took a tenth of the time."""
+    gc.collect()
+    gc.freeze()
 
 
 def pytest_terminal_summary(terminalreporter):

@@ -13,6 +13,7 @@ from igpt_tf.latent.cascade import Cascade
 from igpt_tf.latent.stages import draw_first, known_codes
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling.controls import Controls
+from igpt_tf.weights.presets import open_preset
 
 pytestmark = pytest.mark.both_backends
 
@@ -98,6 +99,24 @@ def test_half_of_the_bytes(cascade, tmp_path):
     cascade.save_to_preset(tmp_path / "half", "float16")
     again = Cascade.from_preset(tmp_path / "half")
     assert [part.shape for part in again.draw(1)] == [(1, 1), (1, 4), (1, 64)]
+
+
+def test_the_bundled_one_is_found_by_its_name(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    bundled = Cascade.from_preset("nano-cascade")
+    assert (bundled.height, bundled.width, bundled.grids) == (64, 64, [(1, 1), (4, 4), (16, 16)])
+    # What lies in the working folder comes first.
+    tiny_cascade().save_to_preset("nano-cascade")
+    assert Cascade.from_preset("nano-cascade").height == 16
+    tiny_cascade().save_to_preset("checkpoints/mine")
+    assert Cascade.from_preset("mine").height == 16
+
+
+@pytest.mark.parametrize("name", ["nano-cascade", "mine"])
+def test_what_expects_a_model_says_what_it_is(monkeypatch, tmp_path, cascade, name):
+    monkeypatch.chdir(tmp_path)
+    cascade.save_to_preset("mine")
+    one_line_error(open_preset, name, match=f"{name}: expected a model, got a cascade of several: `igpt cascade gen")
 
 
 def test_damaged_and_missing_parts(cascade, tmp_path):

@@ -1,6 +1,7 @@
 """What differs between TensorFlow and JAX: devices, processes, compiled functions, arrays split over devices.
 
-The only room, beside the reader of TensorFlow's checkpoints, that imports either.
+The only room, beside the reader of TensorFlow's checkpoints, that imports either. On torch, Keras' third backend,
+models compute, score and train on one device, and nothing else.
 """
 
 import os
@@ -14,13 +15,23 @@ def on_tensorflow() -> bool:
     return keras.backend.backend() == "tensorflow"
 
 
+def on_jax() -> bool:
+    """Whether Keras runs on JAX."""
+    return keras.backend.backend() == "jax"
+
+
+def on_torch() -> bool:
+    """Whether Keras runs on torch."""
+    return keras.backend.backend() == "torch"
+
+
 def _avoid_wrong_kernel() -> None:
     """Switch off what makes jaxlib 0.10.2 return wrong numbers on the CPU, before JAX starts.
 
     A compiled product of 32,769 small vectors or more with a matrix, followed by a reduction of each, is wrong in its
     last rows (jax issue 39103). Other versions are left alone: they may not know the flag, and end the process.
     """
-    if not on_tensorflow() and metadata.version("jaxlib") == "0.10.2":
+    if on_jax() and metadata.version("jaxlib") == "0.10.2":
         flag = "--xla_cpu_experimental_ynn_fusion_type=-reduce"
         os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {flag}".strip()
 

@@ -10,19 +10,19 @@ from typing import Any, cast
 
 import keras
 
-from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend import on_jax, on_tensorflow, on_torch
 from igpt_tf.backend.processes import process_share
 from igpt_tf.errors import UsageError
 
 
 def list_gpus() -> list[str]:
-    """Names of the GPUs that the backend sees, as the backend's own functions take them."""
+    """Names of the GPUs that the backend sees, as its own functions take them; none on torch, which chooses itself."""
     if on_tensorflow():
         import tensorflow as tf
 
         return [device.name for device in tf.config.list_logical_devices("GPU")]
     try:
-        return keras.distribution.list_devices("gpu")
+        return keras.distribution.list_devices("gpu") if on_jax() else []
     except RuntimeError:  # JAX raises where TensorFlow has an empty list
         return []
 
@@ -33,7 +33,7 @@ def list_cpus() -> list[str]:
         import tensorflow as tf
 
         return [device.name for device in tf.config.list_logical_devices("CPU")]
-    return keras.distribution.list_devices("cpu")
+    return keras.distribution.list_devices("cpu") if on_jax() else ["cpu:0"]
 
 
 # Any, because the type that Keras infers for its argument is text alone.
@@ -61,7 +61,7 @@ def fuses_attention(dtype: Any) -> bool:
 
     It is on JAX with NVIDIA's GPUs from Ampere on (2020), in half precision.
     """
-    if on_tensorflow() or keras.backend.standardize_dtype(dtype) not in ("bfloat16", "float16") or not list_gpus():
+    if not on_jax() or keras.backend.standardize_dtype(dtype) not in ("bfloat16", "float16") or not list_gpus():
         return False
     import jax
 
@@ -139,6 +139,8 @@ def scope_of(model: keras.Model) -> contextlib.AbstractContextManager:
     """The scope of the devices that `model` is on, in which to wrap, compile and run it."""
     if on_tensorflow():
         return model.distribute_strategy.scope()
+    if on_torch():
+        return contextlib.nullcontext()
     import jax
 
     sharding = model.variables[0].value.sharding
@@ -158,6 +160,8 @@ def count_devices(model: keras.Model) -> int:
     """How many copies of the model this process has, each with its part of every batch."""
     if on_tensorflow():
         return model.distribute_strategy.num_replicas_in_sync
+    if on_torch():
+        return 1
     sharding = model.variables[0].value.sharding
     mesh = getattr(sharding, "mesh", None)
     # Copies along the first axis of a mesh, the devices that share one along the second.

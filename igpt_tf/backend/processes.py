@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend import on_jax
 from igpt_tf.errors import UsageError, UserError
 
 # Bytes of a message between processes; all messages have this length, because only arrays can be sent.
@@ -31,7 +31,7 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
         UsageError: on TensorFlow, or for an invalid address or number.
         UserError: if the others cannot be reached.
     """
-    if on_tensorflow():
+    if not on_jax():
         raise UsageError(
             "expected the JAX backend for several processes, got TensorFlow, whose "
             "MultiWorkerMirroredStrategy does not run Keras' fit: set KERAS_BACKEND=jax",
@@ -61,7 +61,7 @@ class Share(NamedTuple):
 
 def process_share() -> Share:
     """This process's share of the training."""
-    if on_tensorflow():
+    if not on_jax():
         return Share(0, 1)
     import jax
 

@@ -11,7 +11,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend import on_jax, on_tensorflow, on_torch
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.errors import UserError
 
@@ -51,11 +51,13 @@ class Replica:
         number: of the device, from 0.
 
     Raises:
-        UserError: if the model is split between its devices.
+        UserError: if the model is split between its devices, or Keras runs on torch.
     """
 
     def __init__(self, model: keras.Model, number: int) -> None:
-        if not on_tensorflow() and not all(variable.value.is_fully_replicated for variable in model.variables):
+        if on_torch():
+            raise UserError("expected TensorFlow or JAX to draw, got torch: set KERAS_BACKEND=jax")
+        if on_jax() and not all(variable.value.is_fully_replicated for variable in model.variables):
             raise UserError(
                 "expected a model that is whole on each device, got one split between several: save it and load it "
                 "without model parallelism to draw from it"

@@ -6,7 +6,7 @@ import contextlib
 
 import keras
 
-from igpt_tf.backend import on_tensorflow
+from igpt_tf.backend import on_jax
 from igpt_tf.backend.devices import distribution_scope
 from igpt_tf.errors import UsageError
 
@@ -51,7 +51,7 @@ def model_parallel_scope(devices: list[str], n_parts: int, n_head: int) -> conte
     Raises:
         UsageError: on TensorFlow, or if `n_parts` does not divide the devices or the heads.
     """
-    if on_tensorflow():
+    if not on_jax():
         raise UsageError(
             "expected the JAX backend to split a model between devices, got TensorFlow: set KERAS_BACKEND=jax",
             "backend",

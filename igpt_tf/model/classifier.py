@@ -39,6 +39,9 @@ class ClassifierHead(keras.layers.Layer):
         pooled = ops.mean(ops.cast(features, "float32"), axis=1)
         return ops.matmul(pooled, ops.transpose(ops.cast(self.wclf, "float32")))
 
+    def quantize(self, *args, **kwargs) -> None:
+        """Nothing, without Keras' warning: the head stays as it is."""
+
 
 @keras.saving.register_keras_serializable(package="igpt_tf")
 class ImageGPTClassifier(keras.Model):

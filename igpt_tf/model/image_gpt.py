@@ -246,12 +246,19 @@ class ImageGPT(keras.Model):
 
     def get_config(self) -> dict:
         """The constructor's arguments, for Keras' own `save`."""
-        return {**super().get_config(), "config": self.config.to_dict(), "classes": self.classes}
+        mode = self.blocks[0].mlp.c_fc.quantization_mode
+        quantised = {} if mode is None else {"quantization": mode}
+        return {**super().get_config(), "config": self.config.to_dict(), "classes": self.classes, **quantised}
 
     @classmethod
     def from_config(cls, config: dict) -> ImageGPT:
-        """A model from `get_config`'s arguments."""
-        return cls(**{**config, "config": ImageGPTConfig.from_dict(config["config"])})
+        """A model from what `get_config` returned."""
+        fields = {**config, "config": ImageGPTConfig.from_dict(config["config"])}
+        mode = fields.pop("quantization", None)
+        model = cls(**fields)
+        if mode is not None:
+            model.quantize(mode)
+        return model
 
     @classmethod
     def from_preset(cls, preset: str | Path | Preset, **kwargs) -> ImageGPT:

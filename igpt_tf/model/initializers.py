@@ -8,6 +8,8 @@ from collections.abc import Iterator
 
 import keras
 
+from igpt_tf.backend import on_torch
+
 # In `placeholder_weights`, the array of every shape and dtype; None outside.
 _placeholders: contextvars.ContextVar[dict | None] = contextvars.ContextVar("placeholders", default=None)
 
@@ -21,8 +23,9 @@ class InitialNormal(keras.initializers.RandomNormal):
         placeholders = _placeholders.get()
         if placeholders is None:
             return super().__call__(shape, dtype)
-        if keras.distribution.distribution() is not None:
-            # Large weights come into being on their devices, each in a traced function of its own: nothing to share.
+        if on_torch() or keras.distribution.distribution() is not None:
+            # Torch writes into the array that a variable has. Split over devices, large weights come into being there,
+            # each in a traced function of its own: nothing to share.
             return keras.ops.zeros(shape, dtype)
         key = tuple(shape), dtype
         if key not in placeholders:

@@ -30,9 +30,16 @@ def quick_gelu(x):
     return x * ops.sigmoid(1.702 * x)
 
 
-def rms_norm(name: str, dtype=None) -> keras.layers.RMSNormalization:
+class RMSNorm(keras.layers.RMSNormalization):
+    """Keras' layer, which stays as it is in a quantised model."""
+
+    def quantize(self, *args, **kwargs) -> None:
+        """Nothing, without Keras' warning."""
+
+
+def rms_norm(name: str, dtype=None) -> RMSNorm:
     """RMS norm over the width, no mean and no bias; the original's `norm`."""
-    return keras.layers.RMSNormalization(epsilon=NORM_EPSILON, name=name, dtype=dtype)
+    return RMSNorm(epsilon=NORM_EPSILON, name=name, dtype=dtype)
 
 
 def softmax_float32(scores):

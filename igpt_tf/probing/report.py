@@ -134,7 +134,7 @@ def plot_layers(path: Path, result: ProbeResult) -> None:
     axes.set_ylabel("accuracy of a linear probe, %")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(loc="lower center")
     write_figure(path, figure)
 
 

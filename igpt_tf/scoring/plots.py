@@ -47,7 +47,7 @@ def draw_histograms(path: Path, panels: Mapping[str, tuple[np.ndarray, np.ndarra
         for scores, name in zip(groups, names, strict=True):
             axes.hist(scores, bins, density=True, alpha=0.6, label=name)
         axes.set(title=title, xlabel="bits per image", ylabel="density")
-        axes.legend()
+        axes.legend(loc="upper right")
     _save(figure, path)
 
 

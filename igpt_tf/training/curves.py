@@ -46,5 +46,5 @@ def plot_curves(path: Path, history: Sequence[Logs], steps_per_interval: int) ->
         axes.xaxis.set_major_locator(MaxNLocator(integer=True, nbins=6))
         axes.grid(alpha=0.3)
         if names != ["learning_rate"]:
-            axes.legend()
+            axes.legend(loc="upper right")
     write_figure(path, figure)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import shlex
+import dataclasses
 from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from igpt_tf.errors import UserError
-from igpt_tf.studio.command import options_of
+from igpt_tf.studio.command import command_of
 from igpt_tf.studio.drawer import AT_ONCE, Drawer
 from igpt_tf.studio.orders import Order
 from igpt_tf.weights.arrays import CASCADE_FILE, read_fields
@@ -60,8 +60,11 @@ class CascadeModel(Drawer):
     def draw(self, order: Order, program: str = "igpt") -> Generator[dict[str, Any]]:
         """Stages: each shows whole pictures, finer than those before."""
         self.load()
+        if order.known is not None and not order.known.any():
+            order = dataclasses.replace(order, tokens=None, known=None)
         known = np.zeros(self.n_tokens, bool) if order.known is None else order.known
-        size = min(order.n, max(1, AT_ONCE // order.particles) if self.is_smc(order) else order.n)
+        is_smc = self.is_smc(order)
+        size = min(order.n, max(1, AT_ONCE // order.particles) if is_smc else order.n)
         n_stages, there = self._model.n_stages, known.reshape(self.n_px, self.n_px)
         given = self.pictures((np.zeros(self.n_tokens, "int32") if order.tokens is None else order.tokens)[None])
         for first in range(0, order.n, size):
@@ -70,7 +73,7 @@ class CascadeModel(Drawer):
                 given.repeat(end - first, axis=0),
                 there,
                 controls=order.controls,
-                method=order.method,
+                method=self.method_of(order),
                 n_particles=order.particles,
                 seed=order.seed,
                 first=first,
@@ -89,8 +92,6 @@ class CascadeModel(Drawer):
                     }
                 yield event
         self._compiled.add(self.signature(order))
-        yield {"nats": None, "command": None if known.any() else self._command(order, program)}
-
-    def _command(self, order: Order, program: str) -> str:
-        words = ["cascade", "generate", "--model", order.model, "--n", order.n, "--seed", order.seed]
-        return f"{program} {shlex.join(map(str, [*words, '--n_sub_batch', order.n, *options_of(order.controls)]))}"
+        at_once = size * (order.particles if is_smc else 1)
+        command = command_of(order, self.n_px, is_smc, at_once, f"{program} cascade", "generate")
+        yield {"nats": None, "command": command}

@@ -14,7 +14,9 @@ MASK_FILE = "mask.png"
 DEFAULTS = {"temperature": 1.0, "top_k": None, "top_p": None, "guidance": 1.0}
 
 
-def command_of(order: Order, n_px: int, is_smc: bool, at_once: int, program: str = "igpt") -> str:
+def command_of(
+    order: Order, n_px: int, is_smc: bool, at_once: int, program: str = "igpt", from_nothing: str = "sample"
+) -> str:
     """The line that draws an order's candidates, and writes them to out/.
 
     Args:
@@ -23,25 +25,22 @@ def command_of(order: Order, n_px: int, is_smc: bool, at_once: int, program: str
         is_smc: whether its method is smc.
         at_once: images that are drawn at once; another number may round otherwise.
         program: how the user calls the program.
+        from_nothing: the command that draws whole pictures.
     """
     picture = f"./{order.picture}" if order.picture.startswith("-") else order.picture
     region = [] if order.known is None else _region(order.known, n_px)
     method = [] if order.method == "auto" else ["--method", order.method]
-    words = ["sample"] if order.tokens is None else ["complete", picture, *region, *method]
+    words = [from_nothing] if order.tokens is None else ["complete", picture, *region, *method]
     words += ["--particles", order.particles] if is_smc else []
     words += ["--model", order.model, "--n", order.n, "--seed", order.seed, "--n_sub_batch", at_once]
-    words += options_of(order.controls)
+    words += _options(order.controls)
     if order.class_name is not None:
         words += ["--class_name", order.class_name]
     return f"{program} {_quoted(words)}"
 
 
-def options_of(controls: Controls) -> list[str]:
-    """The options of temperature, filters and guidance that are not as usual.
-
-    Args:
-        controls: the values.
-    """
+def _options(controls: Controls) -> list[str]:
+    """The options of temperature, filters and guidance that are not as usual."""
     words = []
     for name, default in DEFAULTS.items():
         value = getattr(controls, name)

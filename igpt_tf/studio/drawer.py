@@ -137,8 +137,10 @@ class Drawer(abc.ABC):
         order = Order(self.name, np.zeros(self.n_tokens, "int32"), known)
         if self.needs_compiling(order):
             self.state = COMPILING
-            yield from (None for _ in self.draw(order))
-            self.state = READY
+            try:
+                yield from (None for _ in self.draw(order))
+            finally:
+                self.state = READY
 
     def check(self, order: Order) -> None:
         """Refuse what cannot be drawn, before it waits for its turn.
@@ -157,6 +159,14 @@ class Drawer(abc.ABC):
             raise UserError(f"expected `class_name` as one of {known}, got {one!r}"[:300])
         if one is None and order.controls.guidance != 1:
             raise UserError("expected a class to guide towards, got `guidance` alone: choose one")
+
+    def method_of(self, order: Order) -> str:
+        """The method of an order; where nothing is given, or nothing is left to chance, there is no choice.
+
+        Args:
+            order: the drawing.
+        """
+        return "auto" if order.known is None or order.controls.greedy else order.method
 
     def is_smc(self, order: Order) -> bool:
         """Whether known pixels follow missing ones, so that particles are drawn.

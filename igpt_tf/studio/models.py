@@ -127,7 +127,7 @@ class StudioModel(Drawer):
             order.controls,
             classes=order.class_name,
             seed=seed,
-            method="auto" if order.controls.greedy else order.method,
+            method=self.method_of(order),
             n_particles=order.particles,
         )
 

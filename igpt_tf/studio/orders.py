@@ -13,6 +13,8 @@ from igpt_tf.errors import UserError, whole_number
 from igpt_tf.sampling.controls import Controls
 
 MOST_CANDIDATES, MOST_PARTICLES, MOST_IMAGES, MOST_SCALE = 16, 256, 64, 32
+# Of a picture, a grid, or each frame of a film that the page saves.
+MOST_FILE_PIXELS = 20_000_000
 # Larger whole numbers are no longer exact in JavaScript.
 MOST_SEED = 2**53 - 1
 METHODS = ("auto", "forced", "smc")

@@ -27,7 +27,7 @@ from igpt_tf.studio import pictures
 from igpt_tf.studio.drawer import Drawer
 from igpt_tf.studio.guard import OWN_HEADER, Guard
 from igpt_tf.studio.line import FullError, Line
-from igpt_tf.studio.orders import MOST_SCALE, Order, image_arrays, known_array, order_of, parse, whole
+from igpt_tf.studio.orders import MOST_FILE_PIXELS, MOST_SCALE, Order, image_arrays, known_array, order_of, parse, whole
 from igpt_tf.studio.worker import Worker
 
 PAGE = Path(__file__).parent / "page"
@@ -249,7 +249,10 @@ def _figure(studio: Studio, body: bytes) -> tuple[Drawer, np.ndarray, int, np.nd
     model = studio.model(fields.get("model"))
     images = image_arrays(fields.get("images"), model.n_tokens, model.n_vocab)
     known = known_array(fields.get("known", [0] * model.n_tokens), model.n_tokens)
-    return model, images, whole("scale", fields.get("scale", 1), 1, MOST_SCALE), known
+    scale = whole("scale", fields.get("scale", 1), 1, MOST_SCALE)
+    if images.size * scale**2 > MOST_FILE_PIXELS:
+        raise UserError(f"expected a file of at most {MOST_FILE_PIXELS:,} pixels, got {images.size * scale**2:,}")
+    return model, images, scale, known
 
 
 def _line(event: dict[str, Any]) -> str:

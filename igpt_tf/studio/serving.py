@@ -13,6 +13,8 @@ import uvicorn
 from igpt_tf.errors import UserError
 from igpt_tf.studio.server import Studio, make_app
 
+HTTP_PORT = 80
+
 
 @dataclass(frozen=True)
 class Place:
@@ -52,8 +54,10 @@ def open_place(host: str, port: int) -> Place:
     port = listening.getsockname()[1]
     shown = f"[{host}]" if ":" in host else host
     if is_loopback(host):
-        names = {f"{name}:{port}" for name in (shown.lower(), "127.0.0.1", "localhost", "[::1]")}
-        return Place([listening], f"http://{shown}:{port}/", frozenset(names), None)
+        names = {shown.lower(), "127.0.0.1", "localhost", "[::1]"}
+        # Browsers leave the usual port out.
+        hosts = {f"{name}:{port}" for name in names} | (names if port == HTTP_PORT else set())
+        return Place([listening], f"http://{shown}:{port}/", frozenset(hosts), None)
     token = secrets.token_urlsafe(16)
     return Place([listening], f"http://{shown}:{port}/?token={token}", None, token)
 

@@ -1,14 +1,16 @@
 """A cascade in the studio: whole pictures, finer at every stage."""
 
+import shlex
+
 import imageio.v3 as imageio
 import numpy as np
 import pytest
 from latent_examples import tiny_cascade
 from studio_serving import client_of, events_of, served
 
-from examples import random_image
+from examples import random_image, run
 from igpt_tf.latent.cascade import Cascade
-from igpt_tf.sampling import Controls
+from igpt_tf.sampling import Controls, known_outside_box
 from igpt_tf.studio.cascades import CascadeModel
 from igpt_tf.studio.server import Studio
 
@@ -66,3 +68,28 @@ def test_it_knows_no_likelihood(client, folder):
     for path in ("surprise", "classify"):
         answer = client.post(f"/api/{path}", json={"model": str(folder), "tokens": [0] * 256})
         assert answer.status_code == 400 and "expected a model that" in answer.json()["error"]
+
+
+def test_the_command_of_a_hole_draws_the_same_pictures(client, folder, tmp_path, capsys):
+    picture = random_image(16, 16, 3)
+    imageio.imwrite(tmp_path / "picture.png", picture)
+    query = {"params": {"model": str(folder)}, "content": (tmp_path / "picture.png").read_bytes()}
+    tokens = client.post("/api/picture", **query).json()["tokens"]
+    known = known_outside_box(16, 4, 5, 6, 7).astype(int).tolist()
+    for changes in ({}, {"method": "forced"}, {"known": [1] * 128 + [0] * 128}):
+        fields = {"model": str(folder), "n": 2, "particles": 2, "tokens": tokens, "known": known} | changes
+        *_, last, end = events_of(client, fields | {"picture": str(tmp_path / "picture.png")})
+        words = shlex.split(end["command"])
+        assert words[:3] == ["igpt", "cascade", "complete"]
+        code, _, err = run(capsys, *words[1:], "--scale", "1", "--out", str(tmp_path / "out"))
+        assert code == 0, err
+        for number, drawn in enumerate(unpacked(last["tokens"])):
+            np.testing.assert_array_equal(imageio.imread(tmp_path / f"out/picture_{number}.png"), drawn)
+
+
+def test_where_nothing_is_given_every_method_draws_as_generate_does(client, folder):
+    auto, smc, empty = (
+        [event.get("tokens") for event in events_of(client, {"model": str(folder), "n": 2} | how)]
+        for how in ({}, {"method": "smc"}, {"tokens": [0] * 256, "known": [0] * 256})
+    )
+    assert auto == smc == empty

@@ -154,6 +154,30 @@ def test_the_mask_that_is_painted_is_the_mask_that_is_sent(page):
     assert page.is_disabled("#draw")
 
 
+def test_the_rows_slider_is_undone_step_by_step(page):
+    page.focus("#rows")
+    for key in ("ArrowRight", "ArrowRight", "Shift", "Control+z"):
+        page.keyboard.press(key)
+    assert page.input_value("#rows") == "5"
+    page.keyboard.press("Control+Shift+Z")
+    assert page.input_value("#rows") == "6"
+
+
+def test_a_wrong_setting_is_shown_where_it_is(page):
+    page.evaluate("document.querySelector('#particles').value = 999")
+    page.click("#draw")
+    assert page.is_visible("#particles") and not page.is_visible("#stop")
+
+
+def test_errors_are_shown_in_every_dialog(page):
+    draw(page)
+    for number in (0, 1):
+        page.click(f".card .picture >> nth={number}")
+        page.evaluate("import('/page/dom.js').then(({complain}) => complain('a mistake'))")
+        page.wait_for_selector("#viewer #alert:not([hidden])")
+        page.keyboard.press("Escape")
+
+
 def test_a_box_by_mouse_and_by_keyboard(page):
     page.click("[data-tool=box]")
     stroke(page, (2, 3), (5, 4))
@@ -219,8 +243,12 @@ def test_keep_and_go_on_surprise_and_before_and_after(page):
     page.locator("#viewer input[type=range]").fill("20")
     assert "80%" in page.locator("#viewer .over").evaluate("canvas => canvas.style.clipPath")
     page.click("[data-view=surprise]")
-    page.hover("#viewer .frame")
+    page.hover("#viewer .frame", position={"x": 2, "y": 2})
     assert "nats" in page.text_content("#viewer .legend")
+    page.focus("#viewer .frame canvas")
+    for key in ("ArrowRight", "ArrowDown"):
+        page.keyboard.press(key)
+    assert "column 2, row 2" in page.text_content("#viewer .legend")
     page.click("#viewer button:has-text('Keep and go on')")
     page.wait_for_function("() => document.querySelector('#crop-text').textContent.startsWith('8 ')")
     np.testing.assert_array_equal(colors(page, "#seen"), kept)
@@ -304,7 +332,7 @@ def test_a_cascade_shows_its_stages(chromium, tmp_path):
         page.click("#viewer button:has-text('Keep and go on')")
         page.wait_for_selector("#nothing[aria-pressed=false]")
         assert draw(page)["known"] == [1] * 128 + [0] * 128
-        assert page.is_hidden("#copy") and page.is_hidden("#surprise") and page.problems == []
+        assert page.is_visible("#copy") and page.is_hidden("#surprise") and page.problems == []
         page.close()
 
 

@@ -12,6 +12,7 @@ from studio_serving import HEADERS, client_of, events_of, load, served, studio_o
 
 from examples import TINY, random_image
 from igpt_tf.errors import UserError
+from igpt_tf.studio import server
 from igpt_tf.studio.guard import MOST_BYTES
 from igpt_tf.studio.models import StudioModel
 from igpt_tf.studio.server import Studio
@@ -162,6 +163,13 @@ def test_wrong_values_are_refused(client, name, changes, words):
 def test_what_is_no_json_is_refused(client, body):
     for path in ("/api/draw", "/api/png", "/api/surprise"):
         refused(client.post(path, content=body.encode("latin-1")), 400, "expected")
+
+
+def test_files_of_too_many_pixels_are_not_made(client, name, monkeypatch):
+    monkeypatch.setattr(server, "MOST_FILE_PIXELS", 1000)
+    for path in ("/api/png", "/api/gif"):
+        refused(client.post(path, json={"model": name, "images": [TOKENS] * 2, "scale": 3}), 400, "1,000", "1,152")
+        assert client.post(path, json={"model": name, "images": [TOKENS], "scale": 3}).status_code == 200
 
 
 def test_no_path_reaches_the_file_system(client):

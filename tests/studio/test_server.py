@@ -2,6 +2,7 @@
 
 import io
 import threading
+from types import SimpleNamespace
 
 import imageio.v3 as imageio
 import numpy as np
@@ -10,11 +11,15 @@ from PIL import Image
 from studio_serving import client_of, events_of, load, served, studio_of, wait_until
 
 from examples import TINY, photograph
+from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import resize_and_crop
 from igpt_tf.sampling import Controls, Sampler, known_outside_box, known_rows
 from igpt_tf.sampling.keys import candidate_seeds
 from igpt_tf.scoring.evaluation import score
+from igpt_tf.studio import serving
 from igpt_tf.studio.line import MOST, FullError, Line
+from igpt_tf.studio.models import StudioModel
+from igpt_tf.studio.serving import open_place
 from igpt_tf.weights.presets import open_preset
 
 
@@ -104,6 +109,8 @@ def test_images_from_nothing_are_those_of_sample(client, fields, sampler):
     events = list(events_of(client, {"model": fields["model"], "n": 2, "seed": 9, "temperature": 0.9}))
     np.testing.assert_array_equal(events[-2]["tokens"], sampler.sample(2, Controls(0.9), seed=9))
     assert events[-1]["command"].startswith("igpt sample --model")
+    smc = list(events_of(client, {"model": fields["model"], "n": 2, "seed": 9, "temperature": 0.9, "method": "smc"}))
+    assert smc[-2]["tokens"] == events[-2]["tokens"]
 
 
 def test_surprise_is_the_score(client, fields, preset):
@@ -160,6 +167,22 @@ def test_twenty_drawings_at_once_wait_and_are_all_drawn(address, fields):
     assert len(found) == 20
     assert all(events[-2]["tokens"] == found[0][-2]["tokens"] for events in found)
     assert max(event.get("place", 0) for events in found for event in events) > 3
+
+
+def test_a_model_that_cannot_be_compiled_is_not_called_compiling(preset):
+    def require(*_):
+        raise UserError("expected more memory")
+
+    model = StudioModel(str(preset), open_preset(preset), load, require)
+    with pytest.raises(UserError, match="memory"):
+        list(model.warm_up())
+    assert model.state == "ready"
+
+
+def test_the_usual_port_may_be_left_out_of_the_host(monkeypatch):
+    listening = SimpleNamespace(getsockname=lambda: ("127.0.0.1", 80))
+    monkeypatch.setattr(serving.socket, "create_server", lambda *_, **__: listening)
+    assert {"127.0.0.1", "localhost:80"} <= (open_place("127.0.0.1", 80).hosts or set())
 
 
 def test_the_line_is_fair():

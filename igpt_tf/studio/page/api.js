@@ -7,14 +7,12 @@ if (token !== null) headers["x-igpt-token"] = token;
 
 const MOST_BYTES = 10_000_000;
 
+const gone = (error) => {
+  throw error.name === "AbortError" ? error : new Error("the studio does not answer: start it again, and load this page anew");
+};
+
 async function ask(path, options = {}) {
-  let answer;
-  try {
-    answer = await fetch(`/api/${path}`, { ...options, headers: { ...headers, ...options.headers } });
-  } catch (error) {
-    if (error.name === "AbortError") throw error;
-    throw new Error("the studio does not answer: start it again, and load this page anew");
-  }
+  const answer = await fetch(`/api/${path}`, { ...options, headers: { ...headers, ...options.headers } }).catch(gone);
   if (!answer.ok) {
     const told = await answer.json().catch(() => ({}));
     throw new Error(told.error ?? `the studio answered ${answer.status}`);
@@ -45,7 +43,7 @@ export async function stream(fields, signal, onEvent) {
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let rest = "";
   for (;;) {
-    const { done, value } = await reader.read();
+    const { done, value } = await reader.read().catch(gone);
     if (done) break;
     const lines = (rest + value).split("\n");
     rest = lines.pop();

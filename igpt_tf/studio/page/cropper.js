@@ -66,7 +66,7 @@ export class Cropper {
   }
 
   wheel(event) {
-    if (!this.image) return;
+    if (!this.image || event.ctrlKey) return;
     event.preventDefault();
     this.scale(this.crop[2] / this.most * (event.deltaY > 0 ? 1.06 : 1 / 1.06));
     this.changed(this.crop);

@@ -13,12 +13,13 @@ export function make(tag, properties = {}, ...children) {
   return element;
 }
 
-const timers = {};
+// Kept here, as a dialog may be emptied while one of them is inside.
+const boxes = { toast: $("toast"), alert: $("alert") }, timers = {};
 
 function show(id, text, milliseconds) {
-  const box = $(id);
-  // In a dialog, what lies outside of it is hidden.
-  const home = document.querySelector("dialog[open]") ?? document.body;
+  const box = boxes[id];
+  // In a dialog, what lies outside of it is hidden; the last one lies above the others.
+  const home = [...document.querySelectorAll("dialog[open]")].at(-1) ?? document.body;
   if (box.parentElement !== home) home.append(box);
   box.textContent = text;
   box.hidden = false;

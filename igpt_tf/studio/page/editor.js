@@ -168,7 +168,8 @@ export class Editor {
   }
 
   wheel(event) {
-    if (this.tool !== "brush" && this.tool !== "eraser") return;
+    // With Ctrl, the wheel zooms the page.
+    if (event.ctrlKey || (this.tool !== "brush" && this.tool !== "eraser")) return;
     event.preventDefault();
     this.setSize(this.size - Math.sign(event.deltaY));
   }

@@ -132,12 +132,13 @@ function fieldsNow() {
 
 async function draw(fields, before = source.tokens, of = model) {
   if (drawing.isRunning) return;
-  const words = [`seed ${fields.seed}`, fields.class_name, of === models[0] ? null : of.name];
+  const words = [`seed ${fields.seed}`, fields.class_name, of.name === models[0].name ? null : of.name];
   const run = newRun(fields, of, before, words.filter(Boolean).join(", "));
   results.begin(run);
-  if (matchMedia("(max-width: 700px)").matches) $("results-title").scrollIntoView();
+  const running = drawing.run(fields, (event) => results.follow(event));
+  if (matchMedia("(max-width: 700px)").matches) $("stop").scrollIntoView();
   try {
-    if (!(await drawing.run(fields, (event) => results.follow(event)))) results.stopped();
+    if (!(await running)) results.stopped();
     else tell(`${fields.n === 1 ? "The picture is" : `${fields.n} candidates are`} drawn`);
   } catch (error) {
     results.stopped();
@@ -226,9 +227,14 @@ function connect() {
   for (const button of document.querySelectorAll("[data-tool]")) {
     button.addEventListener("click", () => chooseTool(button.dataset.tool));
   }
-  $("rows").addEventListener("pointerdown", () => editor.remember());
-  $("rows").addEventListener("keydown", (event) => { if (event.key !== "Tab") editor.remember(); });
-  $("rows").addEventListener("input", () => editor.setRows(Number($("rows").value)));
+  // One step of undo from where a movement of the slider begins to where it ends.
+  let isMoving = false;
+  $("rows").addEventListener("input", () => {
+    if (!isMoving) editor.remember();
+    isMoving = true;
+    editor.setRows(Number($("rows").value));
+  });
+  $("rows").addEventListener("change", () => { isMoving = false; });
   $("size").addEventListener("input", () => editor.setSize(Number($("size").value)));
   for (const name of ["undo", "redo", "invert", "clear"]) $(name).addEventListener("click", () => editor[name]());
   for (const output of document.querySelectorAll("#form output")) {
@@ -237,6 +243,8 @@ function connect() {
   }
   $("class").addEventListener("change", showGuidance);
   $("dice").addEventListener("click", () => { $("seed").value = Math.floor(Math.random() * 1e6); });
+  // A field of the folded part could not say what is wrong.
+  $("form").addEventListener("invalid", () => { document.querySelector("#form details").open = true; }, true);
   $("form").addEventListener("submit", (event) => { event.preventDefault(); draw(fieldsNow()); });
   $("stop").addEventListener("click", () => drawing.stop());
   $("again").addEventListener("click", () => draw(results.run.fields, results.run.before, results.run.model));

@@ -22,7 +22,7 @@ export class Source {
 
   // How a command names the picture: by its own file, if the model sees the central square of that.
   get picture() {
-    return this.path && this.cropper.isCentral ? this.path : "picture.png";
+    return this.path && this.isCentral ? this.path : "picture.png";
   }
 
   async choosePhoto({ name, path }) {
@@ -43,7 +43,7 @@ export class Source {
   }
 
   chooseNothing() {
-    this.turn += 1;
+    this.next();
     this.file = this.path = this.tokens = null;
     this.show();
     this.changed();
@@ -56,9 +56,15 @@ export class Source {
     else { this.show(); this.changed(); }
   }
 
+  // What was asked for before no longer counts.
+  next() {
+    clearTimeout(this.timer);
+    return ++this.turn;
+  }
+
   // Has the server read the file; returns whether it could.
   async read(crop) {
-    const turn = ++this.turn, { model, file } = this;
+    const turn = this.next(), { model, file } = this;
     const [left, top, side] = crop ?? [];
     try {
       const query = { model: model.name, ...(crop && { left, top, side }) };
@@ -71,6 +77,8 @@ export class Source {
       if (turn !== this.turn) return true;
       this.tokens = seen.tokens;
       this.cropper.set(image, seen.width, seen.height, seen.crop);
+      // Of what the model sees: the crop may have been moved on since.
+      this.isCentral = this.cropper.isCentral;
       this.show();
       this.changed();
       return true;

@@ -59,7 +59,7 @@ export class Viewer {
   }
 
   show(model, tokens, { title, facts, actions, before, name }) {
-    Object.assign(this, { model, tokens, before, nats: null });
+    Object.assign(this, { model, tokens, before, title, nats: null, cell: [0, 0] });
     this.canvas = make("canvas", { className: "pixels", width: 1, height: 1, role: "img", "aria-label": title });
     this.over = make("canvas", { className: "pixels over", width: 1, height: 1, hidden: true, "aria-hidden": "true" });
     this.line = make("div", { className: "cut", hidden: true });
@@ -92,6 +92,7 @@ export class Viewer {
     }, "\u2715");
     const frame = make("div", { className: "frame" }, this.canvas, this.over, this.line);
     frame.addEventListener("pointermove", (event) => this.point(event, frame));
+    this.canvas.addEventListener("keydown", (event) => this.key(event));
     const list = make("dl", { className: "facts" });
     for (const [term, value] of facts) list.append(make("dt", {}, term), make("dd", {}, value));
     this.dialog.replaceChildren(
@@ -118,6 +119,10 @@ export class Viewer {
     const isCompare = view === "compare";
     this.over.hidden = this.line.hidden = this.slider.hidden = !isCompare;
     this.legend.hidden = view !== "surprise";
+    // Arrow keys read the surprise of one pixel after the other.
+    this.canvas.tabIndex = view === "surprise" ? 0 : -1;
+    this.canvas.setAttribute("role", view === "surprise" ? "application" : "img");
+    this.canvas.setAttribute("aria-label", view === "surprise" ? "Surprise: arrow keys go from pixel to pixel" : this.title);
     if (view === "surprise") {
       const most = paintHeat(this.canvas, this.nats);
       const scale = make("canvas", { width: 100, height: 1, "aria-hidden": "true" });
@@ -126,7 +131,7 @@ export class Viewer {
         context.fillStyle = `rgb(${heatColor(i / 99).join(" ")})`;
         context.fillRect(i, 0, 1, 1);
       }
-      this.reading = make("span", { className: "number" }, "point at a pixel");
+      this.reading = make("span", { className: "number", role: "status" }, "point at a pixel");
       this.legend.replaceChildren("0", scale, `${most.toFixed(1)} nats per pixel `, this.reading);
     } else paint(this.canvas, this.tokens, this.model);
     if (isCompare) this.cut();
@@ -144,9 +149,21 @@ export class Viewer {
       this.slider.value = (100 * (event.clientX - box.left)) / box.width;
       this.cut();
     } else if (this.view === "surprise") {
-      const [x, y] = [event.clientX - box.left, event.clientY - box.top].map((at) =>
-        Math.min(Math.max(Math.floor((at / box.width) * n), 0), n - 1));
-      this.reading.textContent = `column ${x + 1}, row ${y + 1}: ${this.nats[y * n + x].toFixed(2)} nats`;
+      this.read([event.clientX - box.left, event.clientY - box.top].map((at) => Math.floor((at / box.width) * n)));
     }
+  }
+
+  key(event) {
+    const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
+    if (this.view !== "surprise" || !(event.key in steps)) return;
+    event.preventDefault();
+    this.read(this.cell.map((at, i) => at + steps[event.key][i]));
+  }
+
+  // Tells the surprise of the pixel in a column and a row.
+  read(cell) {
+    const n = this.model.n_px;
+    const [x, y] = this.cell = cell.map((at) => Math.min(Math.max(at, 0), n - 1));
+    this.reading.textContent = `column ${x + 1}, row ${y + 1}: ${this.nats[y * n + x].toFixed(2)} nats`;
   }
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import sys
 import threading
@@ -96,14 +97,14 @@ def run(options: argparse.Namespace) -> None:
     sys.stdout.flush()
     if not options.no_browser:
         threading.Thread(target=_show, args=[place.address], daemon=True).start()
-    try:
+    # A shell's job in the background is asked to end, but not interrupted.
+    with contextlib.suppress(KeyboardInterrupt):
         serve(studio, place)
-    except KeyboardInterrupt:
-        remark("the studio has ended")
-        sys.stdout.flush()
-        sys.stderr.flush()
-        # Without waiting for a program that is being compiled.
-        os._exit(INTERRUPTED)
+    remark("the studio has ended")
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Without waiting for a program that is being compiled.
+    os._exit(INTERRUPTED)
 
 
 def _show(address: str) -> None:

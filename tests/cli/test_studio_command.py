@@ -15,11 +15,11 @@ from studio_serving import HEADERS
 from examples import ROOT, run
 
 
-def start(preset, *more):
+def start(preset, *more, **how):
     line = [sys.executable, ROOT / "run.py", "studio", "--model", preset, "--no_browser", "--port", 0, *more]
     environment = {**os.environ, "XLA_FLAGS": "", "PYTHONUNBUFFERED": "1"}
     return subprocess.Popen(
-        [str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment
+        [str(word) for word in line], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment, **how
     )
 
 
@@ -39,8 +39,11 @@ def test_an_unknown_model_is_refused_before_anything_is_served(capsys):
 
 
 @pytest.mark.slow
-def test_ctrl_c_ends_it_at_once_while_it_loads_and_draws(preset):
-    process = start(preset, "--json")
+@pytest.mark.parametrize("is_in_background", [False, True])
+def test_ctrl_c_ends_it_at_once_while_it_loads_and_draws(preset, is_in_background):
+    """A shell starts what runs in its background such that it ignores Ctrl-C, until it asks for it."""
+    ignore = (lambda: signal.signal(signal.SIGINT, signal.SIG_IGN)) if is_in_background else None
+    process = start(preset, "--json", preexec_fn=ignore)
     try:
         address = json.loads(process.stdout.readline())["address"]
         begun = time.monotonic()
@@ -66,7 +69,7 @@ def test_another_host_needs_a_token_and_warns(preset):
     try:
         address = process.stdout.readline().strip()
         page, token = address.split("?token=")
-        local = page.replace("0.0.0.0", "127.0.0.1")
+        local = f"http://127.0.0.1:{httpx.URL(page).port}/"
         assert len(token) > 15 and httpx.get(local).status_code == 403
         assert httpx.get(local, params={"token": token}).status_code == 200
         process.send_signal(signal.SIGINT)

@@ -185,6 +185,18 @@ def test_the_usual_port_may_be_left_out_of_the_host(monkeypatch):
     assert {"127.0.0.1", "localhost:80"} <= (open_place("127.0.0.1", 80).hosts or set())
 
 
+@pytest.mark.parametrize("host", ["no.such.host.invalid", "192.0.2.1", ""])
+def test_an_address_of_no_or_another_machine_is_refused(host):
+    with pytest.raises(UserError, match="expected `host` as an address of this machine, got"):
+        open_place(host, 0)
+
+
+def test_the_address_of_a_server_for_others_can_be_opened():
+    place = open_place("0.0.0.0", 0)
+    place.sockets[0].close()
+    assert place.token and place.hosts is None and "0.0.0.0" not in place.address.split("?")[0]
+
+
 def test_the_line_is_fair():
     line = Line()
     waiting = [line.join(client) for client in "aaabbc"]

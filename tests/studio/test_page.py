@@ -44,7 +44,7 @@ def address(preset):
 def open_page(chromium, address, **how):
     """A page that has loaded, and what it complained of or asked elsewhere."""
     page = chromium.new_page(**{"viewport": {"width": 1280, "height": 900}, **how})
-    page.set_default_timeout(20_000)
+    page.set_default_timeout(60_000)
     page.problems = []
     page.on("console", lambda message: page.problems.append(message.text) if message.type == "error" else None)
     page.on("pageerror", lambda error: page.problems.append(str(error)))

@@ -42,6 +42,7 @@ _MODULES = {
     "evaluate": "scoring.evaluation",
     "classify": "scoring.classes",
     "extract_features": "probing.features",
+    "attention_maps": "probing.attention",
     "probe": "probing.protocol",
     "AutoencoderConfig": "latent.config",
     "Autoencoder": "latent.autoencoder",

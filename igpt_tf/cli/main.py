@@ -34,6 +34,7 @@ COMMANDS = {
     "score": "likelihoods of images, maps of surprise, and how well they tell two sets of images apart",
     "neighbours": "the images of a data set that are nearest to pictures, by a model's features",
     "probe": "measure a model's features by linear classifiers, layer by layer",
+    "figure": "attention maps, surprise, palettes, completions, probes by layer and over a run, as figures",
     "cascade": "larger pictures, drawn from coarse to fine: autoencoder, codebooks and transformers",
     "studio": "a page in the browser to complete and draw pictures with",
     "palette": "choose the colours that images are reduced to: palette fit",
@@ -42,7 +43,7 @@ COMMANDS = {
     "download": "fetch OpenAI's checkpoints, palette and data sets; an interrupted download resumes",
 }
 # Commands that have parts, each a module of its own.
-PARTS = ("cascade",)
+PARTS = ("cascade", "figure")
 
 
 def main(arguments: list[str] | None = None, command: str | None = None) -> int:

@@ -76,7 +76,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.storage.files import check_outputs, check_writable
 
     layers = _layers(options.layers)
-    names = options.data, options.test_data or _test_split(options.data)
+    names = options.data, options.test_data or test_split(options.data)
     refuse_inside(options.out, *names)
     preset = open_model(options)
     cache = options.cache or options.out / "features"
@@ -95,7 +95,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.probing.report import fields_of, write_report, write_table
 
     devices = choose_devices(options.n_gpu)
-    train, test = _read(options, preset, palette, *sources)
+    train, test = read_both(options, preset, palette, *sources)
     batch_size = options.n_sub_batch * len(devices)
     require_memory(min(batch_size, len(train)), bytes_to_predict(preset.config), "--n_sub_batch")
     with device_scope(devices), doing("loading the model"):
@@ -144,7 +144,7 @@ def run(options: argparse.Namespace) -> None:
     report(options, fields, *lines, str(options.out))
 
 
-def _read(
+def read_both(
     options: argparse.Namespace,
     preset: Preset,
     palette: Palette | None,
@@ -176,7 +176,7 @@ def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledToke
     return data.part(np.sort(stratified_order(data.labels, seed)[:limit]))
 
 
-def _test_split(data: str) -> str:
+def test_split(data: str) -> str:
     """The name of the test split that belongs to the training images."""
     from igpt_tf.data.sources.arrays import SPLITS, has_split
     from igpt_tf.data.sources.named import NAMES

@@ -47,22 +47,26 @@ def softmax_float32(scores):
     return ops.cast(ops.softmax(ops.cast(scores, "float32"), axis=-1), scores.dtype)
 
 
-def weighted_values(queries, keys, values, bias=None):
-    """Attend: softmax(q k / sqrt(E) + bias) v.
+def attention_weights(queries, keys, bias=None):
+    """How much each query takes from each key: softmax(q k / sqrt(E) + bias).
 
     Args:
         queries: (B, H, T, E), already scaled by 1/sqrt(E).
         keys: (B, H, S, E).
-        values: (B, H, S, E).
         bias: broadcastable to (B, H, T, S): 0 where a key is visible, hugely negative where not; None shows all.
 
     Returns:
-        (B, H, T, E).
+        (B, H, T, S), whose last axis sums to 1.
     """
     scores = ops.matmul(queries, ops.swapaxes(keys, -1, -2))
     if bias is not None:
         scores = scores + ops.cast(bias, scores.dtype)
-    return ops.matmul(softmax_float32(scores), values)
+    return softmax_float32(scores)
+
+
+def weighted_values(queries, keys, values, bias=None):
+    """Attend: the sum of the values (B, H, S, E), weighted by `attention_weights`; (B, H, T, E)."""
+    return ops.matmul(attention_weights(queries, keys, bias), values)
 
 
 def hidden_bias(dtype) -> float:

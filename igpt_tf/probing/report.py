@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, cast
@@ -14,6 +13,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from sklearn.metrics import ConfusionMatrixDisplay
 
+from igpt_tf.pictures.plots import write_figure
 from igpt_tf.probing.linear import Trial
 from igpt_tf.probing.protocol import LayerResult, ProbeResult
 from igpt_tf.storage.files import atomic_write
@@ -161,11 +161,3 @@ def _write_rows(path: Path, rows: Iterable[Sequence]) -> None:
     csv.writer(table, lineterminator="\n").writerows(rows)
     with atomic_write(path) as file:
         file.write(table.getvalue().encode("utf-8", "backslashreplace"))
-
-
-def write_figure(path: Path, figure: Figure) -> None:
-    """Write a figure to a .png, whole or not at all."""
-    with atomic_write(path) as file, warnings.catch_warnings():
-        # Names may be in any script, and the font may lack it.
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")
-        figure.savefig(file, format="png", dpi=120)

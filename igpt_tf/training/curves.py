@@ -8,7 +8,7 @@ from pathlib import Path
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from igpt_tf.probing.report import write_figure
+from igpt_tf.pictures.plots import write_figure
 from igpt_tf.training.best import Logs
 
 CURVES_FILE = "curves.png"

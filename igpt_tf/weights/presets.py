@@ -28,7 +28,7 @@ from igpt_tf.weights.huggingface_files import TORCH_FILE, fetch_hub
 from igpt_tf.weights.names import HEAD, Shape, check_shapes, infer_config, shape_table
 from igpt_tf.weights.official import fetch_official
 from igpt_tf.weights.openai import OpenAICheckpoint, checkpoints_in
-from igpt_tf.weights.runs import RunReader, is_open_run
+from igpt_tf.weights.runs import RunReader, is_open_run, open_checkpoints
 
 if TYPE_CHECKING:
     import keras
@@ -120,6 +120,22 @@ def open_preset(preset: str | Path | Preset) -> Preset:
         ) from error
 
 
+def open_series(preset: str | Path) -> list[tuple[str, Preset]]:
+    """The checkpoints that are left of a run, the oldest first, each with its step; of anything else, the one preset.
+
+    Args:
+        preset: as for `open_preset`.
+
+    Raises:
+        UserError: as `open_preset`.
+    """
+    path = Path(preset)
+    readers = open_checkpoints(path)
+    if not readers:
+        return [("", open_preset(preset))]
+    return [(reader.step.removeprefix("of "), _preset_of_run(path, reader)) for reader in readers]
+
+
 def load_palette(preset: str | Path | Preset) -> Palette:
     """The palette that belongs to a preset.
 
@@ -182,9 +198,13 @@ def _open_checkpoint(path: Path) -> Preset:
 
 def _open_run(path: Path) -> Preset:
     run = RunReader(path)
+    warnings.warn(run.remark, Notice, stacklevel=2)
+    return _preset_of_run(path, run)
+
+
+def _preset_of_run(path: Path, run: RunReader) -> Preset:
     config, n_class, classes, start_classes = parse_fields(path, run.fields)
     _check(path, run.shapes, config)
-    warnings.warn(run.remark, Notice, stacklevel=2)
     return Preset(str(path), config, n_class, run.read, run.palette_paths, classes, start_classes)
 
 

@@ -61,21 +61,23 @@ class RunReader:
 
     Args:
         path: the folder that the preset goes to, or the one of the checkpoints in it.
+        record: that of one checkpoint, in place of the newest whole one.
 
     Attributes:
         fields: what the preset's `config.json` will hold.
         shapes: name to shape.
-        remark: which checkpoint it is, in a line.
+        step: which checkpoint it is, such as `of step 120`.
+        remark: the same in a line.
         palette_paths: where the palette may be.
 
     Raises:
         UserError: if there is no whole checkpoint yet.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, record: Path | None = None) -> None:
         folder = _folder_of(path)
         assert folder is not None
-        number, course = self._open(path, folder)
+        number, course = self._open(path, folder, _records(folder) if record is None else [record])
         about = _about(folder)
         names = {field.name for field in dataclasses.fields(ImageGPTConfig)} | {"n_class"}
         known = {name: value for name, value in course.items() if name in names and value is not None}
@@ -92,7 +94,8 @@ class RunReader:
         }
         self._stored = stored
         average = ", not averaged," if course.get("ema") is not None else ""
-        self.remark = f"{path}: a run that has not ended: using its checkpoint{average} {_step(folder, number)}"
+        self.step = _step(folder, number)
+        self.remark = f"{path}: a run that has not ended: using its checkpoint{average} {self.step}"
         self.palette_paths = [folder / PALETTE_FILE, path / PALETTE_FILE]
 
     def read(self, name: str) -> np.ndarray:
@@ -104,11 +107,11 @@ class RunReader:
             array = array + self._arrays.get_tensor(adapters[0]) @ self._arrays.get_tensor(adapters[1])
         return array
 
-    def _open(self, path: Path, folder: Path) -> tuple[int, dict[str, Any]]:
-        """Open the newest whole checkpoint; its number and the run's identity."""
+    def _open(self, path: Path, folder: Path, records: list[Path]) -> tuple[int, dict[str, Any]]:
+        """Open the first whole checkpoint of these; its number and the run's identity."""
         from safetensors import SafetensorError, safe_open
 
-        for record_path in _records(folder):
+        for record_path in records:
             weights = record_path.with_suffix(".safetensors")
             with contextlib.suppress(RecordError, OSError, SafetensorError):
                 record = read_record(record_path, _FIELDS)
@@ -120,6 +123,16 @@ class RunReader:
             f"{path}: expected a whole checkpoint of the run in {folder}, got none yet: wait for its first one, or "
             "train again"
         )
+
+
+def open_checkpoints(path: Path) -> list[RunReader]:
+    """Every whole checkpoint that is left of a run, the oldest first; of anything else, none."""
+    folder = _folder_of(path)
+    readers: list[RunReader] = []
+    for record in reversed(_records(folder) if folder is not None else []):
+        with contextlib.suppress(UserError):
+            readers.append(RunReader(path, record))
+    return readers
 
 
 def last_step(folder: Path) -> str | None:

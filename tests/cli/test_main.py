@@ -15,7 +15,7 @@ import pytest
 from http_server import Remote, serving
 
 from examples import TINY, run, run_python, write_preset
-from igpt_tf.cli import backends, cascade
+from igpt_tf.cli import backends, cascade, figure
 from igpt_tf.cli.main import COMMANDS, PARTS
 from igpt_tf.cli.opening import resolve_palette
 from igpt_tf.data.sources.open import open_source
@@ -537,7 +537,12 @@ def test_mistakes_are_reported_before_a_framework_is_loaded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "command", [*(name for name in COMMANDS if name not in PARTS), *(f"cascade {part}" for part in cascade.PARTS)]
+    "command",
+    [
+        *(name for name in COMMANDS if name not in PARTS),
+        *(f"cascade {part}" for part in cascade.PARTS),
+        *(f"figure {part}" for part in figure.PARTS),
+    ],
 )
 def test_help_begins_with_everyday_options_and_ends_with_examples(capsys, command):
     code, out, _ = run(capsys, *command.split(), "--help")

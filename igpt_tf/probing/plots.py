@@ -123,5 +123,5 @@ def _plain(name: str) -> str:
 
 def _finish(path: Path, figure: Figure, axes: Any) -> None:
     axes.grid(alpha=0.3)
-    axes.legend(fontsize=SMALL)
+    axes.legend(fontsize=SMALL, loc="lower right")
     write_figure(path, figure)

@@ -40,7 +40,7 @@ def test_every_import_is_a_dependency():
 def test_everything_that_is_packed_is_there():
     build = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["hatch"]["build"]["targets"]["wheel"]
     for path in build["force-include"]:
-        assert any((ROOT / path / name).is_file() for name in ("model.safetensors", "cat.jpg")), path
+        assert any((ROOT / path / name).is_file() for name in ("model.safetensors", "cascade.json", "cat.jpg")), path
 
 
 def test_every_public_name_is_there():

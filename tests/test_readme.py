@@ -29,6 +29,17 @@ def test_python_examples_run(monkeypatch, tmp_path):
     assert (tmp_path / "my-model" / "palette.npy").exists()
 
 
+@pytest.mark.slow
+def test_the_guide_to_keras_runs(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    config = igpt.ImageGPTConfig(n_px=28, n_vocab=16, n_layer=1, n_embd=16, n_head=2)
+    igpt.ImageGPT(config).save_to_preset("nano-mnist", igpt.load_palette("nano-mnist"))
+    names = {}
+    for block in re.findall(r"```python\n(.*?)```", (ROOT / "docs/guides/keras.md").read_text(), re.DOTALL):
+        exec(block, names)
+    assert (tmp_path / "saved-model").is_dir() and (tmp_path / "small.keras").is_file()
+
+
 def help_of(command, capsys):
     assert main([*command.split(), "--help"]) == 0
     return capsys.readouterr().out

@@ -18,6 +18,7 @@ import numpy as np
 
 import igpt_tf as igpt
 from igpt_tf.data.open import open_data, read_data
+from igpt_tf.weights.presets import open_preset
 
 
 def main() -> None:
@@ -29,13 +30,14 @@ def main() -> None:
     parser.add_argument("--drawn", type=int, default=8, help="images that are drawn, in one batch")
     options = parser.parse_args()
     palette = igpt.load_palette(options.model)
+    n_px = open_preset(options.model).config.n_px
+    data, labels = read_data(open_data(options.data), n_px, palette)
+    rows = np.linspace(0, len(data) - 1, options.images).astype(int)
+    tokens = np.asarray(data[rows])
     for weights in ("float32", "int8"):
         model = igpt.ImageGPT.from_preset(options.model)
         if weights == "int8":
             model.quantize("int8")
-        tokens, labels = read_data(open_data(options.data), model.config.n_px, palette)
-        rows = np.linspace(0, len(tokens) - 1, options.images).astype(int)
-        tokens = np.asarray(tokens[rows])
         row: dict = {"model": options.model, "weights": weights, "images": len(tokens)}
         igpt.score(model, tokens[:16], batch_size=16)  # compiles
         started = time.perf_counter()

@@ -25,6 +25,11 @@ def on_torch() -> bool:
     return keras.backend.backend() == "torch"
 
 
+def backend_name() -> str:
+    """What Keras runs on, for messages that name the backend JAX as the one expected."""
+    return "TensorFlow" if on_tensorflow() else keras.backend.backend()
+
+
 def _avoid_wrong_kernel() -> None:
     """Switch off what makes jaxlib 0.10.2 return wrong numbers on the CPU, before JAX starts.
 

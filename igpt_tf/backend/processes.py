@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import keras
 import numpy as np
 
-from igpt_tf.backend import on_jax
+from igpt_tf.backend import backend_name, on_jax, on_tensorflow
 from igpt_tf.errors import UsageError, UserError
 
 # Bytes of a message between processes; all messages have this length, because only arrays can be sent.
@@ -28,13 +28,13 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
         process_id: which this one is, from 0.
 
     Raises:
-        UsageError: on TensorFlow, or for an invalid address or number.
+        UsageError: on another backend than JAX, or for an invalid address or number.
         UserError: if the others cannot be reached.
     """
     if not on_jax():
+        why = ", whose MultiWorkerMirroredStrategy does not run Keras' fit" if on_tensorflow() else ""
         raise UsageError(
-            "expected the JAX backend for several processes, got TensorFlow, whose "
-            "MultiWorkerMirroredStrategy does not run Keras' fit: set KERAS_BACKEND=jax",
+            f"expected the JAX backend for several processes, got {backend_name()}{why}: set KERAS_BACKEND=jax",
             "backend",
         )
     host, _, port = coordinator.rpartition(":")

@@ -6,7 +6,7 @@ import contextlib
 
 import keras
 
-from igpt_tf.backend import on_jax
+from igpt_tf.backend import backend_name, on_jax
 from igpt_tf.backend.devices import distribution_scope
 from igpt_tf.errors import UsageError
 
@@ -49,11 +49,11 @@ def model_parallel_scope(devices: list[str], n_parts: int, n_head: int) -> conte
         n_head: attention heads of the model.
 
     Raises:
-        UsageError: on TensorFlow, or if `n_parts` does not divide the devices or the heads.
+        UsageError: on another backend than JAX, or if `n_parts` does not divide the devices or the heads.
     """
     if not on_jax():
         raise UsageError(
-            "expected the JAX backend to split a model between devices, got TensorFlow: set KERAS_BACKEND=jax",
+            f"expected the JAX backend to split a model between devices, got {backend_name()}: set KERAS_BACKEND=jax",
             "backend",
         )
     if n_head % n_parts:

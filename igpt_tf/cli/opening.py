@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.weights.presets import Preset
 
+# Why BERT models are refused where pictures are drawn.
+CANNOT_DRAW = "cannot draw pixels one after another"
+
 
 def open_model(options: argparse.Namespace) -> Preset:
     """Open the preset that the options name, before Keras is loaded; what was typed of its shape must be true."""
@@ -45,6 +48,12 @@ def open_named_preset(name: str) -> Preset:
         else:
             warnings.warn_explicit(one.message, one.category, one.filename, one.lineno)
     return preset
+
+
+def refuse_bert(preset: Preset, why: str) -> None:
+    """A `UserError` for a BERT model, which for the reason `why` cannot do what is asked."""
+    if preset.config.bert:
+        raise UserError(f"{preset.source}: expected an autoregressive model, got a BERT model, which {why}")
 
 
 def load_model(options: argparse.Namespace, preset: Preset, with_head: bool = False) -> tuple[Any, int]:

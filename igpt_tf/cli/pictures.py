@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark, report
-from igpt_tf.cli.opening import open_model, open_palette
+from igpt_tf.cli.opening import CANNOT_DRAW, open_model, open_palette, refuse_bert
 from igpt_tf.cli.parser import controls_of, positive
-from igpt_tf.errors import UsageError, UserError, listed, meant
+from igpt_tf.errors import UsageError, listed, meant
 from igpt_tf.storage.files import check_outputs, check_writable
 
 if TYPE_CHECKING:
@@ -51,11 +51,7 @@ def open_drawing(options: argparse.Namespace) -> tuple[Controls, Preset, Palette
     """How colours are drawn, the model and its palette; places that cannot be written are refused before the work."""
     controls = controls_of(options)
     preset = open_model(options)
-    if preset.config.bert:
-        raise UserError(
-            f"{preset.source}: expected an autoregressive model, got a BERT model, which cannot draw pixels one after "
-            "another"
-        )
+    refuse_bert(preset, CANNOT_DRAW)
     options.classes = choose_classes(options.classes, preset)
     if options.classes is None and controls.guidance != 1:
         raise UsageError("--guidance: expected --class_name with it, got it alone: name a class")

@@ -93,11 +93,11 @@ def _place(color: np.ndarray) -> tuple[float, ...]:
 
 
 def draw_completions(path: Path, given: np.ndarray, drawn: np.ndarray, originals: np.ndarray) -> None:
-    """Draw pictures, each in a row: what is given, its completions, the original; the paper's figure 1.
+    """Draw a row for each picture: its known part, its completions, the original; the paper's figure 1.
 
     Args:
         path: of the figure.
-        given: (N, height, width, 1 or 3) uint8, blank where nothing is given.
+        given: (N, height, width, 1 or 3) uint8, blank where nothing is known.
         drawn: (N, n, height, width, 1 or 3) uint8.
         originals: (N, height, width, 1 or 3) uint8.
     """

@@ -25,12 +25,11 @@ def draw_surprise(path: Path, image: np.ndarray, nats: np.ndarray, highest: floa
         highest: nats of the brightest colour.
     """
     figure = Figure(figsize=(6, 3), layout="constrained")
-    left, right = cast("Any", figure.subplots(1, 2))
-    left.imshow(image, cmap="gray", vmin=0, vmax=255)
+    left, right = panels(figure, 1, 2).flat
+    show_image(left, image)
     found = right.imshow(nats, cmap="magma", vmin=0, vmax=highest)
     figure.colorbar(found, ax=right, label="nats per pixel")
     for axes, title in ((left, "as the model sees it"), (right, f"surprise, {nats.mean():.3f} nats on average")):
-        axes.set_axis_off()
         axes.set_title(title, fontsize=8)
     write_figure(path, figure)
 

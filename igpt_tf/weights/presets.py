@@ -236,7 +236,7 @@ def _find(preset: str) -> Path:
     if len(path.parts) > 1 or path.exists() or ".ckpt" in preset or Path(f"{path}.index").exists():
         return path
     for folder in (root / path for root in checkpoint_folders()):
-        # A folder with neither is a download that has not come to its end.
+        # A folder with none of them is a download that has not come to its end.
         if (folder / CONFIG_FILE).is_file() or (folder / CASCADE_FILE).is_file() or checkpoints_in(folder):
             return folder
     if official := _OFFICIAL.fullmatch(preset):

@@ -7,10 +7,9 @@ import argparse
 from igpt_tf.cli.console import report
 from igpt_tf.cli.figure.common import add_out, check_out
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
-from igpt_tf.cli.opening import load_model, open_model, open_palette
+from igpt_tf.cli.opening import CANNOT_DRAW, load_model, open_model, open_palette, refuse_bert
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, number, positive
 from igpt_tf.cli.region import add_region_options, read_squares, regions_of, tell_regions
-from igpt_tf.errors import UserError
 
 EXAMPLES = ("photos --n 5", "photo.jpg --box 8,8,16,16 --out completions.pdf")
 
@@ -41,11 +40,7 @@ def run(options: argparse.Namespace) -> None:
 
     controls = Controls(options.temperature)
     preset = open_model(options)
-    if preset.config.bert:
-        raise UserError(
-            f"{preset.source}: expected an autoregressive model, got a BERT model, which cannot draw pixels one after "
-            "another"
-        )
+    refuse_bert(preset, CANNOT_DRAW)
     check_out(options, [*options.pictures, *([options.mask] if options.mask else [])])
     palette = open_palette(options, preset)
     paths, photos, originals = read_squares(options.pictures, preset.config.n_px)
@@ -60,8 +55,7 @@ def run(options: argparse.Namespace) -> None:
 
     tell_regions(options, photos, regions)
     tokens = quantize(palette, originals)
-    drawn = np.empty((len(tokens) * options.n, tokens.shape[1]), "int32")
-    batches = Sampler(model).complete_batches(
+    drawn = Sampler(model).complete(
         tokens.repeat(options.n, axis=0),
         known.repeat(options.n, axis=0),
         controls,
@@ -70,8 +64,6 @@ def run(options: argparse.Namespace) -> None:
         n_particles=options.particles,
         progress=True,
     )
-    for numbers, finished in batches:
-        drawn[numbers] = finished
     pictures = palette.dequantize(drawn)
     images = pictures.reshape(len(tokens), options.n, *pictures.shape[1:])
     draw_completions(options.out, seen(palette.dequantize(tokens), known), images, originals)

@@ -22,7 +22,7 @@ def test_requirements_are_those_of_the_package():
 def test_every_import_is_a_dependency():
     """Nothing is left to what another package happens to bring."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    names = ("tensorflow", "jax", "torch", "hf-hub", "studio")
+    names = ("tensorflow", "jax", "torch", "hf-hub", "hf-datasets", "studio")
     extras = [line for name in names for line in project["optional-dependencies"][name]]
     needed = {re.match(r"[\w-]+", line)[0] for line in [*project["dependencies"], *extras]}
     imported = set()

@@ -9,6 +9,7 @@ import numpy as np
 
 from igpt_tf.config import check_rows
 from igpt_tf.data.labelled import LabelledTokens
+from igpt_tf.data.sources.columns import Keys
 from igpt_tf.data.sources.open import STORE, Source, open_source
 from igpt_tf.data.store.encode import Encoder, encode_all
 from igpt_tf.data.store.rows import FileTokens
@@ -19,15 +20,19 @@ from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 
 
-def open_data(path: str | Path) -> TokenStore | Source:
+def open_data(path: str | Path, keys: Keys | None = None) -> TokenStore | Source:
     """Open a token store, or else a source as in `open_source`; `are_tokens` says whether it needs no palette.
+
+    Args:
+        path: of the store, or what `open_source` takes.
+        keys: as for `open_source`; stores have none.
 
     Raises:
         UserError: as `TokenStore.open` and `open_source`.
     """
     if any((Path(path) / name).exists() for name in (STORE, PROGRESS)):
         return TokenStore.open(path)
-    return open_source(path)
+    return open_source(path, keys=keys)
 
 
 def read_tokens(data: TokenStore | Source, n_px: int, palette: Palette | None, n_vocab: int | None = None) -> Tokens:

@@ -19,8 +19,11 @@ from igpt_tf.data.sources.arrays import (
     read_npz,
     read_prefix,
 )
+from igpt_tf.data.sources.columns import Keys
+from igpt_tf.data.sources.libraries import find_library, open_library
 from igpt_tf.data.sources.listing import list_folder, read_database, read_list
 from igpt_tf.data.sources.named import NAMES, load_named
+from igpt_tf.data.sources.records import Records
 from igpt_tf.errors import Notice, UserError
 
 # The file that makes a folder a token store.
@@ -37,14 +40,14 @@ class Source:
 
     Args:
         name: what the user called it, for messages.
-        items: paths of image files; or an array of images, uint8 (N, height, width[, 1 or 3]), or of tokens, integers
-            (N, T) or (N, n_px, n_px), which may be memory-mapped.
+        items: paths of image files; or `Records`, which are read when they are asked for; or an array of images, uint8
+            (N, height, width[, 1 or 3]), or of tokens, integers (N, T) or (N, n_px, n_px), which may be memory-mapped.
         labels: (N,) int32, or None.
         classes: names of the classes, or None.
     """
 
     name: str
-    items: Sequence[Path] | np.ndarray
+    items: Sequence[Path] | Records | np.ndarray
     labels: np.ndarray | None = None
     classes: tuple[str, ...] | None = None
 
@@ -56,19 +59,25 @@ class Source:
         """Whether the items are tokens already."""
         return isinstance(self.items, np.ndarray) and not holds_pictures(self.items)
 
-    def part(self, examples: np.ndarray) -> list[Path] | np.ndarray:
-        """The items of these examples (n,), in memory."""
+    def part(self, examples: np.ndarray) -> list[Path] | Records | np.ndarray:
+        """The items of these examples (n,): arrays in memory, the others still to be read."""
         if isinstance(self.items, np.ndarray):
             return np.array(self.items[examples])
+        if isinstance(self.items, Records):
+            return self.items[examples]
         return [self.items[i] for i in examples]
 
     def fingerprint(self) -> str:
-        """A short digest of names and sizes of files, or of rows of an array; stores record it: keep it as it is."""
+        """A short digest of names and sizes of files, or of some rows; stores record it: keep it as it is."""
         digest = hashlib.sha256()
         if isinstance(self.items, np.ndarray):
             digest.update(f"{self.items.shape} {self.items.dtype}".encode())
-            rows = np.unique(np.linspace(0, len(self) - 1, SAMPLED_ROWS).astype(int))
-            digest.update(np.ascontiguousarray(self.items[rows]).tobytes())
+            digest.update(np.ascontiguousarray(self.items[self._sampled()]).tobytes())
+        elif isinstance(self.items, Records):
+            digest.update(f"{len(self)} records".encode())
+            for record in self.items[self._sampled()]:
+                data = record.data.name.encode() if isinstance(record.data, Path) else record.data or b""
+                digest.update(f"{len(data)}".encode() + data)
         else:
             for path in self.items:
                 size = path.stat().st_size if path.is_file() else -1
@@ -77,8 +86,11 @@ class Source:
         digest.update(repr(self.classes).encode())
         return digest.hexdigest()[:16]
 
+    def _sampled(self) -> np.ndarray:
+        return np.unique(np.linspace(0, len(self) - 1, SAMPLED_ROWS).astype(int))
 
-def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
+
+def open_source(spec: str | Path, file: str | Path | None = None, keys: Keys | None = None) -> Source:
     """Find out what a source is, without reading its images.
 
     Args:
@@ -89,10 +101,12 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
             - an .npy of images, uint8 (N, height, width[, 1 or 3]), or of tokens, integers (N, T) or (N, n_px, n_px);
             - an .npz with `x_train`, `y_train` and so on as Keras' mnist.npz, or with `images` and `labels`;
             - OpenAI's prefix of `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on, tokens or images;
+            - `hf:NAME`, a data set of the Hugging Face hub, or a folder that `datasets` wrote: see `open_huggingface`;
             - `mnist`, `fashion_mnist`, `cifar10` or `cifar100`, which are downloaded once, unless there is a folder of
               this name.
-            Sources with splits give "train", or the split after a colon: `mnist:test`, `prefix:valid`.
+            Sources with splits give "train", or the split after a colon: `mnist:test`, `prefix:valid`, `hf:beans:test`.
         file: a local copy of a data set given by name, see `load_named`; or an .npz of Keras' layout.
+        keys: columns of the pictures and labels, where a data set has columns.
 
     Raises:
         UserError: if there is no such source, it is empty or damaged, or has no such split.
@@ -100,6 +114,10 @@ def open_source(spec: str | Path, file: str | Path | None = None) -> Source:
     text = str(spec)
     if not text:
         raise UserError("expected a folder, a file or a data set's name, got an empty one: type . for this folder")
+    if file is None and (found := find_library(text)) is not None:
+        return Source(*open_library(found, keys or Keys()))
+    if keys not in (None, Keys()):
+        raise UserError(f"{text}: expected a data set with columns, such as hf:{text}, got another: name no columns")
     path, split = Path(text), "train"
     start, colon, end = text.rpartition(":")
     if colon and end in SPLITS and not path.exists():

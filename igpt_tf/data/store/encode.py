@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from igpt_tf.data.sources.open import Source
+from igpt_tf.data.sources.records import Record, Records
 from igpt_tf.errors import UserError
 from igpt_tf.pictures.crop import random_resized_crop, resize_and_crop
 from igpt_tf.pictures.imaging import read_image
@@ -53,7 +54,7 @@ class Encoder:
     random_crops: int = 0
     seed: int = 0
 
-    def __call__(self, examples: np.ndarray, items: Sequence[Path] | np.ndarray) -> Encoded:
+    def __call__(self, examples: np.ndarray, items: Sequence[Path] | Records | np.ndarray) -> Encoded:
         """Encode the examples of these numbers (n,), whose items come from `Source.part`."""
         if isinstance(items, np.ndarray):
             items = items.reshape(*items.shape[:3], -1)  # (n, height, width, 1 or 3)
@@ -63,7 +64,7 @@ class Encoder:
         images, numbers, problems = [], [], []
         for example, item in zip(examples.tolist(), items, strict=True):
             try:
-                images += self._cut(read_image(item) if isinstance(item, Path) else item, example)
+                images += self._cut(_read(item), example)
             except UserError as error:
                 problems.append(str(error))
             else:
@@ -79,6 +80,13 @@ class Encoder:
 
     def _quantize(self, images: np.ndarray) -> np.ndarray:
         return images if self.palette is None else quantize(self.palette, images).astype(np.uint16)
+
+
+def _read(item: Path | Record | np.ndarray) -> np.ndarray:
+    """An image (height, width, 3) uint8."""
+    if isinstance(item, Record):
+        return item.read()
+    return read_image(item) if isinstance(item, Path) else item
 
 
 def encode(

@@ -11,6 +11,7 @@ from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
 from igpt_tf.cli.program import command
+from igpt_tf.cli.source import add_key_options, open_images
 from igpt_tf.errors import UsageError, UserError
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="OpenAI's prefix: PREFIX_{trX,trY,vaX,vaY,teX,teY}.npy, those that exist; or a token store, an .npy of "
         f"tokens or images, a folder of pictures, or any other source of {command('tokenize')}, such as cifar10:test",
     )
+    add_key_options(parser)
     add("--limit", type=positive, help="only this many images of each split, from the first")
     add("--bert_mask_prob", type=probability, default=0.15, help="BERT: probability that a pixel is hidden")
     add(
@@ -119,7 +121,8 @@ def _read_splits(
     import numpy as np
 
     from igpt_tf.data.labelled import LabelledTokens, TokenRows
-    from igpt_tf.data.open import open_data, read_data, require_labels
+    from igpt_tf.data.open import read_data, require_labels
+    from igpt_tf.data.sources.libraries import find_library
     from igpt_tf.data.sources.named import NAMES
 
     prefix = options.data_path
@@ -134,12 +137,13 @@ def _read_splits(
     }
     if not found:
         name, colon, _ = prefix.rpartition(":")
-        if not Path(prefix).exists() and not (colon and Path(name).exists()) and prefix.partition(":")[0] not in NAMES:
+        is_named = prefix.partition(":")[0] in NAMES or find_library(prefix) is not None
+        if not is_named and not Path(prefix).exists() and not (colon and Path(name).exists()):
             raise UserError(f"{prefix}: expected {prefix}_teX.npy (or _trX, _vaX), an .npy or a folder, got none")
         found = {"data": prefix}
     splits = {}
     for name, path in found.items():
-        images = open_data(path)
+        images = open_images(options, path)
         palette = resolve_palette(options, preset, images)
         if options.by_class:
             require_labels(images)

@@ -9,6 +9,7 @@ from igpt_tf.cli.console import remark
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_model_options, positive
 from igpt_tf.cli.program import command
+from igpt_tf.cli.source import add_key_options, open_images
 from igpt_tf.cli.training import Trainer, add_training_options, train
 from igpt_tf.errors import UsageError
 from igpt_tf.training.settings import FinetuneSettings
@@ -29,6 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--data", required=True, help=f"images with labels: a token store, or any source of {command('tokenize')}")
+    add_key_options(parser)
     add("--validation", help="images with labels that are not trained on")
     add(
         "--holdout",
@@ -57,12 +59,10 @@ class Finetuning(Trainer[FinetuneSettings, "ImageGPTClassifier"]):
     data: LabelledTokens
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
-        from igpt_tf.data.open import open_data
-
         self.options = options
         self.preset: Preset = open_model(options)
         self.config = self.preset.config
-        self.sources = [open_data(path) for path in (options.data, options.validation) if path is not None]
+        self.sources = [open_images(options, path) for path in (options.data, options.validation) if path is not None]
         self.palette = resolve_palette(options, self.preset, *self.sources)
 
     def read(self, settings: FinetuneSettings) -> None:

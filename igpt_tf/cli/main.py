@@ -195,7 +195,7 @@ def _command_parser(name: str, summary: str, make: Callable[..., Parser]) -> Par
         "--backend", choices=tuple(BACKENDS), help="Keras' backend (default: KERAS_BACKEND, or what is installed)"
     )
     if name != "download":
-        parser.add_argument("--yes", action="store_true", help="download a model of OpenAI's by name without asking")
+        parser.add_argument("--yes", action="store_true", help="download models and data by name without asking")
     output = group(parser, "output")
     output.add_argument("--json", action="store_true", help="print the result as JSON")
     _add_quiet(output, default=argparse.SUPPRESS)

@@ -12,6 +12,7 @@ from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive
 from igpt_tf.cli.score import read_images
+from igpt_tf.cli.source import add_key_options
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import check_outputs
 
@@ -24,6 +25,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("pictures", nargs="+", help="picture files, folders of them, or http(s) addresses")
     add_model_options(parser)
     add("--data", required=True, help="the images to choose from: a token store, or any other source, such as cifar10")
+    add_key_options(parser)
     add("--limit", type=positive, help="only this many images of the data, from the first")
     add("--n", type=positive, default=5, help="number of images for each picture")
     add("--layer", type=non_negative, help="layer whose features are compared (default: the middle one)")

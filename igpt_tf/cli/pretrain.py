@@ -13,6 +13,7 @@ from igpt_tf.cli.opening import check_shape, open_named_preset, resolve_palette
 from igpt_tf.cli.parser import SHAPE_OPTIONS, positive
 from igpt_tf.cli.program import command
 from igpt_tf.cli.settings import UNSET
+from igpt_tf.cli.source import add_key_options, open_images
 from igpt_tf.cli.training import TRAINING, Trainer, add_training_options, train
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.training.settings import PretrainSettings
@@ -60,6 +61,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=Path,
         help=f"a .npy from {command('palette fit')}, or a model with one (for pictures: fitted to them)",
     )
+    add_key_options(parser)
     add("--validation", help="images or tokens that are not trained on")
     add("--validation_images", type=positive, default=256, help="how many of them, at random")
     add("--recipe", action=ListRecipes, help="settings by name, see --list_recipes; whatever else is typed counts more")
@@ -91,12 +93,12 @@ class Pretraining(Trainer[PretrainSettings, "ImageGPT"]):
 
     def __init__(self, options: argparse.Namespace, recipe: Recipe | None) -> None:
         from igpt_tf.cli.preparing import prepare
-        from igpt_tf.data.open import open_data, require_labels
+        from igpt_tf.data.open import require_labels
 
         self.options = options
         self.preset = None if options.init_from is None else _preset(options, recipe)
-        self.images = open_data(options.data)
-        self.held_out = None if options.validation is None else open_data(options.validation)
+        self.images = open_images(options, options.data)
+        self.held_out = None if options.validation is None else open_images(options, options.validation)
         if options.palette is None and self.preset is None and not self.images.are_tokens:
             if is_one_of_several(options):
                 raise UserError(

@@ -13,7 +13,7 @@ from igpt_tf.cli.console import doing, report, tell_replaced, warn
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import open_model, resolve_palette, warn_of_same_images
 from igpt_tf.cli.parser import add_device_options, add_model_options, non_negative, positive, probability
-from igpt_tf.cli.source import files_of, refuse_inside
+from igpt_tf.cli.source import add_key_options, files_of, open_images, refuse_inside
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.probing.defaults import EPOCHS, MAX_ITER, NORMS, REPORT_FILES, SUBSETS
 
@@ -36,6 +36,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
     add("--data", required=True, help="training images with labels: a token store, or any source that tokenize reads")
     add("--test_data", help="test images with labels (default: the test split of --data, if it has one)")
+    add_key_options(parser)
     add("--out", type=Path, default=Path("out/probe"), help="folder for tables and plots")
     add("--cache", type=Path, help="folder where features are kept (default: features/ in --out)")
     add("--limit", type=positive, help="use only this many training images, with all classes in proportion")
@@ -72,7 +73,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Probe every layer, print a line for each, and write tables and plots."""
-    from igpt_tf.data.open import open_data
     from igpt_tf.storage.files import check_outputs, check_writable
 
     layers = _layers(options.layers)
@@ -83,7 +83,7 @@ def run(options: argparse.Namespace) -> None:
     for folder in (options.out, cache):
         check_writable(folder)
     # Both are opened before either is read, which may take long.
-    sources = open_data(names[0]), open_data(names[1])
+    sources = open_images(options, names[0]), open_images(options, names[1])
     read = [path for name, source in zip(names, sources, strict=True) for path in files_of(name, source)]
     tell_replaced(check_outputs([options.out / name for name in REPORT_FILES], read))
     palette = resolve_palette(options, preset, *sources)
@@ -179,15 +179,18 @@ def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledToke
 def test_split(data: str) -> str:
     """The name of the test split that belongs to the training images."""
     from igpt_tf.data.sources.arrays import SPLITS, has_split
+    from igpt_tf.data.sources.libraries import find_library
     from igpt_tf.data.sources.named import NAMES
 
     start, colon, end = data.rpartition(":")
-    source = start if colon and end in SPLITS else data
+    found = find_library(data)
+    has_end = end in SPLITS if found is None else found.split is not None
+    source = start if colon and has_end else data
     if f"{source}:test" == data:
         raise UsageError(
             f"--data: expected training images, got the test split {data}: name other test images with --test_data"
         )
-    if source in NAMES or has_split(source) or source.lower().endswith(".npz"):
+    if found is not None or source in NAMES or has_split(source) or source.lower().endswith(".npz"):
         return f"{source}:test"
     if not Path(data).exists():
         raise UserError(f"{data}: expected training images, got nothing: check the path")

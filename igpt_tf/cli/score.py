@@ -13,7 +13,7 @@ from igpt_tf.cli.console import report
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import load_model, open_model, open_palette, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, positive
-from igpt_tf.cli.source import refuse_inside
+from igpt_tf.cli.source import add_key_options, open_images, refuse_inside
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import check_outputs
 
@@ -34,6 +34,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("pictures", nargs="*", help="picture files, folders of them, or http(s) addresses")
     add_model_options(parser)
     add("--data", help="in place of pictures: a token store, or any other source, such as cifar10:test")
+    add_key_options(parser)
     add("--limit", type=positive, help="only this many images of the data, from the first")
     add("--csv", type=Path, help="write a line for each image to this file")
     add("--map", type=Path, help="folder for a map of each image's surprise, in nats per pixel")
@@ -91,9 +92,9 @@ def read_images(
         paths, pictures = read_pictures(options.pictures, preset.config.n_px, read_url)
         return paths, quantize(palette, pictures), palette
     from igpt_tf.data.labelled import TokenRows
-    from igpt_tf.data.open import open_data, read_tokens
+    from igpt_tf.data.open import read_tokens
 
-    images = open_data(data)
+    images = open_images(options, data)
     palette = resolve_palette(options, preset, images)
     tokens = read_tokens(images, preset.config.n_px, palette, preset.config.n_vocab)
     items = getattr(images, "items", None)

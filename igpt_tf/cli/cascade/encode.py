@@ -8,6 +8,7 @@ from pathlib import Path
 from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import positive
+from igpt_tf.cli.source import add_key_options, open_pictures
 
 EXAMPLES = (
     "--model my-autoencoder --data photos --out maps",
@@ -19,7 +20,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--model", type=Path, required=True, help="folder of the autoencoder")
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
+    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
+    add_key_options(parser)
     add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
     add("--out", "--out_dir", type=Path, required=True, help="folder of the store")
     add("--flip", action="store_true", help="mirror every image left to right: a second store to train models on")
@@ -28,9 +30,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Write the store, or resume it, and print what it holds."""
-    from igpt_tf.data.sources.open import open_source
-
-    source = open_source(options.data)
+    source = open_pictures(options, options.data)
     load_backend(options.backend)
     from igpt_tf.latent.autoencoder import Autoencoder
     from igpt_tf.latent.maps import encode_source

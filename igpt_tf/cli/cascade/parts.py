@@ -16,6 +16,7 @@ from igpt_tf.cli.console import report, warn
 from igpt_tf.cli.parser import duration, positive
 from igpt_tf.cli.progress import progress_bar
 from igpt_tf.cli.settings import UNSET, add_settings, choose_settings
+from igpt_tf.cli.source import add_key_options, open_pictures
 from igpt_tf.cli.training import TRAINING, kept_in
 from igpt_tf.errors import UsageError, UserError, meant, naming
 from igpt_tf.storage.files import require_writable
@@ -56,16 +57,16 @@ def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Declare the images to train on and to evaluate on."""
     add = parser.add_argument
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
+    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
     add("--validation", help="images that are not trained on")
+    add_key_options(parser)
     add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
 
 
 def open_images(options: argparse.Namespace) -> tuple[Source, Source | None]:
     """The sources to train on and to evaluate on, of which no image is read yet."""
-    from igpt_tf.data.sources.open import open_source
-
-    return open_source(options.data), None if options.validation is None else open_source(options.validation)
+    images = open_pictures(options, options.data)
+    return images, None if options.validation is None else open_pictures(options, options.validation)
 
 
 def rows_of(options: argparse.Namespace, images: Source, others: Source | None) -> tuple[ImageRows, np.ndarray | None]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.console import report
 from igpt_tf.cli.parser import positive
+from igpt_tf.cli.source import add_key_options, open_pictures
 from igpt_tf.storage.files import check_writable
 
 EXAMPLES = (
@@ -25,16 +26,16 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--out", "--out_dir", type=Path, required=True, help="folder of the smaller codebook")
     add("--autoencoder", type=Path, help="with --data: also measure what is lost in PSNR")
     add("--data", help="images for that")
+    add_key_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Write the smaller codebook and print what is left."""
-    from igpt_tf.data.sources.open import open_source
     from igpt_tf.errors import UsageError
 
     if (options.autoencoder is None) != (options.data is None):
         raise UsageError("expected --autoencoder and --data together, got one of them: give both or none")
-    source = None if options.data is None else open_source(options.data)
+    source = None if options.data is None else open_pictures(options, options.data)
     check_writable(options.out)
     load_backend(options.backend)
     from igpt_tf.data.image_rows import held_images

@@ -9,6 +9,7 @@ from pathlib import Path
 from igpt_tf.cli.backends import load_backend
 from igpt_tf.cli.console import remark, report, warn
 from igpt_tf.cli.parser import duration, positive
+from igpt_tf.cli.source import add_key_options, open_pictures
 
 # Where the parts are trained, in the folder of the cascade.
 PARTS = "parts"
@@ -23,7 +24,8 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="shapes and settings by name: nano-cascade")
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name")
+    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
+    add_key_options(parser)
     add("--validation", help="images that are not trained on")
     add("--out", type=Path, required=True, help="folder of the cascade; parts/ in it keeps what is trained")
     add("--mixed_precision", action="store_true", help="train in bfloat16; weights and losses stay float32")
@@ -34,11 +36,10 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Train, or resume, and write the cascade."""
     began = time.monotonic()
-    from igpt_tf.data.sources.open import open_source
     from igpt_tf.storage.files import check_writable
 
-    images = open_source(options.data)
-    validation = None if options.validation is None else open_source(options.validation)
+    images = open_pictures(options, options.data)
+    validation = None if options.validation is None else open_pictures(options, options.validation)
     check_writable(options.out)
     load_backend(options.backend, threads=options.threads)
     from igpt_tf.cli.progress import progress_bar

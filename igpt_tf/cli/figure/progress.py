@@ -12,6 +12,7 @@ from igpt_tf.cli.memory import bytes_to_predict, require_memory
 from igpt_tf.cli.opening import resolve_palette
 from igpt_tf.cli.parser import add_device_options, non_negative, positive
 from igpt_tf.cli.probe import read_both, test_split
+from igpt_tf.cli.source import add_key_options, open_images
 from igpt_tf.errors import UsageError
 
 EXAMPLES = ("my-run --data cifar10 --limit 5000", "run-a run-b --data photos --test_data others --layer 6")
@@ -27,6 +28,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     add("--data", required=True, help="training images of the probe, with labels: a token store, or any other source")
     add("--test_data", help="its test images with labels (default: the test split of --data, if it has one)")
+    add_key_options(parser)
     add("--limit", type=positive, help="use only this many training images, with all classes in proportion")
     add("--test_limit", type=positive, help="use only this many test images, with all classes in proportion")
     add("--layer", type=non_negative, help="layer whose features are probed (default: the middle one)")
@@ -38,7 +40,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> None:
     """Probe every checkpoint, print its loss and accuracy, and draw a line for each run."""
-    from igpt_tf.data.open import open_data
     from igpt_tf.weights.presets import open_series
 
     names = options.data, options.test_data or test_split(options.data)
@@ -51,7 +52,7 @@ def run(options: argparse.Namespace) -> None:
                 f"got {options.layer}"
             )
     check_out(options, names)
-    sources = open_data(names[0]), open_data(names[1])
+    sources = open_images(options, names[0]), open_images(options, names[1])
     load_backend(options.backend)
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT

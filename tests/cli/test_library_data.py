@@ -12,7 +12,7 @@ from examples import TINY, run
 from igpt_tf.cli.main import COMMANDS, PARTS
 from igpt_tf.data.sources import libraries
 from igpt_tf.data.sources.records import Records
-from igpt_tf.download.consent import require_consent
+from igpt_tf.download.consent import allow_downloads, require_consent
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (12, 8, 8, 3), np.uint8)
 
@@ -35,7 +35,8 @@ def asked(monkeypatch):
         return name, Records(name, fetch, np.arange(12)), np.arange(12, dtype=np.int32) % 2, ("cat", "dog")
 
     monkeypatch.setitem(libraries.OPENERS, "hf", open_pets)
-    return keys_asked
+    yield keys_asked
+    allow_downloads(False)
 
 
 def test_every_command_with_data_takes_columns(capsys):

@@ -189,6 +189,7 @@ def test_a_fingerprint_tells_pictures_and_labels_apart():
 
 
 def test_licence_size_and_number_are_said_and_asked_about():
+    allow_downloads(False)
     with pytest.warns(Notice, match=r"^hf:a: 70,000 examples, 17.0 MB to download, licence mit$"):
         one_line_error(require_consent, "hf:a", 17_000_000, 70_000, "mit", match="^hf:a: expected .*: download it with")
     allow_downloads()

@@ -231,6 +231,7 @@ def hub(tmp_path, monkeypatch):
             card = type("Card", (), {"get": lambda self, name: ["cc-by-4.0", "mit"]})()
             return type("Info", (), {"card_data": card, "siblings": [type("File", (), {"size": 1500})()] * 2})()
 
+    allow_downloads(False)
     monkeypatch.setattr(datasets, "load_dataset_builder", load)
     monkeypatch.setattr("huggingface_hub.HfApi", Api)
     yield asked

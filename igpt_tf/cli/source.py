@@ -27,8 +27,8 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
         required=True,
         help="a folder of images (its subfolders are the classes), a .txt or .csv list of paths, an .npy or .npz, "
         "OpenAI's prefix of PREFIX_trX.npy; mnist, fashion_mnist, cifar10 or cifar100; hf:NAME, a data set of the "
-        "Hugging Face hub, or a folder that its library wrote; for another split than training add it after a colon: "
-        "mnist:test",
+        "Hugging Face hub, or tfds:NAME, one of TensorFlow Datasets, or a folder that either wrote; for another split "
+        "than training add it after a colon: mnist:test",
     )
     add(
         "--data_file",
@@ -43,7 +43,7 @@ def add_source_options(parser: argparse.ArgumentParser) -> None:
 
 def add_key_options(parser: argparse.ArgumentParser) -> None:
     """Declare the columns of data sets that have columns."""
-    add = group(parser, "columns of a data set such as hf:NAME").add_argument
+    add = group(parser, "columns of a data set of hf: or tfds:").add_argument
     add("--image_key", metavar="COLUMN", help="the column of the pictures (default: the only one that holds pictures)")
     add("--label_key", metavar="COLUMN", help="the column of the labels (default: the only one that holds classes)")
 
@@ -73,7 +73,7 @@ def _keys_of(options: argparse.Namespace, name: str) -> Keys | None:
     named = [getattr(options, option, None) for option in NAMING]
     if not any(find_library(one) for one in named if one is not None):
         flag = "--label_key" if options.image_key is None else "--image_key"
-        raise UsageError(f"{flag}: expected data with columns, such as hf:NAME, got {name}: leave it out")
+        raise UsageError(f"{flag}: expected data with columns, hf:NAME or tfds:NAME, got {name}: leave it out")
     return None
 
 

@@ -1,8 +1,9 @@
-"""One short digest, which tells weights, tokens, labels and palettes apart."""
+"""A short digest that tells weights, tokens, labels and palettes apart, and the checksum of TensorFlow's files."""
 
 from __future__ import annotations
 
 import hashlib
+from typing import cast
 
 import numpy as np
 
@@ -37,3 +38,11 @@ def digest(*parts: str | bytes | np.ndarray) -> str:
     for part in parts:
         whole.add(part)
     return str(whole)
+
+
+def crc32c(data: bytes | memoryview) -> int:
+    """The CRC-32C of bytes, masked as TensorFlow stores it."""
+    import google_crc32c
+
+    crc = cast("int", google_crc32c.value(bytes(data)))  # pyright: ignore[reportUnknownMemberType]
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF

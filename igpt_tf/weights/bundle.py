@@ -8,9 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from igpt_tf.errors import UserError
+from igpt_tf.storage.digests import crc32c
 from igpt_tf.weights.names import Shape
 
 _MAGIC = bytes.fromhex("57fb808b247547db")
@@ -28,14 +29,6 @@ class Entry:
     offset: int
     size: int
     crc: int
-
-
-def crc32c(data: bytes | memoryview) -> int:
-    """The CRC-32C of bytes, masked as TensorFlow stores it."""
-    import google_crc32c
-
-    crc = cast("int", google_crc32c.value(bytes(data)))  # pyright: ignore[reportUnknownMemberType]
-    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
 def parse_index(data: bytes) -> dict[str, Entry]:

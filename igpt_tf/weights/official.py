@@ -17,10 +17,11 @@ from igpt_tf.errors import UserError, naming
 from igpt_tf.pictures.palette import Palette
 from igpt_tf.progress import ProgressBar
 from igpt_tf.storage.arrays import read_npy
+from igpt_tf.storage.digests import crc32c
 from igpt_tf.storage.files import atomic_write
 from igpt_tf.storage.tensors import header_of
 from igpt_tf.weights.arrays import CONFIG_FILE, WEIGHTS_FILE
-from igpt_tf.weights.bundle import FLOAT32, Entry, crc32c, parse_index
+from igpt_tf.weights.bundle import FLOAT32, Entry, parse_index
 from igpt_tf.weights.folder import PALETTE_FILE
 from igpt_tf.weights.names import check_shapes, infer_config, is_weight
 

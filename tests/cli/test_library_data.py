@@ -84,7 +84,8 @@ def test_a_probe_takes_the_test_split(capsys, asked, preset, tmp_path):
 def test_columns_of_other_data_are_wrong_use(capsys, asked, preset, pictures):
     code, _, err = run(capsys, "score", "--data", pictures, "--model", preset, "--image_key", "img")
     assert (
-        code == 2 and f"--image_key: expected data with columns, such as hf:NAME, got {pictures}: leave it out" in err
+        code == 2
+        and f"--image_key: expected data with columns, hf:NAME or tfds:NAME, got {pictures}: leave it out" in err
     )
     # Unless they are those of the other data.
     line = ["score", "--data", pictures, "--against", "hf:pets", "--model", preset, "--yes"]

@@ -20,7 +20,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("--model", type=Path, required=True, help="folder of the autoencoder")
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
+    add(
+        "--data",
+        required=True,
+        help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME or tfds:NAME",
+    )
     add_key_options(parser)
     add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")
     add("--out", "--out_dir", type=Path, required=True, help="folder of the store")

@@ -57,7 +57,11 @@ def add_part_options(parser: argparse.ArgumentParser, shape_class: type | None, 
 def add_image_options(parser: argparse.ArgumentParser) -> None:
     """Declare the images to train on and to evaluate on."""
     add = parser.add_argument
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
+    add(
+        "--data",
+        required=True,
+        help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME or tfds:NAME",
+    )
     add("--validation", help="images that are not trained on")
     add_key_options(parser)
     add("--n_px", type=positive, default=64, help="height and width that the images are resized and cropped to")

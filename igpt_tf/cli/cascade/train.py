@@ -24,7 +24,11 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     add = parser.add_argument
     add("recipe", metavar="RECIPE", help="shapes and settings by name: nano-cascade")
-    add("--data", required=True, help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME")
+    add(
+        "--data",
+        required=True,
+        help="images: a folder, a list, .npy or .npz, a data set by name, such as hf:NAME or tfds:NAME",
+    )
     add_key_options(parser)
     add("--validation", help="images that are not trained on")
     add("--out", type=Path, required=True, help="folder of the cascade; parts/ in it keeps what is trained")

@@ -1,4 +1,4 @@
-"""Data sets that are named by the library that reads them: `hf:NAME[:SPLIT]`, or a folder that it wrote."""
+"""Data sets by the library that reads them: `hf:NAME[:SPLIT]`, `tfds:NAME[:SPLIT]`, or a folder that it wrote."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import numpy as np
 from igpt_tf.data.sources.columns import Keys
 from igpt_tf.data.sources.huggingface import is_saved, open_huggingface
 from igpt_tf.data.sources.records import Records
+from igpt_tf.data.sources.tfds import is_prepared, open_tfds
 from igpt_tf.errors import UserError
 
 # What opens a data set of each library, and what knows a folder that it wrote.
-OPENERS = {"hf": open_huggingface}
-FOLDERS = {"hf": is_saved}
+OPENERS = {"hf": open_huggingface, "tfds": open_tfds}
+FOLDERS = {"hf": is_saved, "tfds": is_prepared}
 
 
 class LibraryName(NamedTuple):

@@ -102,6 +102,7 @@ def open_source(spec: str | Path, file: str | Path | None = None, keys: Keys | N
             - an .npz with `x_train`, `y_train` and so on as Keras' mnist.npz, or with `images` and `labels`;
             - OpenAI's prefix of `{prefix}_trX.npy`, `{prefix}_trY.npy` and so on, tokens or images;
             - `hf:NAME`, a data set of the Hugging Face hub, or a folder that `datasets` wrote: see `open_huggingface`;
+            - `tfds:NAME`, a data set of TensorFlow Datasets, or a folder that it wrote: see `open_tfds`;
             - `mnist`, `fashion_mnist`, `cifar10` or `cifar100`, which are downloaded once, unless there is a folder of
               this name.
             Sources with splits give "train", or the split after a colon: `mnist:test`, `prefix:valid`, `hf:beans:test`.
@@ -117,7 +118,7 @@ def open_source(spec: str | Path, file: str | Path | None = None, keys: Keys | N
     if file is None and (found := find_library(text)) is not None:
         return Source(*open_library(found, keys or Keys()))
     if keys not in (None, Keys()):
-        raise UserError(f"{text}: expected a data set with columns, such as hf:{text}, got another: name no columns")
+        raise UserError(f"{text}: expected a data set with columns, hf:NAME or tfds:NAME, got another: name no columns")
     path, split = Path(text), "train"
     start, colon, end = text.rpartition(":")
     if colon and end in SPLITS and not path.exists():

@@ -179,6 +179,7 @@ def _limited(data: LabelledTokens, limit: int | None, seed: int) -> LabelledToke
 def test_split(data: str) -> str:
     """The name of the test split that belongs to the training images."""
     from igpt_tf.data.sources.arrays import SPLITS, has_split
+    from igpt_tf.data.sources.huggingface import STATE
     from igpt_tf.data.sources.libraries import find_library
     from igpt_tf.data.sources.named import NAMES
 
@@ -190,9 +191,11 @@ def test_split(data: str) -> str:
         raise UsageError(
             f"--data: expected training images, got the test split {data}: name other test images with --test_data"
         )
-    if found is not None or source in NAMES or has_split(source) or source.lower().endswith(".npz"):
+    # Of the libraries' folders, those of one Dataset have no splits.
+    has_splits = found is not None and not (Path(found.name) / STATE).is_file()
+    if has_splits or source in NAMES or has_split(source) or source.lower().endswith(".npz"):
         return f"{source}:test"
-    if not Path(data).exists():
+    if found is None and not Path(data).exists():
         raise UserError(f"{data}: expected training images, got nothing: check the path")
     raise UsageError(
         f"--data: expected a test split, got none in {data}: give test images with labels with --test_data"

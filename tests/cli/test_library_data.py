@@ -104,5 +104,9 @@ def test_a_local_folder_end_to_end(capsys, preset, tmp_path):
     capsys.readouterr()
     code, out, err = run(capsys, "score", "--data", f"{tmp_path / 'saved'}:test", "--model", preset, "--json")
     assert code == 0 and json.loads(out)["images"] == 4 and not err
+    data.save_to_disk(tmp_path / "alone")
+    capsys.readouterr()
+    code, _, err = run(capsys, "probe", "--data", tmp_path / "alone", "--model", preset, "--out", tmp_path / "probe")
+    assert code == 2 and f"--data: expected a test split, got none in {tmp_path / 'alone'}: give test images" in err
     code, _, err = run(capsys, "score", "--data", f"{tmp_path / 'saved'}", "--model", preset, "--image_key", "kind")
     assert code == 1 and "--image_key: " in err and "expected a column of pictures, img, got kind" in err

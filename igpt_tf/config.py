@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -92,6 +93,38 @@ SIZES: dict[str, ImageGPTConfig] = {
     "xl": ImageGPTConfig(n_layer=60, n_embd=3072, n_head=24),
     "nano": ImageGPTConfig(n_layer=4, n_embd=128, n_head=4),
 }
+
+
+def start_numbers(n_start: int, names: Sequence[str] | None, classes: Any, n_images: int) -> np.ndarray:
+    """The number of the start embedding of each image, int32 (n_images,): that of its class.
+
+    Args:
+        n_start: start embeddings; the first is that of no class.
+        names: of the classes; None: they have none.
+        classes: numbers or names of the images' classes, or one for all; None: of no class.
+        n_images: N.
+
+    Raises:
+        UserError: if there is no such class, or another number of them than images.
+    """
+    if classes is None:
+        return np.zeros(n_images, "int32")
+    listed = [classes] if isinstance(classes, str) or np.ndim(classes) == 0 else list(classes)
+    if not listed or len(listed) not in (1, n_images):
+        raise UserError(f"expected one class, or one for each of {n_images} images, got {len(listed)}", "classes")
+    numbers = [1 + _class_number(one, n_start - 1, names or ()) for one in listed]
+    return np.resize(np.array(numbers, "int32"), n_images)
+
+
+def _class_number(one: Any, n_class: int, names: Sequence[str]) -> int:
+    """A class's number from its name or number; a `UserError` if there is no such class."""
+    if isinstance(one, str) and one in names:
+        return names.index(one)
+    if not isinstance(one, str) and 0 <= int(one) < n_class:
+        return int(one)
+    known = ", ".join(names) or f"a number from 0 to {n_class - 1}"
+    expected = f"one of {known}" if n_class else "no class: the model was trained without them"
+    raise UserError(f"expected {expected}, got {one!r}", "classes")
 
 
 def check_tokens(config: ImageGPTConfig, tokens: Any) -> None:

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from keras import ops
 
 from igpt_tf.sampling.columns import cache_of, lay_out_block
-from igpt_tf.sampling.network import Cache, TransformerNetwork, Weights
+from igpt_tf.sampling.keras_network import TransformerNetwork
+from igpt_tf.sampling.network import Cache, Weights
 
 if TYPE_CHECKING:
     from igpt_tf.latent.refiner import Refiner

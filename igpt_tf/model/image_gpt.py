@@ -14,12 +14,12 @@ import keras
 import numpy as np
 from keras import ops
 
-from igpt_tf.config import ImageGPTConfig, check_tokens
+from igpt_tf.config import ImageGPTConfig, check_tokens, start_numbers
 from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal, placeholder_weights
 from igpt_tf.model.layers import Block, rms_norm
 from igpt_tf.weights.folder import write_preset
-from igpt_tf.weights.names import named_arrays, named_variables
+from igpt_tf.weights.names import named_array, named_arrays, named_variables
 from igpt_tf.weights.presets import Preset, open_preset
 
 if TYPE_CHECKING:
@@ -143,6 +143,15 @@ class ImageGPT(keras.Model):
             caches.append(cache)
         return caches
 
+    @property
+    def is_quantised(self) -> bool:
+        """Whether `quantize` has replaced the weights."""
+        return self.blocks[0].mlp.c_fc.quantization_mode is not None
+
+    def read_weight(self, name: str) -> np.ndarray:
+        """The weights of one of OpenAI's names without `model/`, float32; LoRA's are merged into them."""
+        return named_array(self, name)
+
     def inputs_of(self, tokens: np.ndarray, start: np.ndarray | None = None) -> dict[str, np.ndarray]:
         """What the model reads of images: tokens (N, T) and, where there are several, the start embeddings (N,).
 
@@ -167,23 +176,7 @@ class ImageGPT(keras.Model):
         Raises:
             UserError: if the model has no such class, or there is another number of them.
         """
-        if classes is None:
-            return np.zeros(n_images, "int32")
-        listed = [classes] if isinstance(classes, str) or np.ndim(classes) == 0 else list(cast("Any", classes))
-        if not listed or len(listed) not in (1, n_images):
-            raise UserError(f"expected one class, or one for each of {n_images} images, got {len(listed)}", "classes")
-        return np.resize(np.array([1 + self._class_number(one) for one in listed], "int32"), n_images)
-
-    def _class_number(self, one: Any) -> int:
-        """A class's number from its name or number; a `UserError` if there is no such class."""
-        n_class, names = self.config.n_start - 1, self.classes or ()
-        if isinstance(one, str) and one in names:
-            return names.index(one)
-        if not isinstance(one, str) and 0 <= int(one) < n_class:
-            return int(one)
-        known = ", ".join(names) or f"a number from 0 to {n_class - 1}"
-        expected = f"one of {known}" if n_class else "no class: the model was trained without them"
-        raise UserError(f"expected {expected}, got {one!r}", "classes")
+        return start_numbers(self.config.n_start, self.classes, classes, n_images)
 
     def _read(self, inputs):
         """Tokens, and the mask and the start embeddings where there are any."""

@@ -9,9 +9,8 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
-from keras import ops
 
-from igpt_tf.model.objectives import token_nats
+from igpt_tf.sampling.array_functions import ops_of
 from igpt_tf.sampling.controls import Controls
 from igpt_tf.sampling.keys import Key, draw_uniforms
 from igpt_tf.sampling.network import Cache, Network, Weights
@@ -69,6 +68,7 @@ class Programs:
 
         The nats are those of the row's known tokens under the model, whatever the controls.
         """
+        ops = ops_of(tokens)
         known, uniforms = given["known"], given["uniforms"]  # (B, T)
         width = self.network.grid[1]
         first = row * width
@@ -79,7 +79,7 @@ class Programs:
             logits, recent = self._step(weights, given, tokens, position, past, recent)
             is_known, token = ops.take(known, position, axis=1), ops.take(tokens, position, axis=1)
             drawn = self._choose(logits, ops.take(uniforms, position, axis=1), **controls)
-            nats = nats + ops.where(is_known, token_nats(token, logits), 0.0)
+            nats = nats + ops.where(is_known, ops.sparse_categorical_crossentropy(token, logits, from_logits=True), 0.0)
             token = ops.where(is_known, token, drawn)
             return ops.slice_update(tokens, (0, position), token[:, None]), recent, nats
 
@@ -92,6 +92,7 @@ class Programs:
 
         The scores are the log-likelihoods of the beams so far, the greatest first.
         """
+        ops = ops_of(tokens)
         n_images, n_beams = scores.shape
         n_vocab, width = self.network.n_vocab, self.network.grid[1]
 
@@ -119,6 +120,7 @@ class Programs:
         self, weights: Weights, given: dict, tokens: Any, position: Any, past: list, recent: list
     ) -> tuple[Any, list]:
         """The network's step at a position of tokens (B, T)."""
+        ops = ops_of(tokens)
         # (B,), also of coarser codes (B, S), of which a network reads none here.
         start = ops.reshape(given["start"], (tokens.shape[0], -1))[:, 0]
         previous = ops.where(position > 0, ops.take(tokens, ops.maximum(position - 1, 0), axis=1), start)
@@ -127,7 +129,12 @@ class Programs:
 
 def _take(chosen: Any, arrays: Cache) -> Cache:
     """The rows of these numbers of all arrays."""
-    return tuple(ops.take(array, chosen, axis=0) for array in arrays)
+    return tuple(ops_of(array).take(array, chosen, axis=0) for array in arrays)
+
+
+def to_numpy(array: Any) -> np.ndarray:
+    """An array of a device as one of NumPy's."""
+    return np.asarray(ops_of(array).convert_to_numpy(array))
 
 
 def rows_to_draw(known: Sequence[np.ndarray], grid: tuple[int, int]) -> tuple[int, int]:
@@ -175,7 +182,7 @@ class Drawing:
             self._weights, self._controls, self._given, self._tokens, self._past, self._recent, row
         )
         self._end_row()
-        return np.asarray(ops.convert_to_numpy(nats))
+        return to_numpy(nats)
 
     def search_row(self, scores: np.ndarray) -> np.ndarray:
         """Extend the K beams of each image, which lie one after the other, by the next row.
@@ -187,7 +194,7 @@ class Drawing:
             self._weights, self._given, self._tokens, self._past, self._recent, row, before
         )
         self._end_row()
-        return np.asarray(ops.convert_to_numpy(after))
+        return to_numpy(after)
 
     def _end_row(self) -> None:
         self.row += 1
@@ -204,7 +211,7 @@ class Drawing:
 
     def tokens(self) -> np.ndarray:
         """(B, T) int32, drawn up to `row`."""
-        return np.asarray(ops.convert_to_numpy(self._tokens))
+        return to_numpy(self._tokens)
 
 
 def draw_forced(start: Callable[[Sequence[Image]], Drawing], images: Sequence[Image]) -> Iterator[Step]:

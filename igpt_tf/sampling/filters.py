@@ -8,7 +8,8 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from keras import ops
+
+from igpt_tf.sampling.array_functions import ops_of
 
 
 def filter_logits(logits: Any, temperature: Any, top_k: Any = None, top_p: Any = None, min_p: Any = None) -> Any:
@@ -16,6 +17,7 @@ def filter_logits(logits: Any, temperature: Any, top_k: Any = None, top_p: Any =
 
     Colours as likely as the last one kept are kept too, so that the result does not depend on their order.
     """
+    ops = ops_of(logits)
     logits = logits / temperature
     if top_k is not None or top_p is not None:
         descending = ops.flip(ops.sort(logits, axis=-1), axis=-1)
@@ -40,6 +42,7 @@ def draw(logits: Any, uniforms: Any) -> Any:
 
     One number decides the token of an image, so an image is the same whatever it is drawn together with.
     """
+    ops = ops_of(logits)
     cumulative = ops.cumsum(ops.softmax(logits, axis=-1), axis=-1)
     # Rounding may leave the last entry a little off 1.
     thresholds = ops.expand_dims(uniforms, -1) * cumulative[:, -1:]
@@ -51,6 +54,7 @@ def choose(logits: Any, uniforms: Any, temperature: Any, **filters: Any) -> Any:
 
     The temperature and the filters are those of `Controls.values`.
     """
+    ops = ops_of(logits)
     above_0 = ops.where(temperature > 0, temperature, ops.ones_like(temperature))
     drawn = draw(filter_logits(logits, above_0, **filters), uniforms)
     return ops.where(temperature > 0, drawn, ops.cast(ops.argmax(logits, axis=-1), "int32"))

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from keras import ops
-
+from igpt_tf.sampling.array_functions import ops_of
 from igpt_tf.sampling.network import Cache, Network, Weights
 
 
@@ -31,6 +30,7 @@ class GuidedNetwork:
 
     def prefill(self, prefix: Any, start: Any) -> tuple[list[Cache], list[Cache]]:
         """The cache after known tokens (B, P), whose arrays are (B, 2, ...): of the class, and of none."""
+        ops = ops_of(start)
         past, recent = self.network.prefill(ops.repeat(prefix, 2, axis=0), _pairs(start, ops.zeros_like(start)))
         return _split(past), _split(recent)
 
@@ -38,6 +38,7 @@ class GuidedNetwork:
         self, weights: tuple[Weights, Any], previous: Any, position: Any, past: list[Cache], recent: list[Cache]
     ) -> tuple[Any, list[Cache]]:
         """The guided logits (B, V) of a position; `weights` are the network's and the guidance."""
+        ops = ops_of(previous)
         weights, guidance = weights
         of_no_class = ops.where(position > 0, previous, ops.zeros_like(previous))
         logits, recent = self.network.step(
@@ -55,14 +56,21 @@ class GuidedNetwork:
 
 def _pairs(first: Any, second: Any) -> Any:
     """(2 B,) of two arrays (B,): the two of an image follow each other."""
+    ops = ops_of(first)
     return ops.reshape(ops.stack([first, second], axis=1), (-1,))
 
 
 def _split(cache: list[Cache]) -> list[Cache]:
     """Arrays (B, 2, ...) of arrays (2 B, ...)."""
-    return [tuple(ops.reshape(array, (array.shape[0] // 2, 2, *array.shape[1:])) for array in layer) for layer in cache]
+    return [
+        tuple(ops_of(array).reshape(array, (array.shape[0] // 2, 2, *array.shape[1:])) for array in layer)
+        for layer in cache
+    ]
 
 
 def _merge(cache: list[Cache]) -> list[Cache]:
     """Arrays (2 B, ...) of arrays (B, 2, ...)."""
-    return [tuple(ops.reshape(array, (2 * array.shape[0], *array.shape[2:])) for array in layer) for layer in cache]
+    return [
+        tuple(ops_of(array).reshape(array, (2 * array.shape[0], *array.shape[2:])) for array in layer)
+        for layer in cache
+    ]

@@ -8,23 +8,26 @@ import threading
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from functools import partial
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
-import keras
 import numpy as np
 
 from igpt_tf.errors import UserError, whole_number
 from igpt_tf.progress import ProgressBar
 from igpt_tf.sampling.beam import draw_beams
 from igpt_tf.sampling.controls import Controls
+from igpt_tf.sampling.devices import networks_of
 from igpt_tf.sampling.drawing import Drawing, Image, Programs, Step, draw_forced, rows_to_draw
 from igpt_tf.sampling.filters import choose
 from igpt_tf.sampling.guidance import GuidedNetwork
 from igpt_tf.sampling.keys import image_keys
-from igpt_tf.sampling.network import Network, Weights, networks_of
+from igpt_tf.sampling.network import Network, Weights
 from igpt_tf.sampling.region import check_images, is_prefix
 from igpt_tf.sampling.smc import draw_conditioned
 from igpt_tf.sampling.workers import run_generators
+
+if TYPE_CHECKING:
+    import keras
 
 METHODS = ("auto", "forced", "smc")
 UNFILTERED = Controls()
@@ -64,7 +67,7 @@ class Sampler:
     """
 
     def __init__(self, model: keras.Model | Sequence[Network], choose: Callable[..., Any] = choose) -> None:
-        self._networks: Sequence[Network] = networks_of(model) if isinstance(model, keras.Model) else model
+        self._networks: Sequence[Network] = model if isinstance(model, Sequence) else networks_of(model)
         self._grid = self._networks[0].grid
         self._programs = [Programs(network, choose) for network in self._networks]
         self._guided = [Programs(GuidedNetwork(network), choose) for network in self._networks]

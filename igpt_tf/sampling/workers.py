@@ -9,6 +9,19 @@ from collections.abc import Callable, Generator, Iterable
 from typing import Any
 
 _END = object()
+# Of each thread that works: the event that says that nobody waits for it any more.
+_closed = threading.local()
+
+
+class ClosedError(Exception):
+    """Nobody waits for what this thread computes."""
+
+
+def require_open() -> None:
+    """Called within long work: ends it, by an exception, if the generator that waits for it was closed."""
+    stopped = getattr(_closed, "event", None)
+    if stopped is not None and stopped.is_set():
+        raise ClosedError
 
 
 def run_generators(jobs: Iterable[Any], n_devices: int, work: Callable[[int, Any], Generator[Any]]) -> Generator[Any]:
@@ -29,7 +42,7 @@ def run_generators(jobs: Iterable[Any], n_devices: int, work: Callable[[int, Any
     stopped = threading.Event()
 
     def run(device: int) -> None:
-        error = None
+        error, _closed.event = None, stopped
         try:
             while not stopped.is_set():
                 room.acquire()

@@ -16,7 +16,7 @@ def checkpoint_folders() -> list[Path]:
     `checkpoints/` here, beside the package, and inside it when installed; the folder of the environment variable
     IGPT_HOME; the user's cache, $XDG_CACHE_HOME/igpt or ~/.cache/igpt.
     """
-    folders = [CHECKPOINTS, _PACKAGE.parent / CHECKPOINTS, _PACKAGE / CHECKPOINTS, _home(), _cache()]
+    folders = [CHECKPOINTS, _PACKAGE.parent / CHECKPOINTS, _PACKAGE / CHECKPOINTS, _home(), cache_folder()]
     return [folder for folder in folders if folder is not None]
 
 
@@ -33,14 +33,15 @@ def photo_folder() -> Path:
 
 def download_folder() -> Path:
     """Where downloads go that have no other place: IGPT_HOME, `checkpoints/` if there is one here, or the cache."""
-    return _home() or (CHECKPOINTS if CHECKPOINTS.is_dir() else _cache() or CHECKPOINTS)
+    return _home() or (CHECKPOINTS if CHECKPOINTS.is_dir() else cache_folder() or CHECKPOINTS)
 
 
 def _home() -> Path | None:
     return _expanded(os.environ.get("IGPT_HOME", ""))
 
 
-def _cache() -> Path | None:
+def cache_folder() -> Path | None:
+    """The user's cache: $XDG_CACHE_HOME/igpt or ~/.cache/igpt; None where the user has no home."""
     # The convention for this variable is that a relative path is ignored.
     place = os.environ.get("XDG_CACHE_HOME", "")
     return _expanded(str(Path(place if Path(place).is_absolute() else "~/.cache") / "igpt"))

@@ -102,13 +102,15 @@ def named_arrays(model: keras.Model) -> dict[str, np.ndarray]:
     Raises:
         UserError: if the model is quantised, for the original weights are lost then.
     """
-    arrays: dict[str, np.ndarray] = {}
-    for name, (path, _) in name_table(model.config).items():
-        # By attribute: a layer's `kernel` has its LoRA update in it, the variable of that name has not.
-        *layers, attribute = path.split("/")
-        owner = functools.reduce(getattr, layers[1:], model.get_layer(layers[0])) if layers else model
-        arrays[name] = float_array(name, getattr(owner, attribute))
-    return arrays
+    return {name: named_array(model, name) for name in name_table(model.config)}
+
+
+def named_array(model: keras.Model, name: str) -> np.ndarray:
+    """One of `named_arrays`."""
+    # By attribute: a layer's `kernel` has its LoRA update in it, the variable of that name has not.
+    *layers, attribute = name_table(model.config)[name][0].split("/")
+    owner = functools.reduce(getattr, layers[1:], model.get_layer(layers[0])) if layers else model
+    return float_array(name, getattr(owner, attribute))
 
 
 def float_array(name: str, values: Any) -> np.ndarray:

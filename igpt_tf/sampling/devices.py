@@ -1,0 +1,57 @@
+"""What draws with a model: Keras' network on each GPU, and on a processor one that needs no Keras."""
+
+from __future__ import annotations
+
+import importlib.util
+import platform
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from igpt_tf.sampling.network import Network
+
+if TYPE_CHECKING:
+    from igpt_tf.weights.presets import Preset
+
+# Processors for which the compiled code is tested; their numbers lie in memory with the lowest byte first.
+PROCESSORS = ("x86_64", "amd64", "arm64", "aarch64")
+
+
+def networks_of(model: Any) -> Sequence[Network]:
+    """A network for each device of a Keras model, or of the model in a classifier."""
+    if hasattr(model, "networks"):
+        return model.networks()
+    from igpt_tf.backend.devices import count_devices, list_gpus
+    from igpt_tf.model.image_gpt import image_gpt_of
+    from igpt_tf.sampling.keras_network import keras_networks
+
+    model = image_gpt_of(model)
+    networks = keras_networks(model)
+    storage = {"float32": "float32", "bfloat16": "bfloat16"}.get(model.compute_dtype)
+    natively = storage is not None and count_devices(model) == 1 and not list_gpus() and why_not_native() is None
+    if not natively or model.is_quantised:
+        return networks
+    from igpt_tf.sampling.native.network import NativeNetwork
+
+    # Keras' network says whether the weights have changed.
+    return [NativeNetwork(model.config, model.read_weight, model.classes, storage, version=networks[0].version)]
+
+
+def native_network(preset: Preset, storage: str = "float32", threads: int | None = None) -> Network:
+    """A preset's model on the processor, without Keras."""
+    from igpt_tf.sampling.native.network import NativeNetwork
+
+    return NativeNetwork(preset.config, preset.read, preset.start_classes, storage, threads)
+
+
+def why_not_native() -> str | None:
+    """What is missing to draw without Keras; None: nothing."""
+    if importlib.util.find_spec("numba") is None:
+        return "Numba is not installed"
+    if platform.machine().lower() not in PROCESSORS or sys.byteorder != "little":
+        return f"there is no compiled code for {platform.machine() or 'this processor'}"
+    try:
+        import igpt_tf.sampling.native.kernels  # noqa: F401
+    except Exception as error:  # Numba's libraries may be broken in any way
+        return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+    return None

@@ -1,0 +1,65 @@
+"""Compiling with Numba, and keeping the machine code on disk, where that is possible."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numba
+from numba import njit
+from numba.core import config
+
+from igpt_tf.storage.places import cache_folder
+
+
+def compiled(**options: Any) -> Callable[[Callable], Any]:
+    """Compile a function when it is first called, to run without Python's lock.
+
+    Machine code is kept in the user's cache. A folder that cannot be written, a full disk or a damaged file cost the
+    time to compile anew, and nothing else.
+
+    Args:
+        options: of `numba.njit`.
+    """
+
+    def decorate(function: Callable) -> Any:
+        before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
+        try:
+            dispatcher = njit(cache=True, nogil=True, **options)(function)
+        except (RuntimeError, OSError):  # there is no folder that can be written
+            return njit(nogil=True, **options)(function)
+        finally:
+            config.CACHE_DIR = before
+        cache = dispatcher._cache
+        for name in ("load_overload", "save_overload"):
+            setattr(cache, name, _forgiving(getattr(cache, name)))
+        return dispatcher
+
+    return decorate
+
+
+def _forgiving(method: Callable) -> Callable:
+    """A method of Numba's cache that does nothing where it would fail."""
+
+    def call(*arguments: Any) -> Any:
+        try:
+            return method(*arguments)
+        except Exception:  # whatever a damaged file or a full disk leads to
+            return None
+
+    return call
+
+
+def _folder() -> Path:
+    """A folder for this version of all sources: Numba itself looks at the file of each function alone."""
+    digest = hashlib.sha256(numba.__version__.encode())
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder() or Path(tempfile.gettempdir())
+    return root / f"kernels-{digest.hexdigest()[:16]}"
+
+
+FOLDER = _folder()

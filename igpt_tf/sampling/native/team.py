@@ -1,0 +1,69 @@
+"""Threads that compute parts of one step together."""
+
+from __future__ import annotations
+
+import queue
+import threading
+import weakref
+from collections.abc import Callable
+
+import numpy as np
+
+
+class Team:
+    """Threads that call one function at once, the caller among them; they end with the team.
+
+    Args:
+        size: threads, at least 1.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        # As `kernels.barrier` reads them: arrivals, and in a cache line of its own whether to stop.
+        self._counters = np.zeros(16, "int64")
+        self._jobs: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(size - 1)]
+        self._started = False
+        weakref.finalize(self, _end, self._jobs)
+
+    def run(self, part: Callable[[int, np.ndarray], None]) -> None:
+        """Call `part` with each thread's number and the counters; returns when all have returned."""
+        if not self._started:
+            self._started = True
+            for number, jobs in enumerate(self._jobs, 1):
+                threading.Thread(target=_work, args=(number, jobs, self._counters), daemon=True).start()
+        done: queue.SimpleQueue = queue.SimpleQueue()
+        waiting = len(self._jobs)
+        try:
+            for jobs in self._jobs:
+                jobs.put((part, done))
+            part(0, self._counters)
+            while waiting:
+                error = done.get()
+                waiting -= 1
+                if error is not None:
+                    raise error
+        except BaseException:
+            # Such as Ctrl-C before this thread's part: the others would wait for it for ever.
+            self._counters[8] = 1
+            while waiting:
+                done.get()
+                waiting -= 1
+            self._counters[:] = 0
+            raise
+
+
+def _work(number: int, jobs: queue.SimpleQueue, counters: np.ndarray) -> None:
+    while (job := jobs.get()) is not None:
+        part, done = job
+        error = None
+        try:
+            part(number, counters)
+        except BaseException as caught:
+            error = caught
+        done.put(error)
+        del part, job
+
+
+def _end(jobs: list[queue.SimpleQueue]) -> None:
+    for one in jobs:
+        one.put(None)

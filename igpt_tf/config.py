@@ -10,6 +10,11 @@ import numpy as np
 
 from igpt_tf.errors import UserError
 
+# Added to the mean square in every norm.
+NORM_EPSILON = 1e-5
+# Queries are computed in groups of this many, each against the keys up to its own end, so that most of the upper
+# triangle of the attention matrix is never computed.
+QUERY_CHUNK = 256
 # Rows of tokens that are read at once to check them.
 CHECKED_ROWS = 4096
 

@@ -22,6 +22,10 @@ def is_watched() -> bool:
     return _allowed and stream is not None and (stream.isatty() or type(stream).__module__.startswith("ipykernel"))
 
 
+# Images between two updates of a bar, in batches; what is kept of them is a few numbers each.
+BATCHES_A_CHUNK = 8
+
+
 class ProgressBar(tqdm):
     """A bar on standard error, if somebody sees it.
 

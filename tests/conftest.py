@@ -31,7 +31,7 @@ from http_server import serving
 from examples import TINY, randomise, write_pictures, write_preset
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.pictures.palette import Palette
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK
+from igpt_tf.progress import BATCHES_A_CHUNK
 
 # A shell that runs the tests in the background has them, and all that they start, ignore Ctrl-C.
 signal.signal(signal.SIGINT, signal.default_int_handler)

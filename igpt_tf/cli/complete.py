@@ -11,8 +11,14 @@ from typing import TYPE_CHECKING
 
 from igpt_tf.cli.console import remark, tell_replaced
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
-from igpt_tf.cli.opening import load_model
-from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
+from igpt_tf.cli.opening import load_networks
+from igpt_tf.cli.parser import (
+    add_device_options,
+    add_model_options,
+    add_processor_options,
+    add_sampling_options,
+    positive,
+)
 from igpt_tf.cli.pictures import (
     FILM,
     GRID,
@@ -79,6 +85,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         help="leave out the files' names below the pictures of the grid",
     )
     add_device_options(parser)
+    add_processor_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -107,7 +114,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.sampling.region import is_prefix
 
     known = np.stack([region.known for region in regions])
-    model, batch_size = load_model(options, preset)
+    networks, batch_size = load_networks(options, preset)
     forced = options.method == "forced" or controls.greedy or (options.method == "auto" and is_prefix(known).all())
     best_of = 1 if controls.greedy else options.best_of
     at_once, flag = min(batch_size, len(paths) * best_of * (1 if forced else options.particles)), "--n_sub_batch"
@@ -117,7 +124,7 @@ def run(options: argparse.Namespace) -> None:
     from igpt_tf.sampling import Sampler
 
     tokens = quantize(palette, originals)
-    batches = Sampler(model).complete_batches(
+    batches = Sampler(networks).complete_batches(
         tokens.repeat(n, axis=0),
         known.repeat(n, axis=0),
         controls,

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from igpt_tf.config import ImageGPTConfig
+from igpt_tf.config import QUERY_CHUNK, ImageGPTConfig
 from igpt_tf.errors import UserError
+from igpt_tf.sampling.devices import has_gpus
 
 GIB = 2**30
 MEMINFO, OWN_CGROUPS, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
@@ -69,10 +70,8 @@ def require_memory(images: int, bytes_each: int, flag: str) -> None:
     Raises:
         UserError: if they need more than there is; it says how many fit.
     """
-    from igpt_tf.backend.devices import list_gpus
-
     free = available_memory()
-    if free is None or images * bytes_each <= free or list_gpus():
+    if free is None or images * bytes_each <= free or has_gpus():
         return
     fit = int(free / (SURELY * bytes_each))
     advice = f"give {flag} {fit}" if fit else "close other programs, or take a smaller model"
@@ -106,7 +105,5 @@ def bytes_to_train(config: ImageGPTConfig, item: int = FLOAT, remat: bool = Fals
 
 def _attention(config: ImageGPTConfig, n_tokens: int) -> int:
     """Scores of attention that are computed at once, their softmax, and the states around them."""
-    from igpt_tf.model.layers import QUERY_CHUNK
-
     queries = n_tokens if config.bert else min(QUERY_CHUNK, n_tokens)
     return 2 * config.n_head * queries * n_tokens + 8 * n_tokens * config.n_embd

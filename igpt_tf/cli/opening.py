@@ -7,11 +7,12 @@ import warnings
 from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.backends import load_backend, silenced
-from igpt_tf.cli.console import doing, warn
+from igpt_tf.cli.console import doing, remark, warn
 from igpt_tf.cli.parser import SHAPE_OPTIONS
 from igpt_tf.errors import Notice, UsageError, UserError
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
     from igpt_tf.config import ImageGPTConfig
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from igpt_tf.data.sources.open import Source
     from igpt_tf.data.store.store import TokenStore
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.sampling.network import Network
     from igpt_tf.weights.presets import Preset
 
 # Why BERT models are refused where pictures are drawn.
@@ -58,14 +60,41 @@ def refuse_bert(preset: Preset, why: str) -> None:
 
 def load_model(options: argparse.Namespace, preset: Preset, with_head: bool = False) -> tuple[Any, int]:
     """An `ImageGPT`, or a classifier, on the devices of the options, and how many images they compute at once."""
-    load_backend(options.backend)
+    load_backend(options.backend, threads=getattr(options, "threads", None))
     from igpt_tf.backend.devices import choose_devices, device_scope
     from igpt_tf.model import ImageGPT, ImageGPTClassifier
 
     devices = choose_devices(options.n_gpu)
     with device_scope(devices), doing("loading the model"):
-        model = (ImageGPTClassifier if with_head else ImageGPT).from_preset(preset)
+        dtype = getattr(options, "dtype", "float32")
+        model = (ImageGPTClassifier if with_head else ImageGPT).from_preset(preset, dtype=dtype)
     return model, options.n_sub_batch * len(devices)
+
+
+def load_networks(options: argparse.Namespace, preset: Preset) -> tuple[Sequence[Network], int]:
+    """What draws with a model on the devices of the options, and how many images are drawn at once.
+
+    On a processor that is a network that needs no Keras, unless --backend names one or there is no Numba.
+    """
+    from igpt_tf.sampling.devices import has_gpus, why_not_native
+
+    if options.backend is None and (options.n_gpu or 1) == 1 and not has_gpus():
+        why = why_not_native()
+        if why is None:
+            from igpt_tf.sampling.native.network import NativeNetwork
+
+            with doing("loading the model"):
+                network = NativeNetwork(
+                    preset.config, preset.read, preset.start_classes, options.dtype, options.threads
+                )
+            return [network], options.n_sub_batch
+        remark(f"drawing with Keras, which takes longer: {why}")
+    if options.dtype == "int8":
+        raise UsageError("--dtype: expected float32 or bfloat16 with Keras, got int8")
+    model, batch_size = load_model(options, preset)
+    from igpt_tf.sampling.keras_network import keras_networks
+
+    return keras_networks(model), batch_size
 
 
 def check_shape(config: ImageGPTConfig, **typed: int | bool | None) -> None:

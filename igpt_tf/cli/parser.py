@@ -27,6 +27,7 @@ DIALECT = {
     r"^(\S+): not allowed with argument (\S+)$": r"expected \1 or \2, got both: give one of them",
     r"^unrecognized arguments: (.*)": r"expected nothing more, got \1",
 }
+DTYPES = ("float32", "bfloat16", "int8")
 SHAPE_OPTIONS = ("n_px", "n_vocab", "n_embd", "n_head", "n_layer")
 
 
@@ -125,6 +126,18 @@ def add_device_options(parser: argparse.ArgumentParser) -> None:
     add = group(parser, "computing").add_argument
     add("--n_gpu", type=positive, help="GPUs to use (default: all; the CPU where there are none)")
     add("--n_sub_batch", type=positive, default=8, help="images per batch on each device")
+
+
+def add_processor_options(parser: argparse.ArgumentParser) -> None:
+    """How a processor computes."""
+    add = group(parser, "computing").add_argument
+    add("--threads", type=positive, help="processor cores to compute on (all)")
+    add(
+        "--dtype",
+        choices=DTYPES,
+        default=DTYPES[0],
+        help="what weights are stored in; the others are faster, and change the pictures a little",
+    )
 
 
 def add_sampling_options(parser: argparse.ArgumentParser) -> None:

@@ -9,10 +9,16 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from igpt_tf.cli.console import remark, tell_replaced
+from igpt_tf.cli.console import remark, report, tell_replaced
 from igpt_tf.cli.memory import bytes_to_draw, require_memory
-from igpt_tf.cli.opening import load_model
-from igpt_tf.cli.parser import add_device_options, add_model_options, add_sampling_options, positive
+from igpt_tf.cli.opening import load_networks
+from igpt_tf.cli.parser import (
+    add_device_options,
+    add_model_options,
+    add_processor_options,
+    add_sampling_options,
+    positive,
+)
 from igpt_tf.cli.pictures import (
     FILM,
     GRID,
@@ -24,13 +30,16 @@ from igpt_tf.cli.pictures import (
     open_drawing,
 )
 from igpt_tf.cli.series import Series, open_series
+from igpt_tf.cli.shards import check_merged, shard
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.progress import ProgressBar
 
 if TYPE_CHECKING:
-    from igpt_tf.model.image_gpt import ImageGPT
+    from collections.abc import Sequence
+
     from igpt_tf.pictures.palette import Palette
     from igpt_tf.sampling import Controls
+    from igpt_tf.sampling.network import Network
     from igpt_tf.weights.presets import Preset
 
 # Times that the grid and the film are enlarged.
@@ -49,6 +58,13 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         type=positive,
         help=f"images to draw; the grid and the GIF show the first {SHOWN} (default: n_sub_batch on each device)",
     )
+    add(
+        "--shard",
+        type=shard,
+        metavar="I/N",
+        help="draw only the I-th of N shares of the --n pictures; other machines draw the others, and --merge checks them",
+    )
+    add("--merge", type=Path, nargs="+", metavar="DIR", help="check that these folders hold a whole series; draw nothing")
     add("--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them")
     add_sampling_options(parser)
     add_figure_options(
@@ -57,25 +73,38 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "keep the model's own size)",
     )
     add_device_options(parser)
+    add_processor_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
     """Draw the missing pictures of sample_0.png, sample_1.png ..., and write their grid."""
+    if options.merge is not None:
+        n = check_merged(options.merge)
+        report(options, {"images": n}, f"all {n} pictures are there")
+        return
+    if options.shard is not None and (options.n is None or options.grid or options.gif):
+        raise UsageError(
+            "--shard: expected --n, the number of all pictures, and neither --grid nor --gif, which show the first of "
+            "all, got " + ("no --n" if options.n is None else "one of them")
+        )
     controls, preset, palette = open_drawing(options)
     grid_path = options.grid or options.out / GRID
     film_path = Path(options.gif) if isinstance(options.gif, str) else options.out / FILM
     replaced = existing(options, [grid_path, *([film_path] if options.gif else [])])
-    model, batch_size = load_model(options, preset)
+    networks, batch_size = load_networks(options, preset)
+    starts = networks[0].starts
     settings = {
         "model": preset.fingerprint(),
         "palette": palette.digest(),
         "seed": options.seed,
-        "classes": None if options.classes is None else model.starts(options.classes, len(options.classes)).tolist(),
+        "classes": None if options.classes is None else starts(options.classes, len(options.classes)).tolist(),
+        "dtype": options.dtype,
         **dataclasses.asdict(controls),
     }
     n = options.n or batch_size
     scale = 1 if options.pixels or options.scale is None else options.scale
-    with open_series(options.out, settings, n, options.overwrite, scale) as series:
+    wanted = (lambda number: True) if options.shard is None else options.shard.has
+    with open_series(options.out, settings, n, options.overwrite, scale, wanted) as series:
         if options.grid and series.has_name(options.grid):
             raise UsageError(f"--grid: expected another name than those of the pictures, got {options.grid}")
         if series.is_new:
@@ -85,26 +114,37 @@ def run(options: argparse.Namespace) -> None:
         if series.missing:
             # A film of a part of the series would lie beside the pictures of all of it.
             options.gif = options.gif or (not series.is_new and film_path.exists())
-            _draw(options, model, controls, palette, batch_size, series)
+            _draw(options, networks, preset, controls, palette, batch_size, series)
         else:
-            remark(f"{options.out}: all {n} pictures were drawn before; --overwrite draws them anew")
+            all_of_them = f"all {n} pictures" if options.shard is None else "all pictures of this share"
+            remark(f"{options.out}: {all_of_them} were drawn before; --overwrite draws them anew")
         if series.n_beyond:
             remark(f"{options.out}: {series.n_beyond} more pictures have higher numbers; they stay")
-        _show(options, series, preset, grid_path, film_path)
+        if options.shard is None:
+            _show(options, series, preset, grid_path, film_path)
+        else:
+            drawn = [series.path(number) for number in range(n) if wanted(number)]
+            report(options, {"images": list(map(str, drawn))}, str(options.out))
 
 
 def _draw(
-    options: argparse.Namespace, model: ImageGPT, controls: Controls, palette: Palette, batch_size: int, series: Series
+    options: argparse.Namespace,
+    networks: Sequence[Network],
+    preset: Preset,
+    controls: Controls,
+    palette: Palette,
+    batch_size: int,
+    series: Series,
 ) -> None:
     """Draw what is missing and write each picture as soon as its batch is finished."""
     from igpt_tf.pictures.writing import write_png
     from igpt_tf.sampling import Sampler
 
     batch_size = min(batch_size, len(series.missing))
-    require_memory(batch_size, bytes_to_draw(model.config, controls.guidance != 1), "--n_sub_batch")
+    require_memory(batch_size, bytes_to_draw(preset.config, controls.guidance != 1), "--n_sub_batch")
     done = series.n - len(series.missing)
     # Checks everything before anything is removed.
-    steps = Sampler(model).sample_rows(
+    steps = Sampler(networks).sample_rows(
         series.missing,
         controls,
         classes=options.classes,
@@ -120,7 +160,7 @@ def _draw(
             contextlib.closing(steps),
         ):
             for numbers, rows, tokens in steps:
-                bar.update(len(numbers) * rows / model.config.n_px)
+                bar.update(len(numbers) * rows / preset.config.n_px)
                 if tokens is None:
                     continue
                 for number, picture in zip(numbers, palette.dequantize(tokens), strict=True):

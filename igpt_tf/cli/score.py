@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.console import report
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
-from igpt_tf.cli.opening import load_model, open_model, open_palette, resolve_palette
-from igpt_tf.cli.parser import add_device_options, add_model_options, positive
+from igpt_tf.cli.opening import load_networks, open_model, open_palette, resolve_palette
+from igpt_tf.cli.parser import add_device_options, add_model_options, add_processor_options, positive
 from igpt_tf.cli.source import add_key_options, open_images, refuse_inside
 from igpt_tf.errors import UsageError
 from igpt_tf.storage.files import check_outputs
@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from igpt_tf.data.tokens import Tokens
     from igpt_tf.pictures.palette import Palette
+    from igpt_tf.sampling.network import Network
     from igpt_tf.weights.presets import Preset
 
 EXAMPLES = ("photo.jpg --map maps", "--data cifar10:test --against mnist:test --histogram both.png")
@@ -41,6 +42,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     add("--against", help="other images, a source as for --data: how well likelihoods tell the two apart")
     add("--histogram", type=Path, help="with --against: write a histogram of both to this .png")
     add_device_options(parser)
+    add_processor_options(parser)
 
 
 def run(options: argparse.Namespace) -> None:
@@ -63,12 +65,12 @@ def run(options: argparse.Namespace) -> None:
         refuse_inside(options.map, options.data, *options.pictures, option="--map")
     names, tokens, palette = read_images(options, preset, options.data)
     others = None if options.against is None else read_images(options, preset, options.against)[1]
-    model, batch_size = load_model(options, preset)
+    (network, *_), batch_size = load_networks(options, preset)
     require_memory(min(batch_size, len(tokens)), bytes_to_predict(preset.config), "--n_sub_batch")
     if others is not None:
-        _compare(options, model, batch_size, tokens, others, palette)
+        _compare(options, network, batch_size, tokens, others, palette)
     else:
-        _score(options, model, batch_size, names, tokens, palette)
+        _score(options, network, batch_size, names, tokens, palette)
 
 
 def read_images(
@@ -107,7 +109,7 @@ def read_images(
 
 def _score(
     options: argparse.Namespace,
-    model: Any,
+    network: Network,
     batch_size: int,
     names: list[str] | None,
     tokens: Tokens,
@@ -115,7 +117,6 @@ def _score(
 ) -> None:
     from igpt_tf.pictures.reading import names_of
     from igpt_tf.scoring.likelihood import stream_nats
-    from igpt_tf.scoring.plots import draw_surprise
     from igpt_tf.storage.files import atomic_write
 
     if palette is None and options.map is not None:
@@ -132,7 +133,7 @@ def _score(
             table = csv.DictWriter(text, list(COLUMNS), lineterminator="\n")
             table.writeheader()
         done = 0
-        for part, nats in stream_nats(model, tokens, batch_size, progress=True):
+        for part, nats in stream_nats(network, tokens, batch_size, progress=True):
             for i, (row, surprise) in enumerate(zip(part, nats, strict=True), done):
                 found = _fields(names[i] if names else str(i), surprise, n_channels)
                 total += found["nats_per_token"]
@@ -143,6 +144,8 @@ def _score(
                 if options.map is not None and palette is not None:
                     image = palette.dequantize(row[None])[0]
                     path = options.map / f"{files[i]}.png"
+                    from igpt_tf.scoring.plots import draw_surprise
+
                     draw_surprise(path, image, surprise.reshape(image.shape[:2]), float(surprise.max()))
             done += len(part)
     mean = total / len(tokens)
@@ -170,18 +173,24 @@ def _line(name: str, found: dict[str, Any]) -> str:
 
 
 def _compare(
-    options: argparse.Namespace, model: Any, batch_size: int, tokens: Tokens, others: Tokens, palette: Palette | None
+    options: argparse.Namespace,
+    network: Network,
+    batch_size: int,
+    tokens: Tokens,
+    others: Tokens,
+    palette: Palette | None,
 ) -> None:
     from igpt_tf.scoring.likelihood import image_scores, roc_area
-    from igpt_tf.scoring.plots import draw_histograms
 
     if palette is None:
         raise UsageError("--against: expected a palette, to write the images as PNG, got none: give --palette")
-    inside = image_scores(model, tokens, palette, batch_size, progress=True)
-    outside = image_scores(model, others, palette, batch_size, progress=True)
+    inside = image_scores(network, tokens, palette, batch_size, progress=True)
+    outside = image_scores(network, others, palette, batch_size, progress=True)
     kinds = ("likelihood", "likelihood minus PNG")
     areas = {kind: roc_area(one, two) for kind, one, two in zip(kinds, inside, outside, strict=True)}
     if options.histogram is not None:
+        from igpt_tf.scoring.plots import draw_histograms
+
         panels = {
             f"{kind}: area {areas[kind]:.3f}": (one, two) for kind, one, two in zip(kinds, inside, outside, strict=True)
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 from igpt_tf.errors import UserError
@@ -16,19 +16,26 @@ LOCK_FILE = ".sample.lock"
 # Figures of a series that lie beside it.
 FIGURES = ("grid.png", "drawing.gif")
 # What series were drawn with that were begun before these were settings.
-BEFORE = {"guidance": 1.0, "classes": None, "scale": 1}
+BEFORE = {"guidance": 1.0, "classes": None, "scale": 1, "dtype": "float32"}
 # Settings whose values say nothing to a reader.
 OTHERS = {"model": "another model", "palette": "another palette", "classes": "other classes"}
 _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 
 @contextlib.contextmanager
-def open_series(folder: Path, settings: dict, n: int, overwrite: bool, scale: int = 1) -> Iterator[Series]:
+def open_series(
+    folder: Path,
+    settings: dict,
+    n: int,
+    overwrite: bool,
+    scale: int = 1,
+    wanted: Callable[[int], bool] = lambda number: True,
+) -> Iterator[Series]:
     """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end."""
     require_writable(folder)
     busy = f"{folder}: expected no other run there, got another run that draws: wait for it, or give another --out"
     with exclusive(folder / LOCK_FILE, busy):
-        yield Series(folder, settings, n, overwrite, scale)
+        yield Series(folder, settings, n, overwrite, scale, wanted)
         for name in ("sample_*.png", RECORD_FILE, *FIGURES):
             remove_partials(folder, name)
 
@@ -45,6 +52,7 @@ class Series:
         n: pictures that are asked for.
         overwrite: replace all pictures of such names, whatever their settings.
         scale: times that pictures are enlarged, unless some are there already.
+        wanted: whether the picture of a number is to be drawn here; others are drawn elsewhere.
 
     Attributes:
         scale: times that the pictures are enlarged.
@@ -57,12 +65,20 @@ class Series:
         UserError: if the folder has pictures of other settings, or the record is damaged.
     """
 
-    def __init__(self, folder: Path, settings: dict, n: int, overwrite: bool = False, scale: int = 1) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        settings: dict,
+        n: int,
+        overwrite: bool = False,
+        scale: int = 1,
+        wanted: Callable[[int], bool] = lambda number: True,
+    ) -> None:
         self.folder = folder
         self.n = n
         self._settings = settings
-        there = {int(match[1]) for path in folder.iterdir() if (match := _NAME.fullmatch(path.name))}
-        found = None if overwrite else _read(folder)
+        there = {number for path in folder.iterdir() if (number := number_of(path)) is not None}
+        found = None if overwrite else read_series(folder)
         differing = [] if found is None else _differences(found, settings)
         self._n_recorded = 0 if found is None else found["n"]
         kept = {number for number in there if number < self._n_recorded}
@@ -76,7 +92,7 @@ class Series:
         self.is_new = not kept
         self.scale = scale if found is None or self.is_new else found["scale"]
         stale = {number for number in there - kept if overwrite or number < n}
-        self.missing = [number for number in range(n) if number not in kept]
+        self.missing = [number for number in range(n) if number not in kept and wanted(number)]
         self.n_beyond = sum(number >= n for number in there - stale)
         # `complete` may have written figures of these names where no series is recorded.
         had_figures = self.is_new and (folder / RECORD_FILE).exists()
@@ -113,8 +129,14 @@ def refuse_series_names(paths: Iterable[Path]) -> None:
             )
 
 
-def _read(folder: Path) -> dict | None:
-    """The record of a folder, None where there is none."""
+def number_of(path: Path) -> int | None:
+    """The number of a picture of a series; None for another name."""
+    match = _NAME.fullmatch(path.name)
+    return None if match is None else int(match[1])
+
+
+def read_series(folder: Path) -> dict | None:
+    """The record of a folder: the settings, `scale` and `n`; None where there is none."""
     try:
         found = read_record(folder / RECORD_FILE, {"n": int})
         if found is None:

@@ -16,13 +16,9 @@ import numpy as np
 from keras import ops
 
 from igpt_tf.backend.devices import fuses_attention
+from igpt_tf.config import NORM_EPSILON, QUERY_CHUNK
 from igpt_tf.errors import UserError
 from igpt_tf.model.initializers import InitialNormal
-
-# Queries are computed in groups of this many, each against the keys up to its own end, so that most of the upper
-# triangle of the attention matrix is never computed.
-QUERY_CHUNK = 256
-NORM_EPSILON = 1e-5
 
 
 def quick_gelu(x):

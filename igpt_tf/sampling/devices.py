@@ -6,14 +6,15 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from ctypes.util import find_library
+from pathlib import Path
+from typing import Any
 
 from igpt_tf.sampling.network import Network
 
-if TYPE_CHECKING:
-    from igpt_tf.weights.presets import Preset
-
-# Processors for which the compiled code is tested; their numbers lie in memory with the lowest byte first.
+# Files of the drivers of GPUs: of NVIDIA's, of AMD's, and of any under Windows' Linux.
+GPU_FILES = ("/dev/nvidiactl", "/dev/nvidia0", "/dev/kfd", "/dev/dxg")
+# Processors for which Numba has wheels; their numbers lie in memory with the lowest byte first.
 PROCESSORS = ("x86_64", "amd64", "arm64", "aarch64")
 
 
@@ -21,14 +22,14 @@ def networks_of(model: Any) -> Sequence[Network]:
     """A network for each device of a Keras model, or of the model in a classifier."""
     if hasattr(model, "networks"):
         return model.networks()
-    from igpt_tf.backend.devices import count_devices, list_gpus
+    from igpt_tf.backend.devices import count_devices
     from igpt_tf.model.image_gpt import image_gpt_of
     from igpt_tf.sampling.keras_network import keras_networks
 
     model = image_gpt_of(model)
     networks = keras_networks(model)
     storage = {"float32": "float32", "bfloat16": "bfloat16"}.get(model.compute_dtype)
-    natively = storage is not None and count_devices(model) == 1 and not list_gpus() and why_not_native() is None
+    natively = storage is not None and count_devices(model) == 1 and not has_gpus() and why_not_native() is None
     if not natively or model.is_quantised:
         return networks
     from igpt_tf.sampling.native.network import NativeNetwork
@@ -37,11 +38,13 @@ def networks_of(model: Any) -> Sequence[Network]:
     return [NativeNetwork(model.config, model.read_weight, model.classes, storage, version=networks[0].version)]
 
 
-def native_network(preset: Preset, storage: str = "float32", threads: int | None = None) -> Network:
-    """A preset's model on the processor, without Keras."""
-    from igpt_tf.sampling.native.network import NativeNetwork
+def has_gpus() -> bool:
+    """Whether Keras' backend sees a GPU; it is loaded only where the machine has one."""
+    if not any(Path(place).exists() for place in GPU_FILES) and find_library("nvcuda") is None:
+        return False
+    from igpt_tf.backend.devices import list_gpus
 
-    return NativeNetwork(preset.config, preset.read, preset.start_classes, storage, threads)
+    return bool(list_gpus())
 
 
 def why_not_native() -> str | None:

@@ -17,8 +17,8 @@ from igpt_tf.model.bert import vote, vote_masks
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.objectives import NATS_PER_BIT, token_nats
-from igpt_tf.progress import ProgressBar
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
+from igpt_tf.progress import BATCHES_A_CHUNK, ProgressBar
+from igpt_tf.scoring.predict import compiled, predict_padded, whole_batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -11,9 +11,6 @@ from igpt_tf.backend.devices import count_devices, jit_compile
 from igpt_tf.errors import whole_number
 from igpt_tf.progress import ProgressBar
 
-# Images between two updates of the progress bar, in batches; what is kept of them is a few numbers each.
-BATCHES_A_CHUNK = 8
-
 
 def compiled(wrapper: keras.Model) -> keras.Model:
     """The wrapper, compiled for `predict`."""

@@ -10,9 +10,9 @@ import igpt_tf as igpt
 from examples import TINY, Bigrams, randomise
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls
-from igpt_tf.sampling.keys import draw_uniforms, image_keys
 from igpt_tf.sampling.devices import networks_of
 from igpt_tf.sampling.keras_network import ImageGPTNetwork
+from igpt_tf.sampling.keys import draw_uniforms, image_keys
 
 pytestmark = pytest.mark.both_backends
 (HEIGHT, WIDTH), N_VOCAB = Bigrams.grid, Bigrams.n_vocab

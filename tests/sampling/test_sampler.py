@@ -18,8 +18,8 @@ from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.progress import ProgressBar
 from igpt_tf.sampling import Controls, known_rows, network, sampler, sampler_of
 from igpt_tf.sampling.filters import choose, filter_logits
-from igpt_tf.sampling.keys import draw_uniforms
 from igpt_tf.sampling.keras_network import ImageGPTNetwork, lay_out
+from igpt_tf.sampling.keys import draw_uniforms
 
 pytestmark = pytest.mark.both_backends
 N_TOKENS = TINY.n_tokens

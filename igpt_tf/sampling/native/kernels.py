@@ -13,6 +13,7 @@ import numpy as np
 from numba import types
 from numba.extending import overload
 
+from igpt_tf.config import NORM_EPSILON
 from igpt_tf.sampling.native.compiling import compiled
 from igpt_tf.sampling.native.elementwise import (
     activate,
@@ -39,8 +40,7 @@ from igpt_tf.sampling.native.vectors import (
     vectors_4,
 )
 
-# Of the norms, as in `igpt_tf.model.layers`.
-EPSILON = np.float32(1e-5)
+EPSILON = np.float32(NORM_EPSILON)
 
 
 @compiled()

@@ -9,14 +9,11 @@ from functools import partial
 import numpy as np
 from threadpoolctl import threadpool_limits
 
-from igpt_tf.config import ImageGPTConfig
+from igpt_tf.config import QUERY_CHUNK, ImageGPTConfig
 from igpt_tf.sampling.native.elementwise import activate
 from igpt_tf.sampling.native.kernels import EPSILON, fill
 from igpt_tf.sampling.native.weights import Matrices, padded, unpack
 from igpt_tf.sampling.network import Cache
-
-# Queries of an image that attend together.
-CHUNK = 128
 
 
 def compute(
@@ -73,8 +70,8 @@ def _block(
     if cache is not None:
         fill(cache, image, layer, k, v)
     heads = np.zeros((n_tokens, config.n_head, padded(config)), "float32")
-    for first in range(0, n_tokens, CHUNK):
-        end = min(first + CHUNK, n_tokens)
+    for first in range(0, n_tokens, QUERY_CHUNK):
+        end = min(first + QUERY_CHUNK, n_tokens)
         scores = q[:, first:end] @ k[:, :end].transpose(0, 2, 1)  # (H, C, end)
         scores[:, np.arange(end) > np.arange(first, end)[:, None]] = -np.inf
         scores -= scores.max(axis=-1, keepdims=True)

@@ -19,8 +19,8 @@ from igpt_tf.model.bert import draw_mask
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.probing.defaults import NORMS
-from igpt_tf.progress import ProgressBar
-from igpt_tf.scoring.predict import BATCHES_A_CHUNK, compiled, predict_padded, whole_batch
+from igpt_tf.progress import BATCHES_A_CHUNK, ProgressBar
+from igpt_tf.scoring.predict import compiled, predict_padded, whole_batch
 from igpt_tf.storage.files import atomic_write
 
 if TYPE_CHECKING:

@@ -14,7 +14,7 @@ from igpt_tf.errors import UserError
 from igpt_tf.latent.refiner import Refiner
 from igpt_tf.latent.refiner_config import RefinerConfig
 from igpt_tf.model.layers import attention
-from igpt_tf.sampling import Controls, network
+from igpt_tf.sampling import Controls, keras_network
 from igpt_tf.sampling.keys import draw_uniforms, image_keys
 
 pytestmark = pytest.mark.both_backends
@@ -110,7 +110,7 @@ def test_cached_drawing_equals_the_full_pass(model, n_known):
 @pytest.mark.parametrize("change", [{"use_sliding_window": False, "in_dim": 16}, {"sliding_window": 1}])
 def test_other_refiners_in_several_segments_equal_the_full_pass(change, monkeypatch):
     """A segment of the cache for every row, which the window reaches into."""
-    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(keras_network, "MIN_SEGMENT", 1)
     other = randomise(Refiner(dataclasses.replace(CONFIG, **change)))
     known = np.arange(N_TOKENS) < 8
     expected = naive(other, COARSE, TOKENS, known, seed=3)

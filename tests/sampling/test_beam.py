@@ -11,7 +11,7 @@ from examples import TINY, Bigrams, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.sampling import Controls, network
+from igpt_tf.sampling import Controls, keras_network
 
 pytestmark = pytest.mark.both_backends
 N_TOKENS = 24
@@ -72,9 +72,9 @@ def test_narrow_beams_are_those_of_the_slow_search(grids, width):
 
 
 @pytest.mark.slow
-def test_beams_take_their_whole_cache_along(monkeypatch):
+def test_beams_take_their_whole_cache_along(monkeypatch, by_both):
     """A model of 3 x 3 pixels of 5 colours: 25 of 25 beginnings before the last unknown one, in several segments."""
-    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(keras_network, "MIN_SEGMENT", 1)
     model = randomise(ImageGPT(ImageGPTConfig(n_px=3, n_vocab=5, n_embd=8, n_head=2, n_layer=1, n_start=3)), seed=3)
     model.wtet.assign(3 * model.wtet)
     images = np.random.default_rng(2).integers(0, 5, (2, 9)).astype("int32")

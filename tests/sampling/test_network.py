@@ -152,7 +152,7 @@ def test_every_change_of_the_weights_is_noticed(tiny_model, change, tmp_path):
             np.testing.assert_array_equal(np.asarray(value), expected)
 
 
-def test_a_sampler_draws_with_the_weights_as_they_are(tiny_model, monkeypatch):
+def test_a_sampler_draws_with_the_weights_as_they_are(tiny_model, monkeypatch, by_both):
     model = new_model(tiny_model)
     sampler = igpt.Sampler(model)
     before = sampler.sample(2)
@@ -176,7 +176,8 @@ def test_a_sampler_draws_with_the_weights_as_they_are(tiny_model, monkeypatch):
 
 def test_networks_are_those_of_the_model_in_a_classifier(tiny_model):
     (network,) = networks_of(igpt.ImageGPTClassifier(tiny_model, 3))
-    assert network.model is tiny_model and network.grid == (8, 8) and network.n_vocab == TINY.n_vocab
+    assert network.config == TINY and network.grid == (8, 8) and network.n_vocab == TINY.n_vocab
+    np.testing.assert_array_equal(network.lay_out().wte, np.asarray(tiny_model.wte))
 
 
 def test_smc_streams_its_likeliest_particle(tiny_model, tokens):

@@ -16,9 +16,10 @@ from igpt_tf.config import ImageGPTConfig
 from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.progress import ProgressBar
-from igpt_tf.sampling import Controls, known_rows, network, sampler, sampler_of
+from igpt_tf.sampling import Controls, keras_network, known_rows, sampler
 from igpt_tf.sampling.filters import choose, filter_logits
 from igpt_tf.sampling.keras_network import ImageGPTNetwork, lay_out
+from igpt_tf.sampling.native.network import NativeNetwork
 from igpt_tf.sampling.keys import draw_uniforms
 
 pytestmark = pytest.mark.both_backends
@@ -47,7 +48,7 @@ def some_known(tokens, kind):
     "kind",
     ["nothing", "prefix of 4 rows", "prefix of 3 rows and a half", "another prefix in each image", "anything"],
 )
-def test_equal_to_the_naive_sampler_token_for_token(tiny_model, tokens, kind):
+def test_equal_to_the_naive_sampler_token_for_token(tiny_model, tokens, kind, by_both):
     known = some_known(tokens, kind)
     found = igpt.complete(tiny_model, tokens, known, seed=7, batch_size=2, method="forced")
     expected = naive_complete(tiny_model, tokens, known, draw_uniforms(keys(7, len(tokens)), N_TOKENS))
@@ -60,7 +61,7 @@ def test_equal_to_the_naive_sampler_token_for_token(tiny_model, tokens, kind):
     [{"temperature": 0}, {"temperature": 0.7, "top_k": 3}, {"top_p": 0.6}, {"top_k": 5, "top_p": 0.8}, {"min_p": 0.3}],
 )
 @pytest.mark.slow
-def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
+def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls, by_both):
     known = known_rows(TINY.n_px, 6)
     found = igpt.complete(tiny_model, tokens, known, seed=1, **controls)
     uniforms = draw_uniforms(keys(1, len(tokens)), N_TOKENS)
@@ -70,8 +71,8 @@ def test_controls_equal_to_the_naive_sampler(tiny_model, tokens, controls):
 
 @pytest.mark.parametrize("n_px", [3, 5])
 @pytest.mark.slow
-def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch):
-    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
+def test_sizes_that_do_not_divide_into_segments(n_px, monkeypatch, by_both):
+    monkeypatch.setattr(keras_network, "MIN_SEGMENT", 1)
     model = randomise(ImageGPT(ImageGPTConfig(n_px=n_px, n_vocab=5, n_embd=8, n_head=2, n_layer=1)))
     found = igpt.sample(model, 3, seed=2)
     nothing = np.zeros((3, n_px**2), bool)
@@ -85,18 +86,17 @@ def model_of_short_segments(tiny_model):
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(network, "MIN_SEGMENT", 1)
-        sampler_of(model)
-    return model
+        patch.setattr(keras_network, "MIN_SEGMENT", 1)
+        return model, igpt.Sampler(keras_network.keras_networks(model))
 
 
 @pytest.mark.parametrize("n_known", [0, 2, 3, 4])
 @pytest.mark.slow
 def test_several_segments_equal_the_naive_sampler(model_of_short_segments, tokens, n_known):
-    model = model_of_short_segments
+    model, drawn = model_of_short_segments
     known = np.broadcast_to(known_rows(TINY.n_px, n_known), tokens.shape)
     expected = naive_complete(model, tokens, known, draw_uniforms(keys(7, len(tokens)), N_TOKENS))
-    np.testing.assert_array_equal(igpt.complete(model, tokens, known, seed=7), expected)
+    np.testing.assert_array_equal(drawn.complete(tokens, known, seed=7), expected)
 
 
 def test_weights_that_change_change_the_samples(tiny_model):
@@ -108,7 +108,7 @@ def test_weights_that_change_change_the_samples(tiny_model):
 
 
 @pytest.mark.slow
-def test_an_image_does_not_depend_on_batch_size_or_number(tiny_model):
+def test_an_image_does_not_depend_on_batch_size_or_number(tiny_model, by_both):
     expected = igpt.sample(tiny_model, 5, seed=3, batch_size=5)
     np.testing.assert_array_equal(igpt.sample(tiny_model, 5, seed=3, batch_size=2), expected)
     np.testing.assert_array_equal(igpt.sample(tiny_model, 2, seed=3), expected[:2])
@@ -120,7 +120,7 @@ def test_known_images_come_back_unchanged(tiny_model, tokens):
 
 
 @pytest.mark.slow
-def test_two_devices_draw_the_images_of_one(tiny_model, tokens, two_devices):
+def test_two_devices_draw_the_images_of_one(tiny_model, tokens, two_devices, by_keras):
     with two_devices.scope():
         model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
@@ -277,7 +277,7 @@ def test_steps_over_a_cache_equal_the_full_pass(n_prefix, segment, monkeypatch):
     model = randomise(ImageGPT(config))
     tokens = np.random.default_rng(1).integers(0, config.n_vocab, (5, 16)).astype("int32")
     expected = np.asarray(model(tokens))
-    monkeypatch.setattr(network, "MIN_SEGMENT", segment)
+    monkeypatch.setattr(keras_network, "MIN_SEGMENT", segment)
     drawn = ImageGPTNetwork(model)
     weights = drawn.lay_out()
     start = np.zeros(5, "int32")
@@ -369,12 +369,12 @@ def test_the_likeliest_colours_need_one_candidate_and_no_particles(tiny_model, t
         raise AssertionError("nothing is to be weighed or compared")
 
     monkeypatch.setattr(sampler, "draw_conditioned", useless)
-    monkeypatch.setattr(network, "nats_of", useless)
+    monkeypatch.setattr(NativeNetwork, "score", useless)
     found = igpt.complete(tiny_model, tokens, known, method="smc", best_of=3, **controls)
     np.testing.assert_array_equal(found, expected)
 
 
-def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch):
+def test_other_values_of_the_controls_are_not_compiled_anew(tiny_model, monkeypatch, by_keras):
     traced = []
     step = ImageGPTNetwork.step
     monkeypatch.setattr(ImageGPTNetwork, "step", lambda *args: traced.append(args) or step(*args))

@@ -10,7 +10,7 @@ import igpt_tf as igpt
 from examples import TINY, randomise
 from igpt_tf.config import ImageGPTConfig
 from igpt_tf.model.image_gpt import ImageGPT
-from igpt_tf.sampling import known_rows, network
+from igpt_tf.sampling import keras_network, known_rows
 from igpt_tf.sampling.region import is_prefix
 from igpt_tf.sampling.smc import systematic
 
@@ -81,11 +81,11 @@ def test_a_temperature_changes_what_is_drawn_and_not_how_it_is_weighed(small_mod
 
 @pytest.mark.both_backends
 @pytest.mark.slow
-def test_particles_that_go_on_take_their_whole_cache_along(tiny_model, tokens, monkeypatch):
+def test_particles_that_go_on_take_their_whole_cache_along(tiny_model, tokens, monkeypatch, by_keras):
     known = np.arange(TINY.n_tokens) % TINY.n_px > 2
     how = {"seed": 2, "n_particles": 8, "batch_size": 40}
     expected = igpt.complete(tiny_model, tokens, known, **how)
-    monkeypatch.setattr(network, "MIN_SEGMENT", 1)
+    monkeypatch.setattr(keras_network, "MIN_SEGMENT", 1)
     model = ImageGPT(TINY)
     model.set_weights(tiny_model.get_weights())
     np.testing.assert_array_equal(igpt.complete(model, tokens, known, **how), expected)

@@ -29,7 +29,7 @@ from igpt_tf.cli.pictures import (
     finish,
     open_drawing,
 )
-from igpt_tf.cli.series import Series, open_series
+from igpt_tf.cli.series import WHOLE, Series, open_series
 from igpt_tf.cli.shards import check_merged, shard
 from igpt_tf.errors import UsageError, UserError
 from igpt_tf.progress import ProgressBar
@@ -62,9 +62,15 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--shard",
         type=shard,
         metavar="I/N",
-        help="draw only the I-th of N shares of the --n pictures; other machines draw the others, and --merge checks them",
+        help="draw only the I-th of N shares of the --n pictures; other machines draw the others, --merge checks",
     )
-    add("--merge", type=Path, nargs="+", metavar="DIR", help="check that these folders hold a whole series; draw nothing")
+    add(
+        "--merge",
+        type=Path,
+        nargs="+",
+        metavar="DIR",
+        help="check that these folders hold a whole series; draw nothing",
+    )
     add("--overwrite", action="store_true", help="replace all sample_*.png in --out instead of resuming with them")
     add_sampling_options(parser)
     add_figure_options(
@@ -103,8 +109,7 @@ def run(options: argparse.Namespace) -> None:
     }
     n = options.n or batch_size
     scale = 1 if options.pixels or options.scale is None else options.scale
-    wanted = (lambda number: True) if options.shard is None else options.shard.has
-    with open_series(options.out, settings, n, options.overwrite, scale, wanted) as series:
+    with open_series(options.out, settings, n, options.overwrite, scale, options.shard or WHOLE) as series:
         if options.grid and series.has_name(options.grid):
             raise UsageError(f"--grid: expected another name than those of the pictures, got {options.grid}")
         if series.is_new:
@@ -123,8 +128,8 @@ def run(options: argparse.Namespace) -> None:
         if options.shard is None:
             _show(options, series, preset, grid_path, film_path)
         else:
-            drawn = [series.path(number) for number in range(n) if wanted(number)]
-            report(options, {"images": list(map(str, drawn))}, str(options.out))
+            drawn = {"folder": str(options.out), "n": n, "here": series.n_here}
+            report(options, drawn, f"{options.out}: {series.n_here} of {n} pictures")
 
 
 def _draw(
@@ -142,7 +147,7 @@ def _draw(
 
     batch_size = min(batch_size, len(series.missing))
     require_memory(batch_size, bytes_to_draw(preset.config, controls.guidance != 1), "--n_sub_batch")
-    done = series.n - len(series.missing)
+    done = series.n_here - len(series.missing)
     # Checks everything before anything is removed.
     steps = Sampler(networks).sample_rows(
         series.missing,
@@ -155,7 +160,7 @@ def _draw(
     try:
         with (
             ProgressBar(
-                total=series.n, initial=done, bar_format=BAR, smoothing=0, first="compiling", desc="drawing"
+                total=series.n_here, initial=done, bar_format=BAR, smoothing=0, first="compiling", desc="drawing"
             ) as bar,
             contextlib.closing(steps),
         ):
@@ -168,7 +173,7 @@ def _draw(
                     done += 1
     except KeyboardInterrupt:
         how = "the same command without --overwrite" if options.overwrite else "the same command"
-        raise KeyboardInterrupt(f"{done} of {series.n} pictures are in {options.out}; {how} resumes") from None
+        raise KeyboardInterrupt(f"{done} of {series.n_here} pictures are in {options.out}; {how} resumes") from None
 
 
 def _show(options: argparse.Namespace, series: Series, preset: Preset, grid_path: Path, film_path: Path) -> None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 from igpt_tf.errors import UserError
 from igpt_tf.storage.files import exclusive, remove_partials, require_writable
@@ -22,6 +23,25 @@ OTHERS = {"model": "another model", "palette": "another palette", "classes": "ot
 _NAME = re.compile(r"sample_(0|[1-9][0-9]*)\.png")
 
 
+class Share(NamedTuple):
+    """One of `count` shares of a series: the numbers that leave `number` - 1 when divided by `count`.
+
+    Attributes:
+        number: of the share, from 1.
+        count: shares.
+    """
+
+    number: int
+    count: int
+
+    def has(self, number: int) -> bool:
+        """Whether the picture of a number belongs to this share."""
+        return number % self.count == self.number - 1
+
+
+WHOLE = Share(1, 1)
+
+
 @contextlib.contextmanager
 def open_series(
     folder: Path,
@@ -29,13 +49,13 @@ def open_series(
     n: int,
     overwrite: bool,
     scale: int = 1,
-    wanted: Callable[[int], bool] = lambda number: True,
+    share: Share = WHOLE,
 ) -> Iterator[Series]:
     """A `Series` that no other process draws meanwhile; leftovers of killed processes are removed at the end."""
     require_writable(folder)
     busy = f"{folder}: expected no other run there, got another run that draws: wait for it, or give another --out"
     with exclusive(folder / LOCK_FILE, busy):
-        yield Series(folder, settings, n, overwrite, scale, wanted)
+        yield Series(folder, settings, n, overwrite, scale, share)
         for name in ("sample_*.png", RECORD_FILE, *FIGURES):
             remove_partials(folder, name)
 
@@ -52,13 +72,14 @@ class Series:
         n: pictures that are asked for.
         overwrite: replace all pictures of such names, whatever their settings.
         scale: times that pictures are enlarged, unless some are there already.
-        wanted: whether the picture of a number is to be drawn here; others are drawn elsewhere.
+        share: of the pictures, to be drawn here.
 
     Attributes:
         scale: times that the pictures are enlarged.
         is_new: whether no picture of these settings is there.
         stale: files that are going to be removed: pictures that are not of this series, and their figures.
-        missing: numbers of the pictures to draw.
+        n_here: how many of the n belong to the share.
+        missing: numbers of the pictures of the share to draw.
         n_beyond: how many pictures with higher numbers there are; they stay.
 
     Raises:
@@ -72,7 +93,7 @@ class Series:
         n: int,
         overwrite: bool = False,
         scale: int = 1,
-        wanted: Callable[[int], bool] = lambda number: True,
+        share: Share = WHOLE,
     ) -> None:
         self.folder = folder
         self.n = n
@@ -92,7 +113,8 @@ class Series:
         self.is_new = not kept
         self.scale = scale if found is None or self.is_new else found["scale"]
         stale = {number for number in there - kept if overwrite or number < n}
-        self.missing = [number for number in range(n) if number not in kept and wanted(number)]
+        self.n_here = sum(map(share.has, range(n)))
+        self.missing = [number for number in range(n) if number not in kept and share.has(number)]
         self.n_beyond = sum(number >= n for number in there - stale)
         # `complete` may have written figures of these names where no series is recorded.
         had_figures = self.is_new and (folder / RECORD_FILE).exists()

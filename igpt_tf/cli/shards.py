@@ -6,37 +6,20 @@ import argparse
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
-from igpt_tf.cli.series import RECORD_FILE, number_of, read_series
+from igpt_tf.cli.series import RECORD_FILE, Share, number_of, read_series
 from igpt_tf.errors import UserError
 
 # Missing numbers that are listed.
 LISTED = 8
 
 
-class Shard(NamedTuple):
-    """One of `count` shares of a series: the numbers that leave `number` - 1 when divided by `count`.
-
-    Attributes:
-        number: of the share, from 1.
-        count: shares.
-    """
-
-    number: int
-    count: int
-
-    def has(self, number: int) -> bool:
-        """Whether the picture of a number belongs to this share."""
-        return number % self.count == self.number - 1
-
-
-def shard(text: str) -> Shard:
+def shard(text: str) -> Share:
     """A share such as 3/16."""
     found = re.fullmatch(r"([0-9]+)/([0-9]+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise argparse.ArgumentTypeError(f"expected a share such as 3/16, the third of sixteen, got {text!r}")
-    return Shard(int(found[1]), int(found[2]))
+    return Share(int(found[1]), int(found[2]))
 
 
 def check_merged(folders: Sequence[Path]) -> int:

@@ -10,6 +10,7 @@ from igpt_tf.backend.devices import scope_of
 from igpt_tf.errors import UserError
 from igpt_tf.latent.autoencoder import Autoencoder
 from igpt_tf.latent.layers import Stack
+from igpt_tf.progress import BATCHES_A_CHUNK
 from igpt_tf.scoring.predict import compiled, predict_padded, whole_batch
 
 BATCH_SIZE = 64

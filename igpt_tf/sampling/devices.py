@@ -28,14 +28,15 @@ def networks_of(model: Any) -> Sequence[Network]:
 
     model = image_gpt_of(model)
     networks = keras_networks(model)
-    storage = {"float32": "float32", "bfloat16": "bfloat16"}.get(model.compute_dtype)
-    natively = storage is not None and count_devices(model) == 1 and not has_gpus() and why_not_native() is None
-    if not natively or model.is_quantised:
+    if model.compute_dtype not in ("float32", "bfloat16") or model.is_quantised:
+        return networks
+    if count_devices(model) > 1 or has_gpus() or why_not_native() is not None:
         return networks
     from igpt_tf.sampling.native.network import NativeNetwork
 
     # Keras' network says whether the weights have changed.
-    return [NativeNetwork(model.config, model.read_weight, model.classes, storage, version=networks[0].version)]
+    version = networks[0].version
+    return [NativeNetwork(model.config, model.read_weight, model.classes, model.compute_dtype, version=version)]
 
 
 def has_gpus() -> bool:

@@ -63,7 +63,7 @@ class TransformerNetwork:
         """`keras.ops.fori_loop` from 0."""
         return cast("tuple", ops.fori_loop(0, count, body, state))
 
-    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
+    def score(self, tokens: np.ndarray, start: np.ndarray | None, batch_size: int) -> np.ndarray:
         """Nats (B, T) of each token, computed on all devices of the model."""
         return nats_of(self.model, tokens, start=start, batch_size=batch_size)
 

@@ -77,6 +77,9 @@ class Network(Protocol):
         """`state` after `state = body(i, state)` for each i below `count`."""
         ...
 
-    def score(self, tokens: np.ndarray, start: np.ndarray, batch_size: int) -> np.ndarray:
-        """The negative log-likelihood in nats (B, T) of each token of whole images (B, T); for `best_of` alone."""
+    def score(self, tokens: np.ndarray, start: np.ndarray | None, batch_size: int) -> np.ndarray:
+        """The negative log-likelihood in nats (B, T) of each token of whole images (B, T).
+
+        `start` is as in `prefill`; None: images of no class.
+        """
         ...

@@ -14,8 +14,8 @@ from igpt_tf.errors import UserError
 from igpt_tf.model.classifier import ImageGPTClassifier
 from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.progress import BATCHES_A_CHUNK, ProgressBar
-from igpt_tf.scoring.predict import predict_padded, whole_batch
 from igpt_tf.scoring.evaluation import nats_of, scorer
+from igpt_tf.scoring.predict import predict_padded, whole_batch
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,8 +19,8 @@ from igpt_tf.progress import ProgressBar
 from igpt_tf.sampling import Controls, keras_network, known_rows, sampler
 from igpt_tf.sampling.filters import choose, filter_logits
 from igpt_tf.sampling.keras_network import ImageGPTNetwork, lay_out
-from igpt_tf.sampling.native.network import NativeNetwork
 from igpt_tf.sampling.keys import draw_uniforms
+from igpt_tf.sampling.native.network import NativeNetwork
 
 pytestmark = pytest.mark.both_backends
 N_TOKENS = TINY.n_tokens

@@ -1,5 +1,8 @@
 """Compiling with Numba, and keeping the machine code on disk, where that is possible."""
 
+# Numba declares no types.
+# pyright: reportAttributeAccessIssue=false
+
 from __future__ import annotations
 
 import hashlib

@@ -1,7 +1,7 @@
 """What a step computes number by number, and how its tasks are shared between threads."""
 
 # Numba declares no types, and a compiled function's arguments have them only when it is called.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

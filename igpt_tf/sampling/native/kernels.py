@@ -5,7 +5,7 @@ summed in an order that depends neither on the batch nor on the threads, so that
 """
 
 # Numba declares no types, and a compiled function's arguments have them only when it is called.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false, reportCallIssue=false
 
 from __future__ import annotations
 

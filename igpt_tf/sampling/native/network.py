@@ -12,7 +12,7 @@ import numpy as np
 from igpt_tf.config import ImageGPTConfig, check_tokens, start_numbers
 from igpt_tf.errors import UserError
 from igpt_tf.sampling.native.kernels import step
-from igpt_tf.sampling.native.prefix import compute
+from igpt_tf.sampling.native.prefix import fill_cache, nats_of
 from igpt_tf.sampling.native.team import Team
 from igpt_tf.sampling.native.vectors import BLOCK
 from igpt_tf.sampling.native.weights import STORAGES, Matrices, lay_out, padded, room, whole_tiles
@@ -81,7 +81,7 @@ class NativeNetwork:
         cache = (keys, values, np.zeros(scales, "float32"), np.zeros(scales, "float32"))
         if prefix.shape[1]:
             with self._busy:
-                compute(config, self._laid_out(), prefix, start, self._team.size, cache)
+                fill_cache(config, self._laid_out(), prefix, start, cache, self._team.size)
         return [cache], [()]
 
     def step(
@@ -140,7 +140,7 @@ class NativeNetwork:
         with self._busy:
             weights, parts = self._laid_out(), range(0, len(tokens), batch_size)
             found = [
-                compute(self.config, weights, tokens[i : i + batch_size], start[i : i + batch_size], self._team.size)
+                nats_of(self.config, weights, tokens[i : i + batch_size], start[i : i + batch_size], self._team.size)
                 for i in parts
             ]
         return np.concatenate(found)

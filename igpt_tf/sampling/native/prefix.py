@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
@@ -16,53 +16,63 @@ from igpt_tf.sampling.native.weights import Matrices, padded, unpack
 from igpt_tf.sampling.network import Cache
 
 
-def compute(
-    config: ImageGPTConfig,
-    weights: Matrices,
-    tokens: np.ndarray,
-    start: np.ndarray,
-    threads: int,
-    cache: Cache | None = None,
-) -> np.ndarray | None:
-    """Compute known tokens (B, P), layer by layer, each image on a core of its own.
+def fill_cache(
+    config: ImageGPTConfig, weights: Matrices, tokens: np.ndarray, start: np.ndarray, cache: Cache, threads: int
+) -> None:
+    """Write the keys and values of images that begin with known tokens to their cache.
 
     Args:
         config: the model's shape.
         weights: laid out.
-        tokens: integers, from the first of an image on.
+        tokens: (B, P) integers.
         start: the start embedding of each image, (B,).
-        threads: cores.
-        cache: receives keys and values; None: the result is wanted.
-
-    Returns:
-        Nats (B, P) float32 of the tokens; None with a cache.
+        cache: as `kernels.fill` takes it.
+        threads: cores, of which each computes an image at a time.
     """
-    n_images, n_tokens = tokens.shape
-    xs = np.concatenate([weights.sos[start][:, None], weights.wte[tokens[:, :-1]]], axis=1)  # (B, P, D)
-    xs += weights.wpe[:n_tokens]
+    with ThreadPoolExecutor(min(threads, len(tokens))) as pool, threadpool_limits(1, "blas"):
+        _blocks(config, weights, unpack(config, weights), tokens, start, cache, pool)
+
+
+def nats_of(
+    config: ImageGPTConfig, weights: Matrices, tokens: np.ndarray, start: np.ndarray, threads: int
+) -> np.ndarray:
+    """Nats (B, T) float32 of the tokens of whole images; the arguments are those of `fill_cache`."""
     matrices = unpack(config, weights)
-    with ThreadPoolExecutor(min(threads, n_images)) as pool, threadpool_limits(1, "blas"):
-        for layer in range(config.n_layer):
-            block = [next(matrices) for _ in range(4)]
-            list(pool.map(partial(_block, config, block, xs, layer, cache), range(n_images)))
-        if cache is not None:
-            return None
-        return np.stack(
-            list(pool.map(partial(_nats, next(matrices)[:, : config.n_vocab], xs, tokens), range(n_images)))
-        )
+    with ThreadPoolExecutor(min(threads, len(tokens))) as pool, threadpool_limits(1, "blas"):
+        xs = _blocks(config, weights, matrices, tokens, start, None, pool)
+        last = next(matrices)[:, : config.n_vocab]
+        return np.stack(list(pool.map(partial(_nats, last), xs, tokens)))
+
+
+def _blocks(
+    config: ImageGPTConfig,
+    weights: Matrices,
+    matrices: Iterator[np.ndarray],
+    tokens: np.ndarray,
+    start: np.ndarray,
+    cache: Cache | None,
+    pool: ThreadPoolExecutor,
+) -> np.ndarray:
+    """Tokens (B, P) after all blocks, (B, P, D); no more than one block's matrices are held unpacked."""
+    xs = np.concatenate([weights.sos[start][:, None], weights.wte[tokens[:, :-1]]], axis=1)
+    xs += weights.wpe[: tokens.shape[1]]
+    for layer in range(config.n_layer):
+        block = [next(matrices) for _ in range(4)]
+        # A list, so that an error in a thread is raised here.
+        list(pool.map(partial(_block, config, block, layer, cache), range(len(xs)), xs))
+    return xs
 
 
 def _block(
     config: ImageGPTConfig,
     matrices: Sequence[np.ndarray],
-    xs: np.ndarray,
     layer: int,
     cache: Cache | None,
     image: int,
+    x: np.ndarray,
 ) -> None:
-    """One image of xs (B, P, D) after a block, in place, and its keys and values in the cache."""
+    """An image (P, D) after a block, in place, and its keys and values in the cache."""
     qkv, merge, widen, narrow = matrices
-    x = xs[image]
     n_tokens, width = x.shape
     # (3, H, P, E) of (P, 3 D and the rest of a tile)
     parts = (_normalised(x) @ qkv)[:, : 3 * width].reshape(n_tokens, 3, config.n_head, -1).transpose(1, 2, 0, 3)
@@ -85,11 +95,11 @@ def _block(
     x += (flat.reshape(hidden.shape) @ narrow)[:, :width]
 
 
-def _nats(last: np.ndarray, xs: np.ndarray, tokens: np.ndarray, image: int) -> np.ndarray:
-    """Nats (P,) of the tokens of one image of xs (B, P, D)."""
-    logits = _normalised(xs[image]) @ last
+def _nats(last: np.ndarray, x: np.ndarray, tokens: np.ndarray) -> np.ndarray:
+    """Nats (P,) of the tokens (P,) of an image (P, D) after all blocks."""
+    logits = _normalised(x) @ last
     logits -= logits.max(axis=1, keepdims=True)
-    wanted = logits[np.arange(len(logits)), tokens[image]]
+    wanted = logits[np.arange(len(logits)), tokens]
     return np.log(np.exp(logits, out=logits).sum(axis=1)) - wanted
 
 

@@ -1,7 +1,7 @@
 """What the kernels are made of: sums of products in vector registers, e^x, and waiting for other threads."""
 
-# Numba and llvmlite declare no types, and a compiled function's arguments have them only when it is called.
-# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false
+# Numba declares no types, and a compiled function's arguments have them only when it is called.
+# pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false, reportCallIssue=false
 from __future__ import annotations
 
 import sys

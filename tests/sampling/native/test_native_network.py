@@ -13,7 +13,7 @@ from igpt_tf.sampling import Controls
 from igpt_tf.sampling.keras_network import keras_networks
 from igpt_tf.sampling.native.network import NativeNetwork
 
-# Heads that fill no vector, one, several, and one and a half; widths that fill no tile; a few pixels, and several blocks.
+# Heads that fill no vector, one, several, and one and a half; widths that fill no tile; few pixels and several blocks.
 SHAPES = [
     TINY,
     ImageGPTConfig(n_px=12, n_vocab=37, n_embd=48, n_head=2, n_layer=2, n_start=3),

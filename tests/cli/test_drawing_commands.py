@@ -72,7 +72,7 @@ def scribble(monkeypatch, sample):
     """Runs `sample` with tokens that no model draws but that depend on all the same things, as nothing is compiled."""
 
     def sample_rows(sampler, numbers, controls, *, classes, seed, batch_size):
-        weights = int(abs(np.asarray(sampler._networks[0].model.variables[0])).sum() * 1e4)
+        weights = int(abs(sampler._networks[0].lay_out().wte).sum() * 1e4)
         extra = [weights, seed, *(int(1000 * (value or 0)) for value in dataclasses.astuple(controls))]
         for i in range(0, len(numbers), batch_size):
             batch = numbers[i : i + batch_size]

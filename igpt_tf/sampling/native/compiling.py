@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import hashlib
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -29,6 +28,8 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
     """
 
     def decorate(function: Callable) -> Any:
+        if FOLDER is None:
+            return njit(nogil=True, **options)(function)
         before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
         try:
             dispatcher = njit(cache=True, nogil=True, **options)(function)
@@ -56,13 +57,16 @@ def _forgiving(method: Callable) -> Callable:
     return call
 
 
-def _folder() -> Path:
-    """A folder for this version of all sources: Numba itself looks at the file of each function alone."""
+def _folder() -> Path | None:
+    """A folder for this version of all sources: Numba itself looks at the file of each function alone.
+
+    None where the user has no home: a folder that others can write to could hold code of theirs.
+    """
     digest = hashlib.sha256(numba.__version__.encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
-    root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder() or Path(tempfile.gettempdir())
-    return root / f"kernels-{digest.hexdigest()[:16]}"
+    root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()
+    return root and root / f"kernels-{digest.hexdigest()[:16]}"
 
 
 FOLDER = _folder()

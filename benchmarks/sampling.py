@@ -34,7 +34,8 @@ import numpy as np
 from igpt_tf.config import SIZES, ImageGPTConfig
 from igpt_tf.sampling import Sampler
 from igpt_tf.sampling.devices import has_gpus
-from igpt_tf.sampling.native.network import NativeNetwork, count_cores
+from igpt_tf.sampling.native.network import NativeNetwork
+from igpt_tf.sampling.native.team import count_cores
 from igpt_tf.weights.names import shape_table
 
 # That a first call of Hugging Face's `generate` draws on a CPU.

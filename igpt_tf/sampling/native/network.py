@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import threading
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -13,8 +12,8 @@ from igpt_tf.config import ImageGPTConfig, check_tokens, start_numbers
 from igpt_tf.errors import UserError
 from igpt_tf.sampling.native.kernels import step
 from igpt_tf.sampling.native.prefix import fill_cache, nats_of
-from igpt_tf.sampling.native.team import Team
-from igpt_tf.sampling.native.vectors import BLOCK
+from igpt_tf.sampling.native.team import Team, count_cores
+from igpt_tf.sampling.native.vectors import BLOCK, TILE
 from igpt_tf.sampling.native.weights import STORAGES, Matrices, lay_out, padded, room, whole_tiles
 from igpt_tf.sampling.network import Cache
 from igpt_tf.sampling.workers import require_open
@@ -28,7 +27,7 @@ class NativeNetwork:
         read: returns the array of one of OpenAI's names without `model/`.
         classes: names of the classes of the start embeddings; None: they have none.
         storage: of weights and cache: "float32", "bfloat16" or "int8"; arithmetic is in float32.
-        threads: processor cores to compute on; None: all.
+        threads: processor cores to compute on; None: all that a model of this width can use.
         version: returns a value that changes whenever the weights do; None: they never change.
 
     Raises:
@@ -56,7 +55,8 @@ class NativeNetwork:
         self.storage = storage
         self.version = version or (lambda: 0)
         self._read, self._classes = read, classes
-        self._team = Team(threads or count_cores())
+        # Threads that have no tile of a product would only be waited for.
+        self._team = Team(threads or min(count_cores(), whole_tiles(config.n_embd) // TILE))
         # Several drawings may take turns with one network.
         self._busy = threading.Lock()
         self._scratch: tuple[int, Any] = (0, None)
@@ -164,8 +164,3 @@ class NativeNetwork:
             ]
             self._scratch = n_images, (np.zeros((n_images, width), "float32"), shared, own)
         return self._scratch[1]
-
-
-def count_cores() -> int:
-    """Processor cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 import weakref
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
+
+# Microseconds of computing in a period, of the control group of a container, version 2.
+CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 
 
 class Team:
@@ -30,7 +35,8 @@ class Team:
         if not self._started:
             self._started = True
             for number, jobs in enumerate(self._jobs, 1):
-                threading.Thread(target=_work, args=(number, jobs, self._counters), daemon=True).start()
+                name = f"igpt-{number}"
+                threading.Thread(target=_work, args=(number, jobs, self._counters), name=name, daemon=True).start()
         done: queue.SimpleQueue = queue.SimpleQueue()
         waiting = len(self._jobs)
         try:
@@ -59,7 +65,7 @@ def _work(number: int, jobs: queue.SimpleQueue, counters: np.ndarray) -> None:
         try:
             part(number, counters)
         except BaseException as caught:
-            error = caught
+            error, counters[8] = caught, 1
         done.put(error)
         del part, job
 
@@ -67,3 +73,13 @@ def _work(number: int, jobs: queue.SimpleQueue, counters: np.ndarray) -> None:
 def _end(jobs: list[queue.SimpleQueue]) -> None:
     for one in jobs:
         one.put(None)
+
+
+def count_cores() -> int:
+    """Processor cores that this process may use, by its affinity and the quota of its container."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    try:
+        quota, period = CPU_QUOTA.read_text(encoding="utf-8").split()
+        return max(1, min(cores, round(int(quota) / int(period))))
+    except (OSError, ValueError):  # not Linux, or "max"
+        return cores

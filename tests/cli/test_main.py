@@ -477,7 +477,8 @@ def test_a_mistake_gets_one_line_and_the_right_exit_code(capsys, tmp_path, prese
 @pytest.mark.slow
 def test_other_backends(tmp_path, preset, backend, code):
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": backend}
-    line = [sys.executable, ROOT / "run.py", "sample", "--model", preset, "--n", "1", "--out", tmp_path]
+    np.save(tmp_path / "tokens.npy", np.zeros((1, TINY.n_tokens), "int32"))
+    line = [sys.executable, ROOT / "run.py", "eval", "--model", preset, "--data", tmp_path / "tokens.npy"]
     ended = subprocess.run(line, capture_output=True, text=True, env=environment, check=False)
     assert ended.returncode == code, ended.stderr
     assert "Traceback" not in ended.stderr

@@ -27,14 +27,17 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
         options: of `numba.njit`.
     """
 
+    # As NumPy divides: a check for 0 would keep loops from running in vectors.
+    options = {"nogil": True, "error_model": "numpy", **options}
+
     def decorate(function: Callable) -> Any:
         if FOLDER is None:
-            return njit(nogil=True, **options)(function)
+            return njit(**options)(function)
         before, config.CACHE_DIR = config.CACHE_DIR, str(FOLDER)
         try:
-            dispatcher = njit(cache=True, nogil=True, **options)(function)
+            dispatcher = njit(cache=True, **options)(function)
         except (RuntimeError, OSError):  # there is no folder that can be written
-            return njit(nogil=True, **options)(function)
+            return njit(**options)(function)
         finally:
             config.CACHE_DIR = before
         cache = dispatcher._cache

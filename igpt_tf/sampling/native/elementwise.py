@@ -10,54 +10,58 @@ import numpy as np
 from igpt_tf.sampling.native.compiling import compiled
 from igpt_tf.sampling.native.vectors import TILE, exponential
 
+# Loops run over whole slices from 0 on: an index that might be negative would keep them from running in vectors.
+
 
 @compiled(fastmath={"reassoc", "nsz", "contract"})
-def mean_square(x, at, n):
-    """The mean of the squares of n numbers from `at` on."""
+def mean_square(x):
+    """The mean of the squares."""
     total = np.float32(0.0)
-    for j in range(n):
-        total += x[at + j] * x[at + j]
-    return total / np.float32(n)
+    for j in range(len(x)):
+        total += x[j] * x[j]
+    return total / np.float32(len(x))
 
 
 @compiled(fastmath={"nnan", "nsz"})
-def largest(x, n):
-    """The largest of the first n numbers."""
+def largest(x):
+    """The largest number."""
     most = x[0]
-    for j in range(1, n):
-        most = max(most, x[j])
+    for j in range(len(x)):
+        most = x[j] if x[j] > most else most
     return most
 
 
 @compiled(fastmath={"reassoc", "nsz", "contract"})
-def total_of(x, n):
-    """The sum of the first n numbers."""
+def exponentials(x, most):
+    """Replace numbers by e to the power of their distance from the largest; returns their sum."""
     total = np.float32(0.0)
-    for j in range(n):
+    for j in range(len(x)):
+        x[j] = exponential(x[j] - most)
         total += x[j]
     return total
 
 
 @compiled()
-def exponentials(x, n, most):
-    """Replace the first n numbers by e to the power of their distance from the largest."""
-    for j in range(n):
-        x[j] = exponential(x[j] - most)
+def scale_by(x, factors):
+    """Multiply numbers by others, in place."""
+    for j in range(len(x)):
+        x[j] *= factors[j]
 
 
 @compiled()
 def normalise(out, x, stride, n_rows, width, epsilon):
     """RMS norm of rows of `width` numbers, `stride` apart, without its scale."""
     for r in range(n_rows):
-        scale = np.float32(1.0) / np.sqrt(mean_square(x, r * stride, width) + epsilon)
-        for j in range(width):
-            out[r * stride + j] = x[r * stride + j] * scale
+        row, normal = x[r * stride : r * stride + width], out[r * stride : r * stride + width]
+        scale = np.float32(1.0) / np.sqrt(mean_square(row) + epsilon)
+        for j in range(len(row)):
+            normal[j] = row[j] * scale
 
 
 @compiled()
-def activate(x, first, end):
+def activate(x):
     """x * sigmoid(1.702 x), in place."""
-    for j in range(first, end):
+    for j in range(len(x)):
         x[j] = x[j] / (np.float32(1.0) + exponential(np.float32(-1.702) * x[j]))
 
 
@@ -71,8 +75,9 @@ def share_of(n, thread, n_threads):
 def add_columns(x, delta, stride, n_rows, first, end):
     """Add columns of rows to those of others."""
     for r in range(n_rows):
-        for j in range(r * stride + first, r * stride + end):
-            x[j] += delta[j]
+        row, more = x[r * stride + first : r * stride + end], delta[r * stride + first : r * stride + end]
+        for j in range(len(row)):
+            row[j] += more[j]
 
 
 @compiled()

@@ -21,8 +21,8 @@ from igpt_tf.sampling.native.elementwise import (
     exponentials,
     largest,
     normalise,
+    scale_by,
     share_of,
-    total_of,
     whole,
 )
 from igpt_tf.sampling.native.vectors import (
@@ -31,6 +31,7 @@ from igpt_tf.sampling.native.vectors import (
     TILE,
     WIDE,
     as_int,
+    ask_for,
     barrier,
     rows_1,
     rows_2,
@@ -78,23 +79,23 @@ def multiply(out, o_stride, x, x_stride, n_rows, weights, w_at, scales, s_at, n_
             rows_1(out, r * o_stride + to, o_stride, x, r * x_stride, x_stride, weights, at, TILE, n_in)
         if len(scales):
             for r in range(n_rows):
-                for j in range(TILE):
-                    out[r * o_stride + to + j] *= scales[s_at + to + j]
+                row = out[r * o_stride + to : r * o_stride + to + TILE]
+                scale_by(row, scales[s_at + to : s_at + to + TILE])
 
 
-def store(cache, at, stride, scales, scale_at, x, x_at, n):
-    """Write n numbers to a cache, `stride` apart; of int8 with a scale of their own."""
+def store(cache, at, stride, scales, scale_at, x):
+    """Write numbers to a cache, `stride` apart; of int8 with a scale of their own."""
     raise NotImplementedError("compiled code calls what `_store` returns")
 
 
 @overload(store)
-def _store(cache, at, stride, scales, scale_at, x, x_at, n):
+def _store(cache, at, stride, scales, scale_at, x):
     """What stores numbers as the cache's type."""
     if cache.dtype == types.uint16:
 
-        def store_bfloat16(cache, at, stride, scales, scale_at, x, x_at, n):
-            for j in range(n):
-                bits = as_int(x[x_at + j])
+        def store_bfloat16(cache, at, stride, scales, scale_at, x):
+            for j in range(len(x)):
+                bits = as_int(x[j])
                 # To the nearest, and of two to the even one.
                 rounded = bits + np.int32(0x7FFF) + ((bits >> np.int32(16)) & np.int32(1))
                 cache[at + j * stride] = np.uint16((rounded >> np.int32(16)) & np.int32(0xFFFF))
@@ -102,19 +103,19 @@ def _store(cache, at, stride, scales, scale_at, x, x_at, n):
         return store_bfloat16
     if cache.dtype == types.int8:
 
-        def store_int8(cache, at, stride, scales, scale_at, x, x_at, n):
+        def store_int8(cache, at, stride, scales, scale_at, x):
             most = np.float32(1e-30)
-            for j in range(n):
-                most = max(most, abs(x[x_at + j]))
+            for j in range(len(x)):
+                most = max(most, abs(x[j]))
             scales[scale_at] = most / np.float32(127.0)
-            for j in range(n):
-                cache[at + j * stride] = np.int8(np.rint(x[x_at + j] * np.float32(127.0) / most))
+            for j in range(len(x)):
+                cache[at + j * stride] = np.int8(np.rint(x[j] * np.float32(127.0) / most))
 
         return store_int8
 
-    def store_float32(cache, at, stride, scales, scale_at, x, x_at, n):
-        for j in range(n):
-            cache[at + j * stride] = x[x_at + j]
+    def store_float32(cache, at, stride, scales, scale_at, x):
+        for j in range(len(x)):
+            cache[at + j * stride] = x[j]
 
     return store_float32
 
@@ -141,24 +142,23 @@ def attend(out, o, q, q_at, keys, k_at, values, v_at, k_scales, v_scales, s_at, 
         padded: E rounded up to whole vectors.
     """
     for block in range((n + BLOCK - 1) // BLOCK):
-        vectors_4(scores, block * BLOCK, 0, q, q_at, 0, keys, k_at + block * BLOCK * size, BLOCK, size)
+        vectors_1(scores, block * BLOCK, 0, q, q_at, 0, keys, k_at + block * BLOCK * size, BLOCK, size)
+    visible = scores[:n]
     if len(k_scales):
-        for j in range(n):
-            scores[j] *= k_scales[s_at + j]
-    exponentials(scores, n, largest(scores, n))
-    share = np.float32(1.0) / total_of(scores, n)
+        scale_by(visible, k_scales[s_at : s_at + n])
+    share = np.float32(1.0) / exponentials(visible, largest(visible))
     if len(v_scales):
-        for j in range(n):
-            scores[j] *= v_scales[s_at + j]
+        scale_by(visible, v_scales[s_at : s_at + n])
     column = 0
-    while column + BLOCK <= padded:
+    while column + 4 * LANES <= padded:
         vectors_4(out, o + column, 0, scores, 0, 0, values, v_at + column, padded, n)
-        column += BLOCK
+        column += 4 * LANES
     while column < padded:
         vectors_1(out, o + column, 0, scores, 0, 0, values, v_at + column, padded, n)
         column += LANES
-    for j in range(padded):
-        out[o + j] *= share
+    found = out[o : o + padded]
+    for j in range(len(found)):
+        found[j] *= share
 
 
 @compiled()
@@ -174,9 +174,9 @@ def fill(cache, image, layer, new_keys, new_values):
         scale_at = place * room if len(flat_k_scales) else 0
         for t in range(n_tokens):
             at = place * room * size + t // BLOCK * BLOCK * size + t % BLOCK
-            store(flat_keys, at, BLOCK, flat_k_scales, scale_at + t, new_keys[head, t], 0, size)
+            store(flat_keys, at, BLOCK, flat_k_scales, scale_at + t, new_keys[head, t])
             at = (place * room + t) * padded
-            store(flat_values, at, 1, flat_v_scales, scale_at + t, new_values[head, t], 0, size)
+            store(flat_values, at, 1, flat_v_scales, scale_at + t, new_values[head, t])
 
 
 @compiled()
@@ -244,8 +244,14 @@ def step(
             k_at, v_at, at = place * room * size, place * room * padded, row * qkv_stride + head * size
             position_at = place * room if n_cached else 0
             block = position // BLOCK * BLOCK * size + position % BLOCK
-            store(keys, k_at + block, BLOCK, k_scales, position_at + position, qkv, at + width, size)
-            store(values, v_at + position * padded, 1, v_scales, position_at + position, qkv, at + 2 * width, size)
+            if task + 1 < end:
+                following = ((task + 1) // n_head * n_layer + layer) * n_head + (task + 1) % n_head
+                ask_for(keys, following * room * size + position // BLOCK * BLOCK * size, BLOCK * size)
+                ask_for(keys, following * room * size, position * size)
+                ask_for(values, following * room * padded, position * padded)
+            new_key, new_value = qkv[at + width : at + width + size], qkv[at + 2 * width : at + 2 * width + size]
+            store(keys, k_at + block, BLOCK, k_scales, position_at + position, new_key)
+            store(values, v_at + position * padded, 1, v_scales, position_at + position, new_value)
             attend(
                 heads,
                 (row * n_head + head) * padded,
@@ -275,7 +281,7 @@ def step(
         multiply(hidden, hidden_stride, normal, stride, n_rows, weights, w_at, scales, s_at, width, first, end)
         w_at, s_at = w_at + hidden_stride * width, s_at + hidden_stride
         for row in range(n_rows):
-            activate(hidden, row * hidden_stride + first * TILE, row * hidden_stride + end * TILE)
+            activate(hidden[row * hidden_stride + first * TILE : row * hidden_stride + end * TILE])
         if not barrier(counters, n_threads):
             return
         multiply(delta, stride, hidden, hidden_stride, n_rows, weights, w_at, scales, s_at, 4 * width, *columns)

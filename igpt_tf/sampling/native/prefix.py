@@ -91,7 +91,7 @@ def _block(
     x += (heads.reshape(n_tokens, -1) @ merge)[:, :width]
     hidden = (_normalised(x) @ widen)[:, : 4 * width]
     flat = np.ascontiguousarray(hidden).reshape(-1)
-    activate(flat, 0, flat.size)
+    activate(flat)
     x += (flat.reshape(hidden.shape) @ narrow)[:, :width]
 
 

@@ -19,7 +19,7 @@ from igpt_tf.sampling.native.compiling import compiled
 # Numbers in a vector of float32: one register with AVX-512, several elsewhere.
 LANES = 16
 # Outputs of a product that are computed together, and positions of the cache that lie together.
-TILE, BLOCK = 2 * LANES, 4 * LANES
+TILE, BLOCK = 2 * LANES, LANES
 # Rows of a batch that share the weights in registers: sixteen accumulators with the 32 registers of AVX-512.
 WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
 # Weights are asked for this many bytes before they are read: the processor alone does not look that far ahead.
@@ -50,6 +50,15 @@ def _load(builder: Any, kind: Any, address: Any) -> Any:
     return builder.sitofp(vector, _VECTOR) if kind.dtype == types.int8 else vector
 
 
+def _prefetch(builder: Any, address: Any) -> None:
+    """Ask for the cache line at an address."""
+    flags = (0, 2, 1)  # to read, into the second cache, of data
+    function = cgutils.get_or_insert_function(
+        builder.module, ir.FunctionType(ir.VoidType(), [_BYTES, *[_INT] * len(flags)]), "llvm.prefetch.p0i8"
+    )
+    builder.call(function, [builder.bitcast(address, _BYTES), *(ir.Constant(_INT, flag) for flag in flags)])
+
+
 def _combine(n_rows: int, n_vectors: int) -> Any:
     """Compile `out[r, v] = sum over i of x[r, i] * w[i, v]` for so many rows r and vectors v, kept in registers."""
 
@@ -70,14 +79,10 @@ def _combine(n_rows: int, n_vectors: int) -> Any:
             builder.position_at_end(loop)
             i, sums = builder.phi(size), [[builder.phi(_VECTOR) for _ in range(n_vectors)] for _ in range(n_rows)]
             row = builder.gep(weights, [builder.mul(i, w_stride)])
-            prefetch = cgutils.get_or_insert_function(
-                builder.module, ir.FunctionType(ir.VoidType(), [_BYTES, _INT, _INT, _INT]), "llvm.prefetch.p0i8"
-            )
             n_bytes = n_vectors * LANES * signature.args[6].dtype.bitwidth // 8
             for line in range(AHEAD, AHEAD + n_bytes, CACHE_LINE):
                 later = builder.gep(builder.bitcast(row, _BYTES), [ir.Constant(size, line)])
-                # To read, into the second cache, of data.
-                builder.call(prefetch, [later, *(ir.Constant(_INT, flag) for flag in (0, 2, 1))])
+                _prefetch(builder, later)
             vectors = [
                 _load(builder, signature.args[6], builder.gep(row, [ir.Constant(size, LANES * v)]))
                 for v in range(n_vectors)
@@ -125,6 +130,17 @@ vectors_4, vectors_1 = _combine(1, 4), _combine(1, 1)
 
 
 @intrinsic
+def _ask_for(typing_context, array, at):
+    """Ask for the cache line of an element that is read later."""
+
+    def generate(context, builder, signature, arguments):
+        _prefetch(builder, _address(context, builder, signature.args[0], *arguments))
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), generate
+
+
+@intrinsic
 def arrive(typing_context, counters, i):
     """Count one more thread; the count before."""
 
@@ -162,13 +178,14 @@ def as_int(typing_context, number):
     )
 
 
-@compiled()
+@compiled(fastmath={"contract"})
 def exponential(x):
-    """e^x in float32 to an ulp or two, without a branch, so that loops over it run in vectors.
+    """e^x in float32 to an ulp or two for x from -60 to 60, without a branch, so that loops over it run in vectors.
 
     Source: the polynomial of Moshier's Cephes library, `expf`.
     """
-    x = min(max(x, np.float32(-87.0)), np.float32(88.0))
+    # Further away it would be nothing beside 1, but products with numbers so small take many times as long.
+    x = min(max(x, np.float32(-60.0)), np.float32(60.0))
     # Adding 1.5 * 2^23 rounds to a whole number, which then stands in the lowest bits.
     shifted = x * np.float32(1.44269504088896341) + np.float32(12582912.0)
     power = shifted - np.float32(12582912.0)
@@ -202,3 +219,11 @@ def barrier(counters, n_threads):
             if spins % SPINS == 0:
                 yield_processor()
     return True
+
+
+@compiled()
+def ask_for(array, at, n):
+    """Ask for the first n numbers from `at` on, up to what a product asks for itself."""
+    line = CACHE_LINE // array.itemsize
+    for j in range(0, min(n * array.itemsize, AHEAD) // CACHE_LINE):
+        _ask_for(array, at + j * line)

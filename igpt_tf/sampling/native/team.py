@@ -24,38 +24,53 @@ class Team:
 
     def __init__(self, size: int) -> None:
         self.size = size
+        self._jobs: list[queue.SimpleQueue] = []
+        self._threads: list[threading.Thread] = []
         # As `kernels.barrier` reads them: arrivals, and in a cache line of its own whether to stop.
         self._counters = np.zeros(16, "int64")
-        self._jobs: list[queue.SimpleQueue] = [queue.SimpleQueue() for _ in range(size - 1)]
-        self._started = False
+        # Whether all threads wait for a job, and the process that has them: a forked one has none.
+        self._ready, self._process = False, 0
         weakref.finalize(self, _end, self._jobs)
 
     def run(self, part: Callable[[int, np.ndarray], None]) -> None:
-        """Call `part` with each thread's number and the counters; returns when all have returned."""
-        if not self._started:
-            self._started = True
-            for number, jobs in enumerate(self._jobs, 1):
-                name = f"igpt-{number}"
-                threading.Thread(target=_work, args=(number, jobs, self._counters), name=name, daemon=True).start()
+        """Call `part` with each thread's number and the counters; returns when all have returned.
+
+        After an error or Ctrl-C, at whatever moment, the next call first waits for the threads of this one.
+        """
+        if not self._ready or self._process != os.getpid():
+            self._restart()
+        self._ready = False
         done: queue.SimpleQueue = queue.SimpleQueue()
-        waiting = len(self._jobs)
         try:
             for jobs in self._jobs:
                 jobs.put((part, done))
             part(0, self._counters)
-            while waiting:
-                error = done.get()
-                waiting -= 1
+            errors = [done.get() for _ in self._jobs]
+            for error in errors:
                 if error is not None:
                     raise error
         except BaseException:
-            # Such as Ctrl-C before this thread's part: the others would wait for it for ever.
+            # The others would wait for this thread for ever.
             self._counters[8] = 1
-            while waiting:
-                done.get()
-                waiting -= 1
-            self._counters[:] = 0
             raise
+        self._ready = True
+
+    def _restart(self) -> None:
+        """End the threads that there are in this process, and start others."""
+        if self._process == os.getpid():
+            self._counters[8] = 1
+            _end(self._jobs)
+            for thread in self._threads:
+                thread.join()
+        self._process = os.getpid()
+        self._counters = np.zeros(16, "int64")
+        self._jobs[:] = [queue.SimpleQueue() for _ in range(self.size - 1)]
+        self._threads = []
+        for number, jobs in enumerate(self._jobs, 1):
+            arguments = number, jobs, self._counters
+            thread = threading.Thread(target=_work, args=arguments, name=f"igpt-{number}", daemon=True)
+            thread.start()
+            self._threads.append(thread)
 
 
 def _work(number: int, jobs: queue.SimpleQueue, counters: np.ndarray) -> None:

@@ -76,8 +76,11 @@ def load_networks(options: argparse.Namespace, preset: Preset) -> tuple[Sequence
 
     On a processor that is a network that needs no Keras, unless --backend names one or there is no Numba.
     """
-    from igpt_tf.sampling.devices import has_gpus, why_not_native
+    from igpt_tf.sampling.devices import has_gpu_driver, has_gpus, why_not_native
 
+    if has_gpu_driver():
+        # The backend that is installed, with its threads, before it is asked for GPUs.
+        load_backend(options.backend, threads=options.threads)
     if options.backend is None and (options.n_gpu or 1) == 1 and not has_gpus():
         why = why_not_native()
         if why is None:

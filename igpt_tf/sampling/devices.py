@@ -39,9 +39,14 @@ def networks_of(model: Any) -> Sequence[Network]:
     return [NativeNetwork(model.config, model.read_weight, model.classes, model.compute_dtype, version=version)]
 
 
+def has_gpu_driver() -> bool:
+    """Whether the machine may have a GPU, as far as can be told without loading Keras' backend."""
+    return any(Path(place).exists() for place in GPU_FILES) or find_library("nvcuda") is not None
+
+
 def has_gpus() -> bool:
-    """Whether Keras' backend sees a GPU; it is loaded only where the machine has one."""
-    if not any(Path(place).exists() for place in GPU_FILES) and find_library("nvcuda") is None:
+    """Whether Keras' backend sees a GPU; it is loaded only where the machine has a driver of one."""
+    if not has_gpu_driver():
         return False
     from igpt_tf.backend.devices import list_gpus
 

@@ -92,6 +92,14 @@ def test_a_gpu_is_drawn_on_by_keras(monkeypatch):
     assert not devices.has_gpus()
 
 
+def test_threads_are_limited_where_the_backend_is_asked_for_gpus(preset, tmp_path):
+    """TensorFlow takes their number only before it looks at devices."""
+    without = "devices.GPU_FILES = ('/dev/null',)\ndevices.why_not_native = lambda: 'Numba is not installed'\n"
+    code = f"from igpt_tf.sampling import devices\n{without}{MAIN}"
+    done = run_python(code, "sample", "--model", preset, "--n", 1, "--out", tmp_path, "--threads", 1)
+    assert done.stdout.splitlines()[-1].startswith("0 "), done.stderr
+
+
 def test_shares_of_a_series_are_its_pictures(run, preset, tmp_path):
     def sample(out, *arguments):
         return run("sample", "--model", preset, "--seed", 3, "--out", tmp_path / out, *arguments)

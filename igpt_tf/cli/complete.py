@@ -120,7 +120,8 @@ def run(options: argparse.Namespace) -> None:
     at_once, flag = min(batch_size, len(paths) * best_of * (1 if forced else options.particles)), "--n_sub_batch"
     if not forced and options.particles > at_once:
         at_once, flag = options.particles, "--particles"
-    require_memory(at_once, bytes_to_draw(preset.config, controls.guidance != 1, int(known.all(axis=0).argmin())), flag)
+    n_given = int(known.all(axis=0).argmin())
+    require_memory(at_once, bytes_to_draw(preset.config, controls.guidance != 1, n_given, options.dtype), flag)
     from igpt_tf.sampling import Sampler
 
     tokens = quantize(palette, originals)

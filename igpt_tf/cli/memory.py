@@ -13,8 +13,9 @@ GIB = 2**30
 MEMINFO, OWN_CGROUPS, CGROUPS = Path("/proc/meminfo"), Path("/proc/self/cgroup"), Path("/sys/fs/cgroup")
 # Images surely fit that are estimated to take the memory divided by this.
 SURELY = 2
-# Bytes of a number.
+# Bytes of a number, and of one in the cache of images that are drawn.
 FLOAT = 4
+BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
 
 
 def available_memory() -> float | None:
@@ -85,10 +86,10 @@ def require_memory(images: int, bytes_each: int, flag: str) -> None:
 # bundled models, so that nothing is refused that fits.
 
 
-def bytes_to_draw(config: ImageGPTConfig, guided: bool = False, n_given: int = 0) -> int:
+def bytes_to_draw(config: ImageGPTConfig, guided: bool = False, n_given: int = 0, dtype: str = "float32") -> int:
     """The keys and values of all layers, and what predicts the tokens that are given first; twice for guidance."""
-    cache = 2 * config.n_layer * config.n_tokens * config.n_embd
-    return (2 if guided else 1) * FLOAT * (cache + _attention(config, n_given))
+    cache = BYTES[dtype] * 2 * config.n_layer * config.n_tokens * config.n_embd
+    return (2 if guided else 1) * (cache + FLOAT * _attention(config, n_given))
 
 
 def bytes_to_predict(config: ImageGPTConfig) -> int:

@@ -146,7 +146,8 @@ def _draw(
     from igpt_tf.sampling import Sampler
 
     batch_size = min(batch_size, len(series.missing))
-    require_memory(batch_size, bytes_to_draw(preset.config, controls.guidance != 1), "--n_sub_batch")
+    each = bytes_to_draw(preset.config, controls.guidance != 1, dtype=options.dtype)
+    require_memory(batch_size, each, "--n_sub_batch")
     done = series.n_here - len(series.missing)
     # Checks everything before anything is removed.
     steps = Sampler(networks).sample_rows(

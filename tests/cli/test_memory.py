@@ -23,6 +23,9 @@ def test_estimates_are_below_what_was_measured_and_not_far():
     assert 0.5 < memory.bytes_to_train(NANO) / MIB / 109 < 0.95
     assert memory.bytes_to_draw(NANO, guided=True) == 2 * memory.bytes_to_draw(NANO) == 2 * 4 * MIB
     assert 0.5 < memory.bytes_to_draw(NANO) / MIB / 6.2 < 0.95
+    # A cache of fewer bytes lets more images be drawn at once.
+    stored = [memory.bytes_to_draw(NANO, dtype=dtype) for dtype in ("float32", "bfloat16", "int8")]
+    assert stored == [4 * MIB, 2 * MIB, MIB]
     assert 0.5 < memory.bytes_to_draw(NANO, n_given=992) / MIB / 26 < 0.95
     assert memory.bytes_to_train(NANO, remat=True) < memory.bytes_to_train(NANO, item=2) < memory.bytes_to_train(NANO)
     bert = dataclasses.replace(NANO, bert=True)

@@ -14,6 +14,7 @@ from igpt_tf.sampling.native.elementwise import activate
 from igpt_tf.sampling.native.kernels import EPSILON, fill
 from igpt_tf.sampling.native.weights import Matrices, padded, unpack
 from igpt_tf.sampling.network import Cache
+from igpt_tf.sampling.workers import require_open
 
 
 def fill_cache(
@@ -57,6 +58,7 @@ def _blocks(
     xs = np.concatenate([weights.sos[start][:, None], weights.wte[tokens[:, :-1]]], axis=1)
     xs += weights.wpe[: tokens.shape[1]]
     for layer in range(config.n_layer):
+        require_open()
         block = [next(matrices) for _ in range(4)]
         # A list, so that an error in a thread is raised here.
         list(pool.map(partial(_block, config, block, layer, cache), range(len(xs)), xs))

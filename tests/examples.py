@@ -166,6 +166,9 @@ class Bigrams:
         self.n_laid_out += 1
         return self.table
 
+    def release(self):
+        """Nothing is kept."""
+
     def starts(self, classes, n_images):
         return np.zeros(n_images, "int32")
 

@@ -24,7 +24,7 @@ class GuidedNetwork:
     def __init__(self, network: Network) -> None:
         self.network = network
         self.grid, self.n_vocab = network.grid, network.n_vocab
-        self.version, self.lay_out = network.version, network.lay_out
+        self.version, self.lay_out, self.release = network.version, network.lay_out, network.release
         self.put, self.compile, self.loop = network.put, network.compile, network.loop
         self.starts, self.score = network.starts, network.score
 

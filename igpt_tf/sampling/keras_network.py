@@ -53,6 +53,9 @@ class TransformerNetwork:
         self.version = replica.snapshot
         self.starts = model.starts
 
+    def release(self) -> None:
+        """Nothing to do: only the caller keeps what was laid out."""
+
     def end_row(self, rows: int, past: list[Cache], recent: list[Cache]) -> None:
         """Move a full segment from recent to past, layer by layer, so that no more than one is held twice."""
         if rows * self.grid[1] % self._n_segment == 0:

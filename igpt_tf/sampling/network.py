@@ -35,6 +35,10 @@ class Network(Protocol):
         """The weights as `step` reads them."""
         ...
 
+    def release(self) -> None:
+        """Called when what was laid out is no longer needed: frees what the network itself keeps of it."""
+        ...
+
     def starts(self, classes: Any, n_images: int) -> np.ndarray:
         """What each image is drawn given, int32 (n_images,) or (n_images, S), from what the user calls its class.
 

@@ -72,13 +72,13 @@ class Sampler:
         self._programs = [Programs(network, choose) for network in self._networks]
         self._guided = [Programs(GuidedNetwork(network), choose) for network in self._networks]
         self._lock = threading.Lock()
-        self.release()
+        self._version: Any = None
+        self._weights: list[Weights] | None = None
 
     def release(self) -> None:
         """Free the laid-out weights until the next drawing, such as while the model is trained."""
         with self._lock:
-            self._version: Any = None
-            self._weights: list[Weights] | None = None
+            self._free()
 
     def sample(
         self,
@@ -265,10 +265,15 @@ class Sampler:
             version = self._networks[0].version()
             if self._weights is None or version != self._version:
                 # The old ones first, so that no two copies are held at once.
-                self._weights = None
+                self._free()
                 self._weights = [network.lay_out() for network in self._networks]
                 self._version = version
             return self._weights
+
+    def _free(self) -> None:
+        self._version = self._weights = None
+        for network in self._networks:
+            network.release()
 
     def _draw(self, images: Iterable[tuple[int, Image]], size: int, draw: Draw, controls: Controls) -> Generator[Drawn]:
         """Draw images with their numbers, `size` in a batch, on all devices; yields after each row of each batch."""

@@ -67,6 +67,11 @@ class NativeNetwork:
         self._weights = lay_out(self.config, self._read, self.storage)
         return self._weights
 
+    def release(self) -> None:
+        """Free the weights until a prefix or a score needs them, and the scratch of the last step."""
+        with self._busy:
+            self._weights, self._scratch = None, (0, None)
+
     def starts(self, classes: Any, n_images: int) -> np.ndarray:
         """The number of each image's start embedding."""
         return start_numbers(self.config.n_start, self._classes, classes, n_images)

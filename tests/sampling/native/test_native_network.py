@@ -1,6 +1,8 @@
 """The compiled network computes what Keras computes, in any storage, batch and number of threads."""
 
 import dataclasses
+import gc
+from contextlib import closing
 
 import numpy as np
 import pytest
@@ -12,6 +14,8 @@ from igpt_tf.model.image_gpt import ImageGPT
 from igpt_tf.sampling import Controls
 from igpt_tf.sampling.keras_network import keras_networks
 from igpt_tf.sampling.native.network import NativeNetwork
+from igpt_tf.sampling.native.weights import Matrices
+from igpt_tf.sampling.workers import ClosedError, run_generators
 
 # Heads that fill no vector, one, several, and one and a half; widths that fill no tile; few pixels and several blocks.
 SHAPES = [
@@ -121,6 +125,33 @@ def test_a_large_model_is_not_held_twice(monkeypatch):
     held = sum(array.nbytes for array in weights)
     # Beside them the matrices of a block, as they are read, transposed and rounded.
     assert peak < held + 60e6
+
+
+def test_closing_a_drawing_ends_its_long_prefix(tiny_model):
+    network, tokens = native(tiny_model), np.zeros((2, TINY.n_tokens), "int32")
+    ended = []
+
+    def work(device, job):
+        yield job
+        try:
+            while True:
+                network.score(tokens, None, 2)
+        except ClosedError:
+            ended.append(job)
+
+    with closing(run_generators([1], 1, work)) as steps:
+        assert next(steps) == 1
+    assert ended == [1]
+
+
+def test_released_weights_are_freed(tiny_model):
+    network = native(tiny_model)
+    sampler = igpt.Sampler([network])
+    before = sampler.sample(2)
+    assert sum(isinstance(one, Matrices) for one in gc.get_objects()) == 1
+    sampler.release()
+    assert not any(isinstance(one, Matrices) for one in gc.get_objects())
+    np.testing.assert_array_equal(sampler.sample(2), before)
 
 
 def test_wrong_use_is_refused(bert_model, tiny_model):

@@ -13,6 +13,8 @@ from typing import Any
 import numba
 from numba import njit
 from numba.core import config
+from numba.core.registry import cpu_target
+from numba.core.sigutils import normalize_signature
 
 from igpt_tf.storage.places import cache_folder
 
@@ -41,11 +43,25 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
         finally:
             config.CACHE_DIR = before
         cache = dispatcher._cache
-        for name in ("load_overload", "save_overload"):
-            setattr(cache, name, _forgiving(getattr(cache, name)))
+        cache.load_overload = _forgiving(_checked(cache.load_overload))
+        cache.save_overload = _forgiving(cache.save_overload)
         return dispatcher
 
     return decorate
+
+
+def _checked(load: Callable) -> Callable:
+    """A method that loads machine code, which returns None for that of other types.
+
+    Two processes that keep code of two types at once may give both the same file.
+    """
+
+    def call(signature: Any, *arguments: Any) -> Any:
+        found = load(signature, *arguments)
+        types, _ = normalize_signature(signature)
+        return found if found is not None and tuple(found.signature.args) == tuple(types) else None
+
+    return call
 
 
 def _forgiving(method: Callable) -> Callable:
@@ -61,11 +77,15 @@ def _forgiving(method: Callable) -> Callable:
 
 
 def _folder() -> Path | None:
-    """A folder for this version of all sources: Numba itself looks at the file of each function alone.
+    """A folder for this version of all sources and this kind of processor.
+
+    Numba itself looks at the file of each function alone, and machines of two kinds that share a home could give their
+    code the same file.
 
     None where the user has no home: a folder that others can write to could hold code of theirs.
     """
-    digest = hashlib.sha256(numba.__version__.encode())
+    processor = cpu_target.target_context.codegen().magic_tuple()
+    digest = hashlib.sha256(f"{numba.__version__} {processor}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()

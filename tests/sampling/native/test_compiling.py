@@ -23,8 +23,8 @@ print(*sorted({"keras", "tensorflow", "jax"} & set(sys.modules)))
 """
 
 
-def draw(folder):
-    done = run_python(DRAW, NUMBA_CACHE_DIR="", XDG_CACHE_HOME=str(folder))
+def draw(folder, **environment):
+    done = run_python(DRAW, NUMBA_CACHE_DIR="", XDG_CACHE_HOME=str(folder), **environment)
     assert done.returncode == 0, done.stderr
     assert not done.stderr
     drawn, loaded = done.stdout.splitlines()
@@ -43,6 +43,38 @@ def test_machine_code_is_kept_and_what_is_damaged_is_made_anew(tmp_path):
     for path in kept:
         path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     assert draw(tmp_path) == expected
+
+
+@pytest.mark.slow
+def test_each_kind_of_processor_has_a_folder_of_its_own(tmp_path):
+    """Machines of a cluster share a home: what one compiles may have instructions that another lacks."""
+    expected = draw(tmp_path)
+    assert draw(tmp_path, NUMBA_CPU_NAME="generic", NUMBA_CPU_FEATURES="") == expected
+    assert len(list(tmp_path.glob("igpt/kernels-*"))) == 2
+
+
+SWAPPED = """
+import numpy as np
+from igpt_tf.sampling.native import elementwise
+
+found = []
+for dtype in ("float32", "float64"):
+    numbers = np.arange(5, dtype=dtype)
+    elementwise.scale_by(numbers, numbers)
+    found.append(numbers.tolist())
+assert found == [[0.0, 1.0, 4.0, 9.0, 16.0]] * 2
+"""
+
+
+@pytest.mark.slow
+def test_machine_code_of_other_types_is_not_run(tmp_path):
+    """As two processes may leave it that keep code of two types at once."""
+    how = {"NUMBA_CACHE_DIR": "", "XDG_CACHE_HOME": str(tmp_path)}
+    assert run_python(SWAPPED, **how).returncode == 0
+    first, second = tmp_path.glob("igpt/kernels-*/**/elementwise.scale_by-*.nbc")
+    first.write_bytes(second.read_bytes())
+    done = run_python(SWAPPED, **how)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.slow

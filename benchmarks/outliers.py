@@ -16,11 +16,15 @@ import numpy as np
 
 import igpt_tf as igpt
 from igpt_tf.data.open import open_data, read_tokens
+from igpt_tf.sampling.native.network import NativeNetwork
 from igpt_tf.scoring.likelihood import image_scores, roc_area
+from igpt_tf.weights.presets import open_preset
 
 
 def tokens_of(source: str, palette: igpt.Palette, n_px: int, limit: int) -> np.ndarray:
-    return np.asarray(read_tokens(open_data(source), n_px, palette)[:limit])
+    """Tokens of `limit` images spread over the data, which may be sorted by class."""
+    tokens = read_tokens(open_data(source), n_px, palette)
+    return np.asarray(tokens[np.linspace(0, len(tokens) - 1, min(limit, len(tokens))).astype(int)])
 
 
 def main() -> None:
@@ -30,7 +34,9 @@ def main() -> None:
     parser.add_argument("--cifar10", default="cifar10:test", help="CIFAR-10's test images")
     parser.add_argument("--mnist", default="mnist:test", help="MNIST's test images")
     parser.add_argument("--fashion", help="Fashion-MNIST's test images, fashion_mnist:test")
-    parser.add_argument("--n_sub_batch", type=int, default=16)
+    models = ("nano-mnist", "nano-cifar10", "nano-imagenet32")
+    parser.add_argument("--models", nargs="+", choices=models, default=models, help="whose rows are computed")
+    parser.add_argument("--n_sub_batch", type=int, default=8)
     options = parser.parse_args()
     pairs = [("nano-mnist", options.mnist, "inverted")]
     if options.fashion:
@@ -40,13 +46,14 @@ def main() -> None:
             ("nano-cifar10", options.cifar10, options.pictures),
             ("nano-imagenet32", options.pictures, options.cifar10),
         ]
-    for name, source, other in pairs:
-        model, palette = igpt.ImageGPT.from_preset(name), igpt.load_palette(name)
-        inside = tokens_of(source, palette, model.config.n_px, options.images)
+    for name, source, other in (pair for pair in pairs if pair[0] in options.models):
+        preset, palette = open_preset(name), igpt.load_palette(name)
+        n_px, model = preset.config.n_px, NativeNetwork(preset.config, preset.read)
+        inside = tokens_of(source, palette, n_px, options.images)
         if other == "inverted":
             outside = palette.quantize(255 - palette.dequantize(inside))
         else:
-            outside = tokens_of(other, palette, model.config.n_px, options.images)
+            outside = tokens_of(other, palette, n_px, options.images)
         scores = [image_scores(model, one, palette, options.n_sub_batch, progress=True) for one in (inside, outside)]
         areas = [round(roc_area(one, two), 4) for one, two in zip(*scores, strict=True)]
         row = {"model": name, "inside": source, "outside": other, "images": [len(inside), len(outside)]}

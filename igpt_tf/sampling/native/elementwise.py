@@ -42,6 +42,19 @@ def exponentials(x, most):
 
 
 @compiled()
+def causal_softmax(scores, first):
+    """Softmax in place over the keys up to each query, (H, C, K); the first query is number `first`, others get 0."""
+    n_head, n_queries, _ = scores.shape
+    for head in range(n_head):
+        for query in range(n_queries):
+            visible, hidden = scores[head, query, : first + query + 1], scores[head, query, first + query + 1 :]
+            share = np.float32(1.0) / exponentials(visible, largest(visible))
+            for j in range(len(visible)):
+                visible[j] *= share
+            hidden[:] = np.float32(0.0)
+
+
+@compiled()
 def scale_by(x, factors):
     """Multiply numbers by others, in place."""
     for j in range(len(x)):

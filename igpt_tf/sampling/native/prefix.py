@@ -10,7 +10,7 @@ import numpy as np
 from threadpoolctl import threadpool_limits
 
 from igpt_tf.config import QUERY_CHUNK, ImageGPTConfig
-from igpt_tf.sampling.native.elementwise import activate
+from igpt_tf.sampling.native.elementwise import activate, causal_softmax, normalise
 from igpt_tf.sampling.native.kernels import EPSILON, fill
 from igpt_tf.sampling.native.weights import Matrices, padded, unpack
 from igpt_tf.sampling.network import Cache
@@ -85,11 +85,8 @@ def _block(
     for first in range(0, n_tokens, QUERY_CHUNK):
         end = min(first + QUERY_CHUNK, n_tokens)
         scores = q[:, first:end] @ k[:, :end].transpose(0, 2, 1)  # (H, C, end)
-        scores[:, np.arange(end) > np.arange(first, end)[:, None]] = -np.inf
-        scores -= scores.max(axis=-1, keepdims=True)
-        np.exp(scores, out=scores)
-        attended = (scores @ v[:, :end]) / scores.sum(axis=-1, keepdims=True)  # (H, C, E)
-        heads[first:end, :, : config.head_size] = attended.transpose(1, 0, 2)
+        causal_softmax(scores, first)
+        heads[first:end, :, : config.head_size] = (scores @ v[:, :end]).transpose(1, 0, 2)  # from (H, C, E)
     x += (heads.reshape(n_tokens, -1) @ merge)[:, :width]
     hidden = (_normalised(x) @ widen)[:, : 4 * width]
     flat = np.ascontiguousarray(hidden).reshape(-1)
@@ -107,4 +104,7 @@ def _nats(last: np.ndarray, x: np.ndarray, tokens: np.ndarray) -> np.ndarray:
 
 def _normalised(x: np.ndarray) -> np.ndarray:
     """RMS norm (P, D) without its scale."""
-    return x / np.sqrt(np.square(x).mean(axis=-1, keepdims=True) + EPSILON)
+    out = np.empty_like(x)
+    n_tokens, width = x.shape
+    normalise(out.reshape(-1), x.reshape(-1), width, n_tokens, width, EPSILON)
+    return out

@@ -7,6 +7,7 @@ import shutil
 import numpy as np
 import pytest
 
+import igpt_tf as igpt
 from examples import run as run_line
 from examples import run_python
 from igpt_tf.cli import opening
@@ -40,6 +41,13 @@ def test_neither_keras_nor_its_backends_are_loaded(preset, pictures, tmp_path, c
         "score": [pictures],
     }
     done = run_python(MAIN, command, *arguments[command], "--model", preset, "--dtype", dtype, "--threads", 1)
+    assert done.stdout.splitlines()[-1] == "0", done.stderr
+
+
+@pytest.mark.slow
+def test_a_hugging_face_folder_needs_no_keras_either(preset, tmp_path):
+    igpt.convert(preset, tmp_path / "theirs", to="huggingface")
+    done = run_python(MAIN, "sample", "--n", 1, "--out", tmp_path, "--model", tmp_path / "theirs")
     assert done.stdout.splitlines()[-1] == "0", done.stderr
 
 

@@ -145,8 +145,9 @@ class ImageGPT(keras.Model):
 
     @property
     def is_quantised(self) -> bool:
-        """Whether `quantize` has replaced the weights."""
-        return self.blocks[0].mlp.c_fc.quantization_mode is not None
+        """Whether `quantize` has replaced weights."""
+        layers = (layer for block in self.blocks for part in (block.attn, block.mlp) for layer in vars(part).values())
+        return any(getattr(layer, "quantization_mode", None) is not None for layer in layers)
 
     def read_weight(self, name: str) -> np.ndarray:
         """The weights of one of OpenAI's names without `model/`, float32; LoRA's are merged into them."""

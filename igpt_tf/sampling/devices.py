@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import platform
 import sys
 from collections.abc import Sequence
@@ -41,6 +42,8 @@ def networks_of(model: Any) -> Sequence[Network]:
 
 def has_gpu_driver() -> bool:
     """Whether the machine may have a GPU, as far as can be told without loading Keras' backend."""
+    if os.environ.get("CUDA_VISIBLE_DEVICES") in ("", "-1"):
+        return False
     return any(Path(place).exists() for place in GPU_FILES) or find_library("nvcuda") is not None
 
 
@@ -60,7 +63,9 @@ def why_not_native() -> str | None:
     if platform.machine().lower() not in PROCESSORS or sys.byteorder != "little":
         return f"there is no compiled code for {platform.machine() or 'this processor'}"
     try:
-        import igpt_tf.sampling.native.kernels  # noqa: F401
+        from igpt_tf.sampling.native.elementwise import whole
+
+        whole(1)  # compiles
     except Exception as error:  # Numba's libraries may be broken in any way
         return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
     return None

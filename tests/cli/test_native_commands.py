@@ -96,6 +96,9 @@ def test_a_gpu_is_drawn_on_by_keras(monkeypatch):
     asked = []
     monkeypatch.setattr("igpt_tf.backend.devices.list_gpus", lambda: asked.append(1) or ["GPU:0"])
     assert devices.has_gpus() and asked
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    assert not devices.has_gpus()
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES")
     monkeypatch.setattr(devices, "GPU_FILES", ("/nowhere",))
     assert not devices.has_gpus()
 

@@ -180,6 +180,13 @@ def test_networks_are_those_of_the_model_in_a_classifier(tiny_model):
     np.testing.assert_array_equal(network.lay_out().wte, np.asarray(tiny_model.wte))
 
 
+def test_a_model_with_one_quantised_layer_is_drawn_by_keras(tiny_model):
+    model = new_model(tiny_model)
+    assert not model.is_quantised
+    model.blocks[1].mlp.c_fc.quantize("int8")
+    assert model.is_quantised and isinstance(networks_of(model)[0], ImageGPTNetwork)
+
+
 def test_smc_streams_its_likeliest_particle(tiny_model, tokens):
     known = np.ones(TINY.n_tokens, bool)
     known[20:44] = False

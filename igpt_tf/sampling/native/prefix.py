@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -15,6 +17,8 @@ from igpt_tf.sampling.native.kernels import EPSILON, fill
 from igpt_tf.sampling.native.weights import Matrices, padded, unpack
 from igpt_tf.sampling.network import Cache
 from igpt_tf.sampling.workers import require_open
+
+_LIMITING = threading.Lock()
 
 
 def fill_cache(
@@ -30,7 +34,7 @@ def fill_cache(
         cache: as `kernels.fill` takes it.
         threads: cores, of which each computes an image at a time.
     """
-    with ThreadPoolExecutor(min(threads, len(tokens))) as pool, threadpool_limits(1, "blas"):
+    with _threads(min(threads, len(tokens))) as pool:
         _blocks(config, weights, unpack(config, weights), tokens, start, cache, pool)
 
 
@@ -39,10 +43,20 @@ def nats_of(
 ) -> np.ndarray:
     """Nats (B, T) float32 of the tokens of whole images; the arguments are those of `fill_cache`."""
     matrices = unpack(config, weights)
-    with ThreadPoolExecutor(min(threads, len(tokens))) as pool, threadpool_limits(1, "blas"):
+    with _threads(min(threads, len(tokens))) as pool:
         xs = _blocks(config, weights, matrices, tokens, start, None, pool)
         last = next(matrices)[:, : config.n_vocab]
         return np.stack(list(pool.map(partial(_nats, last), xs, tokens)))
+
+
+@contextlib.contextmanager
+def _threads(n_threads: int) -> Iterator[ThreadPoolExecutor]:
+    """Threads, each of which computes NumPy's products on its own core.
+
+    What limits these counts for the process, so one network at a time uses it.
+    """
+    with _LIMITING, ThreadPoolExecutor(n_threads) as pool, threadpool_limits(1, "blas"):
+        yield pool
 
 
 def _blocks(

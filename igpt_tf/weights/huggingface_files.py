@@ -9,16 +9,13 @@ import re
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import numpy as np
 
 from igpt_tf.errors import UserError
 from igpt_tf.weights.arrays import FLOATS, WEIGHTS_FILE, open_arrays, read_fields
 from igpt_tf.weights.names import Shape
-
-if TYPE_CHECKING:
-    import torch
 
 TORCH_FILE = "pytorch_model.bin"
 # Causal masks in files of old versions.
@@ -86,7 +83,7 @@ def _open_torch(path: Path) -> dict[str, Tensor]:
         ) from error
 
 
-def _float_array(tensor: torch.Tensor) -> np.ndarray:
+def _float_array(tensor: Any) -> np.ndarray:
     return tensor.float().numpy()
 
 

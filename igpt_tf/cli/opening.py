@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from igpt_tf.sampling.network import Network
     from igpt_tf.weights.presets import Preset
 
-# Why BERT models are refused where pictures are drawn.
-CANNOT_DRAW = "cannot draw pixels one after another"
+# Why BERT models are refused where pictures are drawn, and where they are scored.
+CANNOT_DRAW, NO_LIKELIHOOD = "cannot draw pixels one after another", "gives images no likelihood"
 
 
 def open_model(options: argparse.Namespace) -> Preset:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from igpt_tf.cli.console import report
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
-from igpt_tf.cli.opening import load_networks, open_model, open_palette, resolve_palette
+from igpt_tf.cli.opening import NO_LIKELIHOOD, load_networks, open_model, open_palette, refuse_bert, resolve_palette
 from igpt_tf.cli.parser import add_device_options, add_model_options, add_processor_options, positive
 from igpt_tf.cli.source import add_key_options, open_images, refuse_inside
 from igpt_tf.errors import UsageError
@@ -56,10 +56,7 @@ def run(options: argparse.Namespace) -> None:
     if options.against is not None and (options.csv or options.map):
         raise UsageError("--against: expected it without --csv and --map, got one of these: score the images first")
     preset = open_model(options)
-    if preset.config.bert:
-        raise UsageError(
-            "--model: expected an autoregressive model, got a BERT model, which gives images no likelihood"
-        )
+    refuse_bert(preset, NO_LIKELIHOOD)
     check_outputs([path for path in (options.csv, options.histogram) if path is not None], options.pictures)
     if options.map is not None:
         refuse_inside(options.map, options.data, *options.pictures, option="--map")

@@ -81,10 +81,23 @@ def test_wrong_use(capsys, preset, arguments, message):
     assert (code, out) == (2, "") and message in err
 
 
-def test_a_bert_model_gives_no_likelihood(capsys, tmp_path, bert_model, palette, pictures):
-    bert_model.save_to_preset(tmp_path, palette)
-    code, _, err = run(capsys, "score", pictures, "--model", tmp_path)
-    assert code == 2 and "a BERT model, which gives images no likelihood" in err
+@pytest.mark.parametrize(
+    "command, why",
+    [
+        (["sample"], "cannot draw pixels one after another"),
+        (["complete", "{pictures}"], "cannot draw pixels one after another"),
+        (["figure", "completions", "{pictures}"], "cannot draw pixels one after another"),
+        (["score", "{pictures}"], "gives images no likelihood"),
+        (["figure", "surprise", "{pictures}"], "gives images no likelihood"),
+    ],
+)
+def test_bert_models_are_refused_alike(capsys, tmp_path, bert_model, palette, pictures, command, why):
+    bert_model.save_to_preset(tmp_path / "bert", palette)
+    words = [word.format(pictures=pictures) for word in command]
+    out = ["--out", tmp_path / "out.png"] if words[0] != "score" else []
+    code, _, err = run(capsys, *words, "--model", tmp_path / "bert", *out)
+    expected = f"{tmp_path / 'bert'}: expected an autoregressive model, got a BERT model, which {why}"
+    assert code == 1 and expected in err and len(err.splitlines()) == 1
 
 
 def test_simple_images_are_small_files_and_areas_are_exact(tiny_model, preset):

@@ -7,7 +7,7 @@ import argparse
 from igpt_tf.cli.console import report
 from igpt_tf.cli.figure.common import add_out, check_out, read_quantised
 from igpt_tf.cli.memory import bytes_to_predict, require_memory
-from igpt_tf.cli.opening import load_model, open_model, refuse_bert
+from igpt_tf.cli.opening import NO_LIKELIHOOD, load_model, open_model, refuse_bert
 from igpt_tf.cli.parser import add_device_options, add_model_options
 
 EXAMPLES = ("photo.jpg", "photos --model my-model --out surprise.pdf")
@@ -24,7 +24,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
 def run(options: argparse.Namespace) -> None:
     """Draw each picture above its map, and print its mean."""
     preset = open_model(options)
-    refuse_bert(preset, "gives images no likelihood")
+    refuse_bert(preset, NO_LIKELIHOOD)
     check_out(options, options.pictures)
     paths, tokens, palette = read_quantised(options, preset)
     model, batch_size = load_model(options, preset)

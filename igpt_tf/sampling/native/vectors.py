@@ -60,7 +60,7 @@ def _prefetch(builder: Any, address: Any) -> None:
 
 
 def _combine(n_rows: int, n_vectors: int) -> Any:
-    """Compile `out[r, v] = sum over i of x[r, i] * w[i, v]` for so many rows r and vectors v, kept in registers."""
+    """Compile `out[r, v] = sum over i of x[r, i] * w[i, v]` for all of `n_rows` rows and `n_vectors` vectors."""
 
     @intrinsic
     def combine(typing_context, out, o, o_stride, x, x_at, x_stride, w, w_at, w_stride, n):

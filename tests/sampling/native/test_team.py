@@ -82,7 +82,7 @@ print(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
 
 
 def second_fails(thread, counters):
-    """The others wait for it until they are told."""
+    """The others stop waiting for it."""
     if thread == 1:
         raise ValueError("the second")
     assert not barrier(counters, 3)

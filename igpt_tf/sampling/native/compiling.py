@@ -50,6 +50,11 @@ def compiled(**options: Any) -> Callable[[Callable], Any]:
     return decorate
 
 
+def processor() -> str:
+    """What Numba compiles for: the name of a processor and its features; NUMBA_CPU_NAME names another."""
+    return str(cpu_target.target_context.codegen().magic_tuple())
+
+
 def _checked(load: Callable) -> Callable:
     """A method that loads machine code, which returns None for that of other types.
 
@@ -84,8 +89,7 @@ def _folder() -> Path | None:
 
     None where the user has no home: a folder that others can write to could hold code of theirs.
     """
-    processor = cpu_target.target_context.codegen().magic_tuple()
-    digest = hashlib.sha256(f"{numba.__version__} {processor}".encode())
+    digest = hashlib.sha256(f"{numba.__version__} {processor()}".encode())
     for path in sorted(Path(__file__).parent.glob("*.py")):
         digest.update(path.read_bytes())
     root = Path(config.CACHE_DIR) if config.CACHE_DIR else cache_folder()

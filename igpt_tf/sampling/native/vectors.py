@@ -7,21 +7,20 @@ from __future__ import annotations
 import sys
 from typing import Any
 
-import llvmlite.binding
 import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from igpt_tf.sampling.native.compiling import compiled
+from igpt_tf.sampling.native.compiling import compiled, processor
 
 # Numbers in a vector of float32: one register with AVX-512, several elsewhere.
 LANES = 16
 # Outputs of a product that are computed together, and positions of the cache that lie together.
 TILE, BLOCK = 2 * LANES, LANES
 # Rows of a batch that share the weights in registers: sixteen accumulators with the 32 registers of AVX-512.
-WIDE = bool(llvmlite.binding.get_host_cpu_features().get("avx512f"))
+WIDE = "+avx512f" in processor()
 # Weights are asked for this many bytes before they are read: the processor alone does not look that far ahead.
 AHEAD, CACHE_LINE = 4096, 64
 # Spins at a barrier before the thread lets others run.

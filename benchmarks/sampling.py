@@ -22,7 +22,6 @@ import os
 import resource
 import statistics
 import threading
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -31,22 +30,17 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
 import numpy as np
 
+from benchmarks.theirs import new_theirs, timed
 from igpt_tf.config import SIZES, ImageGPTConfig
 from igpt_tf.sampling import Sampler
 from igpt_tf.sampling.devices import has_gpus
 from igpt_tf.sampling.native.network import NativeNetwork
 from igpt_tf.sampling.native.team import count_cores
+from igpt_tf.sampling.native.weights import STORAGES
 from igpt_tf.weights.names import shape_table
 
 # That a first call of Hugging Face's `generate` draws on a CPU.
 WARM_UP_TOKENS = 8
-BYTES = {"float32": 4, "bfloat16": 2, "int8": 1}
-
-
-def timed(function: Callable[[], Any]) -> float:
-    begin = time.perf_counter()
-    function()
-    return time.perf_counter() - begin
 
 
 def resident_mb() -> float:
@@ -125,7 +119,7 @@ def ours(
 
     first = timed(draw)
     seconds = statistics.median(timed(draw) for _ in range(repeats))
-    n_tokens, width = batch_size * config.n_tokens, BYTES[shape["dtype"]]
+    n_tokens, width = batch_size * config.n_tokens, np.dtype(STORAGES[shape["dtype"]]).itemsize
     n_weights = sum(int(np.prod(of)) for of in shape_table(config).values())
     report(
         **shape,
@@ -170,8 +164,6 @@ def naive(model: Any, batch_size: int, repeats: int, shape: dict) -> None:
 def theirs(config: ImageGPTConfig, batch_size: int, repeats: int, shape: dict, dtype: str) -> None:
     import torch
 
-    from benchmarks.theirs import new_theirs
-
     torch.set_num_threads(os.cpu_count())
     model, device = new_theirs(config)
     model.to(getattr(torch, dtype)).eval()
@@ -208,7 +200,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--size", choices=sorted(SIZES), default="s")
     parser.add_argument("--batch_size", type=int, nargs="+", default=[8])
-    parser.add_argument("--dtype", choices=tuple(BYTES), default="float32")
+    parser.add_argument("--dtype", choices=tuple(STORAGES), default="float32")
     parser.add_argument("--repeats", type=int, default=3)
     sides = ("native", "keras", "theirs", "naive")
     parser.add_argument("--sides", nargs="+", choices=sides, default=["native", "theirs"])

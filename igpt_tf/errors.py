@@ -92,3 +92,8 @@ def whole_number(name: str, value: Any, least: int | None = None) -> int:
         kind = "a whole number" if least is None else f"a whole number of at least {least}"
         raise UsageError(f"expected `{name}` as {kind}, got {value}")
     return number
+
+
+def reason_of(error: Exception) -> str:
+    """The first line of an error, or its kind where it says nothing."""
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]

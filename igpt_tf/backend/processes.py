@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from igpt_tf.backend import backend_name, on_jax, on_tensorflow
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError, UserError, reason_of
 
 # Bytes of a message between processes; all messages have this length, because only arrays can be sent.
 LONGEST_LINE = 4096
@@ -45,7 +45,7 @@ def join_processes(coordinator: str, n_processes: int, process_id: int) -> None:
     try:
         keras.distribution.initialize(coordinator, n_processes, process_id)
     except RuntimeError as error:
-        reason = str(error).splitlines()[0]
+        reason = reason_of(error)
         raise UserError(
             f"process {process_id} of {n_processes} could not join the others at {coordinator} ({reason}): start one "
             "process for every id from 0 on, with the same address, and see that the port is free and reachable"

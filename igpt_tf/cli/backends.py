@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from igpt_tf.cli.console import doing, remark
-from igpt_tf.errors import UsageError, UserError
+from igpt_tf.errors import UsageError, UserError, reason_of
 
 BACKENDS = {"tensorflow": "TensorFlow", "jax": "JAX"}
 
@@ -81,7 +81,7 @@ def load_backend(typed: str | None = None, touch_devices: bool = True, threads: 
                 raise ValueError(keras.backend.backend())
         except (ImportError, ValueError) as error:
             raise UserError(
-                f"expected TensorFlow or JAX as Keras' backend, got {str(error).splitlines()[0]}: install tensorflow, "
+                f"expected TensorFlow or JAX as Keras' backend, got {reason_of(error)}: install tensorflow, "
                 "or jax and set KERAS_BACKEND=jax"
             ) from error
 

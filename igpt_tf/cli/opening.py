@@ -86,10 +86,7 @@ def load_networks(options: argparse.Namespace, preset: Preset) -> tuple[Sequence
         if why is None:
             from igpt_tf.sampling.native.network import NativeNetwork
 
-            with doing("loading the model"):
-                network = NativeNetwork(
-                    preset.config, preset.read, preset.start_classes, options.dtype, options.threads
-                )
+            network = NativeNetwork(preset.config, preset.read, preset.start_classes, options.dtype, options.threads)
             return [network], options.n_sub_batch
         remark(f"drawing with Keras, which takes longer: {why}")
     if options.dtype == "int8":

@@ -11,6 +11,7 @@ from ctypes.util import find_library
 from pathlib import Path
 from typing import Any
 
+from igpt_tf.errors import reason_of
 from igpt_tf.sampling.network import Network
 
 # Files of the drivers of GPUs: of NVIDIA's, of AMD's, and of any under Windows' Linux.
@@ -67,5 +68,5 @@ def why_not_native() -> str | None:
 
         whole(1)  # compiles
     except Exception as error:  # Numba's libraries may be broken in any way
-        return f"Numba does not work here ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        return f"Numba does not work here ({reason_of(error)})"
     return None

@@ -13,11 +13,10 @@ from keras import ops
 
 from igpt_tf.backend.devices import count_devices
 from igpt_tf.backend.replica import Replica
-from igpt_tf.errors import UserError
 from igpt_tf.model.image_gpt import ImageGPT, image_gpt_of
 from igpt_tf.model.layers import Block
 from igpt_tf.sampling.columns import cache_of, extend, lay_out_block, normalise, step_block
-from igpt_tf.sampling.network import Cache, Network, Weights
+from igpt_tf.sampling.network import Cache, Network, Weights, require_autoregressive
 from igpt_tf.scoring.evaluation import nats_of
 
 # A new segment of the cache is a quarter of an image, and at least this many tokens: every length is compiled once.
@@ -121,10 +120,7 @@ class ImageGPTNetwork(TransformerNetwork):
     """
 
     def __init__(self, model: ImageGPT, number: int = 0) -> None:
-        if model.config.bert:
-            raise UserError(
-                "expected an autoregressive model, got a BERT model, which cannot draw pixels one after another"
-            )
+        require_autoregressive(model.config)
         super().__init__(model, number, model.blocks, (model.config.n_px, model.config.n_px))
 
     def step(

@@ -7,6 +7,9 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from igpt_tf.config import ImageGPTConfig
+from igpt_tf.errors import UserError
+
 # Nested lists, tuples and dictionaries of arrays, as all backends take them for an argument.
 Weights = Any
 # Arrays of one layer, or of all, the batch in front.
@@ -87,3 +90,11 @@ class Network(Protocol):
         `start` is as in `prefill`; None: images of no class.
         """
         ...
+
+
+def require_autoregressive(config: ImageGPTConfig) -> None:
+    """A `UserError` for a BERT model."""
+    if config.bert:
+        raise UserError(
+            "expected an autoregressive model, got a BERT model, which cannot draw pixels one after another"
+        )

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from igpt_tf.errors import UserError, listed
+from igpt_tf.errors import UserError, listed, reason_of
 from igpt_tf.storage.files import atomic_write, is_unicode, require_writable
 from igpt_tf.weights.names import Shape, is_weight
 
@@ -137,7 +137,7 @@ def write_checkpoint(
                 )
             tf.raw_ops.MergeV2Checkpoints(checkpoint_prefixes=parts, destination_prefix=str(prefix))
         except tf.errors.OpError as error:
-            raise UserError(f"cannot write {prefix}: {str(error).splitlines()[0]}") from error
+            raise UserError(f"cannot write {prefix}: {reason_of(error)}") from error
     with atomic_write(prefix.with_name(STATE_FILE)) as file:
         file.write(f'model_checkpoint_path: "{prefix.name}"\nall_model_checkpoint_paths: "{prefix.name}"\n'.encode())
 

@@ -16,7 +16,7 @@ import numpy as np
 from igpt_tf.data.sources.columns import Column, Keys, choose_image, choose_label, choose_split, number_labels
 from igpt_tf.data.sources.records import Records
 from igpt_tf.download.consent import require_consent
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, reason_of
 from igpt_tf.progress import is_watched
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def _load_saved(folder: str, split: str | None) -> tuple[Dataset, str | None]:
         found = load_from_disk(folder, keep_in_memory=False)
     except Exception as error:  # whatever it and pyarrow raise
         raise UserError(
-            f"hf:{folder}: expected a folder of save_to_disk, got a damaged one ({_reason(error)}): save it again"
+            f"hf:{folder}: expected a folder of save_to_disk, got a damaged one ({reason_of(error)}): save it again"
         ) from error
     if not isinstance(found, Dataset):
         chosen = choose_split(f"hf:{folder}", split, [str(one) for one in found])
@@ -145,7 +145,7 @@ def _load(name: str, split: str | None) -> tuple[Dataset, str]:
         builder = load_dataset_builder(path, config)
     except Exception as error:  # whatever it raises, of several libraries below it
         raise UserError(
-            f"hf:{name}: expected a data set of the Hugging Face hub or a folder, got none ({_reason(error)}): check "
+            f"hf:{name}: expected a data set of the Hugging Face hub or a folder, got none ({reason_of(error)}): check "
             "the name and the network"
         ) from error
     if builder.info.splits:
@@ -160,7 +160,7 @@ def _load(name: str, split: str | None) -> tuple[Dataset, str]:
         raise
     except Exception as error:
         raise UserError(
-            f"hf:{name}: expected a data set that can be downloaded, got an error ({_reason(error)}): try again"
+            f"hf:{name}: expected a data set that can be downloaded, got an error ({reason_of(error)}): try again"
         ) from error
 
 
@@ -195,8 +195,3 @@ def _quieter(library: Any) -> Iterator[None]:
         log.setLevel(level)
         if not hidden:
             library.enable_progress_bars()
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -21,7 +21,7 @@ from igpt_tf.data.sources.columns import Column, Keys, choose_image, choose_labe
 from igpt_tf.data.sources.records import READ_AT_ONCE, Records
 from igpt_tf.data.sources.tfrecords import RecordFiles
 from igpt_tf.download.consent import require_consent
-from igpt_tf.errors import UserError
+from igpt_tf.errors import UserError, reason_of
 from igpt_tf.progress import ProgressBar, is_watched
 
 # Files of a folder that it wrote.
@@ -97,7 +97,7 @@ def _open_folder(folder: Path) -> Any:
         raise
     except Exception as error:
         raise UserError(
-            f"tfds:{folder}: expected a folder that tensorflow_datasets wrote, got a damaged one ({_reason(error)}): "
+            f"tfds:{folder}: expected a folder that tensorflow_datasets wrote, got a damaged one ({reason_of(error)}): "
             "get it again"
         ) from error
 
@@ -124,8 +124,8 @@ def _open_named(name: str) -> Any:
         builder: Any = tfds.builder_cls(start)(config=config or None)
     except Exception as error:  # whatever it raises
         raise UserError(
-            f"tfds:{name}: expected a data set of TensorFlow Datasets or a folder, got none ({_reason(error)}): check "
-            "the name"
+            f"tfds:{name}: expected a data set of TensorFlow Datasets or a folder, got none ({reason_of(error)}): "
+            "check the name"
         ) from error
     if builder.is_prepared():
         return builder
@@ -138,7 +138,7 @@ def _open_named(name: str) -> Any:
         builder.download_and_prepare()
     except Exception as error:
         raise UserError(
-            f"tfds:{name}: expected a data set that can be downloaded, got an error ({_reason(error)}): check the "
+            f"tfds:{name}: expected a data set that can be downloaded, got an error ({reason_of(error)}): check the "
             "network, and what the data set needs"
         ) from error
     return builder
@@ -240,8 +240,3 @@ def _quieter(tfds: Any) -> Iterator[None]:
         logging.disable(disabled)
         if not is_watched():
             tfds.enable_progress_bar()
-
-
-def _reason(error: Exception) -> str:
-    """The first line of an error."""
-    return (str(error).strip().splitlines() or [type(error).__name__])[0]

@@ -10,12 +10,13 @@ import numpy as np
 
 from igpt_tf.config import ImageGPTConfig, check_tokens, start_numbers
 from igpt_tf.errors import UserError
+from igpt_tf.sampling.native.elementwise import whole
 from igpt_tf.sampling.native.kernels import step
 from igpt_tf.sampling.native.prefix import fill_cache, nats_of
 from igpt_tf.sampling.native.team import Team, count_cores
 from igpt_tf.sampling.native.vectors import BLOCK, TILE
-from igpt_tf.sampling.native.weights import STORAGES, Matrices, lay_out, padded, room, whole_tiles
-from igpt_tf.sampling.network import Cache
+from igpt_tf.sampling.native.weights import STORAGES, Matrices, lay_out, padded, room
+from igpt_tf.sampling.network import Cache, require_autoregressive
 from igpt_tf.sampling.workers import require_open
 
 
@@ -43,10 +44,7 @@ class NativeNetwork:
         threads: int | None = None,
         version: Callable[[], Any] | None = None,
     ) -> None:
-        if config.bert:
-            raise UserError(
-                "expected an autoregressive model, got a BERT model, which cannot draw pixels one after another"
-            )
+        require_autoregressive(config)
         if storage not in STORAGES:
             raise UserError(f"expected `storage` as one of {', '.join(STORAGES)}, got {storage!r}", "storage")
         self.config = config
@@ -56,7 +54,7 @@ class NativeNetwork:
         self.version = version or (lambda: 0)
         self._read, self._classes = read, classes
         # Threads that have no tile of a product would only be waited for.
-        self._team = Team(threads or min(count_cores(), whole_tiles(config.n_embd) // TILE))
+        self._team = Team(threads or min(count_cores(), whole(config.n_embd) // TILE))
         # Several drawings may take turns with one network.
         self._busy = threading.Lock()
         self._scratch: tuple[int, Any] = (0, None)
@@ -159,10 +157,10 @@ class NativeNetwork:
         That of the last number of images is kept.
         """
         if self._scratch[0] != n_images:
-            config, width = self.config, whole_tiles(self.config.n_embd)
+            config, width = self.config, whole(self.config.n_embd)
             merged = config.n_head * padded(config)
-            columns = [width, whole_tiles(3 * config.n_embd), merged, whole_tiles(4 * config.n_embd)]
-            shared = [np.zeros((n_images, n), "float32") for n in [*columns, whole_tiles(config.n_vocab)]]
+            columns = [width, whole(3 * config.n_embd), merged, whole(4 * config.n_embd)]
+            shared = [np.zeros((n_images, n), "float32") for n in [*columns, whole(config.n_vocab)]]
             own = [
                 (np.zeros(n_images * width, "float32"), np.zeros(room(config), "float32"))
                 for _ in range(self._team.size)

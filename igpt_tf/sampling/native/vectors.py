@@ -2,6 +2,7 @@
 
 # Numba declares no types, and a compiled function's arguments have them only when it is called.
 # pyright: reportMissingTypeStubs=false, reportUnknownMemberType=false, reportArgumentType=false, reportCallIssue=false
+
 from __future__ import annotations
 
 import sys

@@ -8,6 +8,7 @@ from typing import NamedTuple
 import numpy as np
 
 from igpt_tf.config import ImageGPTConfig
+from igpt_tf.sampling.native.elementwise import whole
 from igpt_tf.sampling.native.vectors import BLOCK, LANES, TILE
 
 # What weights and caches are stored in; bfloat16 is the upper half of float32.
@@ -75,11 +76,6 @@ def padded(config: ImageGPTConfig) -> int:
     return -(-config.head_size // LANES) * LANES
 
 
-def whole_tiles(n: int) -> int:
-    """n rounded up to whole tiles."""
-    return -(-n // TILE) * TILE
-
-
 def _places(config: ImageGPTConfig) -> list[tuple[int, int]]:
     """Inputs and outputs, in whole tiles, of all matrices.
 
@@ -87,7 +83,7 @@ def _places(config: ImageGPTConfig) -> list[tuple[int, int]]:
     """
     width, merged = config.n_embd, config.n_head * padded(config)
     block = [(width, 3 * width), (merged, width), (width, 4 * width), (4 * width, width)]
-    return [(n_in, whole_tiles(n_out)) for n_in, n_out in [*block * config.n_layer, (width, config.n_vocab)]]
+    return [(n_in, whole(n_out)) for n_in, n_out in [*block * config.n_layer, (width, config.n_vocab)]]
 
 
 def _matrices(config: ImageGPTConfig, read_any: Callable[[str], np.ndarray]) -> Iterator[np.ndarray]:
